@@ -1,0 +1,188 @@
+# mau: who is active on this chat server?
+#
+# `make demo`, `make test` and `make bench` install what they miss, PostgreSQL included, so this file has to
+# work before there is a pg_config. `make help` lists what can be asked for.
+
+all: # the default goal; PGXS says what it is
+
+SUPPORTED = 18 17 16 15
+
+# --- Which PostgreSQL ------------------------------------------------------------------------------------------
+# PG_CONFIG=... chooses. Otherwise the newest of Debian's versions that can be both built against and started,
+# else the pg_config in PATH if it can. (Debian's /usr/bin/pg_config may know no server at all.)
+
+pgxs_of = $(wildcard $(shell $(1) --pgxs 2>/dev/null))
+has_server = $(wildcard $(shell $(1) --bindir 2>/dev/null)/postgres)
+usable = $(if $(and $(call pgxs_of,$(1)),$(call has_server,$(1))),$(1))
+debian = $(wildcard $(SUPPORTED:%=/usr/lib/postgresql/%/bin/pg_config))
+
+ifeq ($(PG_CONFIG),)
+PG_CONFIG := $(firstword $(foreach c,$(debian) $(shell command -v pg_config),$(call usable,$(c))))
+endif
+PGXS := $(if $(PG_CONFIG),$(call pgxs_of,$(PG_CONFIG)))
+
+# --- What is built ---------------------------------------------------------------------------------------------
+
+MODULE_big = mau
+EXTENSION = mau
+DATA = $(wildcard sql/mau--*.sql)
+SOURCES := $(filter-out src/client/%,$(wildcard src/*.cpp src/*/*.cpp))
+OBJS = $(SOURCES:.cpp=.o)
+BITCODE = $(SOURCES:.cpp=.bc)
+
+# A room whose header includes "pure.hpp" declares itself pure: it is compiled without PostgreSQL's include paths
+# here too, and is what the unit tests and fuzzers link.
+PURE_HEADERS := $(shell grep -ls '^ *\# *include "pure.hpp"' src/*.hpp src/*/*.hpp)
+PURE := $(filter $(PURE_HEADERS:.hpp=.cpp),$(SOURCES))
+
+ifneq ($(CI),)
+WERROR ?= 1
+endif
+STRICT = -std=c++17 -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror)
+# src/cohort.o notes the headers it read in build/dep/src-cohort.o.d.
+NOTE_HEADERS = -MMD -MP -MF build/dep/$(subst /,-,$@).d
+# Writes its argument into the target unless it is there already, so that the target is new only when that changes.
+note = mkdir -p $(@D) && { echo '$(1)' | cmp -s - $@ || echo '$(1)' >$@; }
+
+# PostgreSQL's headers are system headers to us: the strict warnings are for our own code.
+PG_CPPFLAGS = -Isrc -isystem$(includedir_server) -isystem$(includedir_internal)
+# The headers of PostgreSQL 15 still say `register`.
+PG_CXXFLAGS = $(STRICT) -Wno-register
+SHLIB_LINK += -lstdc++
+
+REGRESS = $(filter-out %_preload %_plain,$(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test
+EXTRA_CLEAN = build
+
+ifneq ($(PGXS),)
+
+# A server packaged without its clang still builds; only inlining by JIT is lost.
+ifeq ($(wildcard $(shell sed -n 's/^CLANG = *//p' $(dir $(PGXS))../Makefile.global)),)
+override with_llvm = no
+endif
+
+include $(PGXS)
+
+# Before 16, PGXS passes PG_CXXFLAGS to the compiler but not to clang; saying it twice does no harm.
+override BITCODE_CXXFLAGS += $(PG_CXXFLAGS)
+
+$(PURE:.cpp=.o) $(PURE:.cpp=.bc): override CPPFLAGS := -Isrc $(filter-out -I% -isystem%,$(CPPFLAGS))
+
+$(OBJS): %.o: %.cpp build/flags | build/dep
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) $(NOTE_HEADERS) -c -o $@ $<
+
+$(BITCODE): %.bc: %.cpp build/flags | build/dep
+	$(COMPILE.cxx.bc) $(NOTE_HEADERS) -o $@ $<
+
+# Another PostgreSQL, compiler or set of flags makes the objects stale; this file changes when they do.
+build/flags: FORCE
+	@$(call note,$(PG_CONFIG) $(VERSION) $(CXX) $(CXXFLAGS) $(CPPFLAGS) $(CLANG) $(BITCODE_CXXFLAGS))
+
+else # no PGXS: only what can do without, or installs it
+
+all install installcheck:
+	@echo "mau: $(if $(PG_CONFIG),PG_CONFIG=$(PG_CONFIG) has no PGXS,no PostgreSQL to build against)." >&2
+	@echo "Run test/setup (it installs one from Debian's packages; make test and make demo do so too)," >&2
+	@echo "or say which: make PG_CONFIG=/path/to/pg_config" >&2
+	@exit 1
+
+clean distclean:
+	rm -rf $(EXTRA_CLEAN) $(OBJS) $(BITCODE) mau.so results regression.diffs regression.out
+
+endif
+
+# --- The pure rooms, without a server --------------------------------------------------------------------------
+# UBSan by default; not ASan, which does not start on kernels with vm.mmap_rnd_bits = 32 before GCC 14.
+
+SANITIZE ?= undefined
+UNIT_FLAGS = $(STRICT) -O1 -g -Isrc -D_GLIBCXX_ASSERTIONS \
+	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+UNIT_TESTS := $(patsubst test/unit/%.cpp,build/unit/%,$(wildcard test/unit/*_test.cpp))
+UNIT_SHARED := $(filter-out %_test.cpp,$(wildcard test/unit/*.cpp))
+
+unit: unit-build
+	@for t in $(UNIT_TESTS); do $$t --gtest_brief=1 || exit 1; done
+
+unit-build: $(UNIT_TESTS)
+
+$(UNIT_TESTS): build/unit/%: build/pure/test/unit/%.o $(patsubst %.cpp,build/pure/%.o,$(UNIT_SHARED) $(PURE))
+	@mkdir -p $(@D)
+	$(CXX) $(UNIT_FLAGS) -o $@ $^ -lgtest_main -lgtest -pthread
+
+build/pure/%.o: %.cpp build/unit-flags | build/dep
+	@mkdir -p $(@D)
+	$(CXX) $(UNIT_FLAGS) $(NOTE_HEADERS) -c -o $@ $<
+
+build/unit-flags: FORCE
+	@$(call note,$(CXX) $(UNIT_FLAGS))
+
+build/dep:
+	@mkdir -p $@
+
+-include $(wildcard build/dep/*.d)
+
+# test/fuzz/x_fuzz.cpp starts from test/fuzz/corpus/x_fuzz where there is one; what it finds stays in build.
+FUZZ_SECONDS ?= 30
+FUZZ_CXX ?= clang++
+FUZZERS := $(patsubst test/fuzz/%.cpp,%,$(wildcard test/fuzz/*_fuzz.cpp))
+
+fuzz:
+	test/setup fuzz
+	@$(MAKE) --no-print-directory fuzz-run
+
+fuzz-run: $(FUZZERS:%=build/fuzz/%)
+	@for f in $(FUZZERS); do \
+	    echo "== $$f, $(FUZZ_SECONDS) s"; mkdir -p build/fuzz/corpus/$$f; \
+	    build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/$$f- -verbosity=0 \
+	        build/fuzz/corpus/$$f $$(ls -d test/fuzz/corpus/$$f 2>/dev/null) || exit 1; \
+	done
+
+build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
+	@mkdir -p $(@D)
+	$(FUZZ_CXX) $(STRICT) -O1 -g -Isrc -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	    -o $@ $(filter %.cpp,$^)
+
+# --- What people type ------------------------------------------------------------------------------------------
+
+demo: # make demo DUMP=file.sql takes a real homeserver's dump
+	@DUMP='$(DUMP)' test/demo
+
+test:
+	@WERROR='$(WERROR)' test/run
+
+bench:
+	@test/bench
+
+OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp)
+SCRIPTS_OF_OURS = test/setup test/run test/suite test/demo test/bench test/lib.sh .ci/run
+
+format:
+	clang-format -i $(OURS)
+
+lint:
+	test/setup lint
+	clang-format --dry-run --Werror $(OURS)
+	shellcheck -x $(SCRIPTS_OF_OURS)
+	perl -MJSON::PP -0777 -ne 'decode_json($$_)' META.json
+
+# A PGXN release of what is committed.
+RELEASE = mau-$(shell sed -n '1,/"version"/s/.*"version": *"\([^"]*\)".*/\1/p' META.json)
+dist:
+	git archive --format=zip --prefix=$(RELEASE)/ -o $(RELEASE).zip HEAD
+
+help:
+	@echo "make demo               see it work, on a throw-away server (DUMP=file.sql: on your homeserver's dump)"
+	@echo "make test               every test, on throw-away servers (test/run --help: some of them)"
+	@echo "make bench              measure"
+	@echo "make; make install      build; install into $(or $(PG_CONFIG),the PostgreSQL of PG_CONFIG=...)"
+	@echo "make unit, make fuzz    the pure rooms alone, without a server (FUZZ_SECONDS=$(FUZZ_SECONDS))"
+	@echo "make format, make lint  clang-format; clang-format --dry-run and shellcheck"
+	@echo "make dist               a zip for PGXN"
+	@echo "PG_CONFIG=... chooses the PostgreSQL, WERROR=1 makes warnings errors"
+
+print-%: # what the scripts in test/ ask this file
+	@echo '$($*)'
+
+FORCE:
+.SECONDARY:
+.PHONY: all install installcheck clean distclean unit unit-build fuzz fuzz-run demo test bench format lint dist help FORCE

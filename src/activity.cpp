@@ -1,0 +1,480 @@
+#include "activity.hpp"
+
+#include <algorithm>
+
+#include "pg/values.hpp"
+
+namespace mau::activity {
+
+namespace {
+
+constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock table's share of one batch
+
+pg::Statement know_query(
+    "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
+    {TEXTARRAYOID});
+pg::Statement note_many_query(
+    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM pg_catalog.unnest($1, $2)"
+    " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
+    {TEXTARRAYOID, INT8ARRAYOID});
+
+/// The two rows of a user.
+struct Rows {
+    pg::Found user, member;
+};
+
+/// Looks users up in both tables.
+class Looker {
+  public:
+    explicit Looker(const World& world) {
+        users_.open(world.users_table, world.users_index);
+        cohort_.open(world.cohort_table, world.cohort_index);
+    }
+    Rows find(std::string_view user_id) { return {users_.find(user_id), cohort_.find(user_id)}; }
+    void close() {
+        cohort_.close();
+        users_.close();
+    }
+
+  private:
+    pg::KeyedTable users_, cohort_;
+};
+
+Membership membership_of(const pg::Found& row) {
+    Membership membership;
+    if (row.exists) membership.last_seen = row.integer(cohort::timestamp);
+    return membership;
+}
+
+/// Writes wait to be made until all users of a chunk were judged; then each table gets one statement.
+struct Writes {
+    std::vector<std::string_view> members, services;  // cohort rows
+    std::vector<std::int64_t> member_times;
+    std::vector<std::string_view> newly_known;  // users rows to be made
+    std::vector<std::string_view> noted;        // users rows that take a last sighting
+    std::vector<std::int64_t> noted_times;
+
+    bool any() const { return !members.empty() || !noted.empty(); }
+
+    void make() const {
+        if (newly_known.size() + noted.size() > 0) {
+            if (!newly_known.empty()) know_query.write(newly_known);
+            if (noted.size() == 1)
+                directory::note_last_seen(noted[0], noted_times[0]);
+            else if (!noted.empty())
+                note_many_query.write(noted, noted_times);
+        }
+        if (members.size() == 1)
+            cohort::write(members[0], member_times[0], services[0]);
+        else if (!members.empty())
+            cohort::write(members, member_times, services);
+    }
+};
+
+/// One user of a chunk on the way from look to write.
+struct Step {
+    const Sighting* sighting;
+    Outcome* outcome;
+    std::uint64_t lock = 0;
+    bool locked = false;
+    Rows rows{};
+    Account account{};
+    Membership membership{};
+};
+
+void judge(const World& world, Step& step) {
+    const Sighting& sighting = *step.sighting;
+    *step.outcome = Outcome::unchanged;
+    if (step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) return;
+    step.account = directory::account(world, sighting.user_id, step.rows.user);
+    step.membership = membership_of(step.rows.member);
+    // Who is reserved matters only to a user without a row that holds by itself.
+    if (!world.reserved.empty() && !step.membership.holds(sighting.at))
+        step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
+    *step.outcome =
+        judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
+}
+
+/// Gives out seats to those who would join, in the order in which they were seen; who gets none finds the house
+/// full. Answers whether the lock on the seats is held, until the rows are written.
+bool give_seats(const World& world, std::vector<Step>& steps) {
+    std::vector<Step*> queue;
+    for (Step& step : steps)
+        if (step.locked && *step.outcome == Outcome::joined &&
+            needs_seat(world.settings, step.account, step.membership))
+            queue.push_back(&step);
+    if (queue.empty()) return false;
+    std::stable_sort(queue.begin(), queue.end(),
+                     [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
+    pg::take_lock(pg::LockSpace::seats, 0);
+    // The earliest sighting of the chunk has the fewest expired rows: counting once, at it, is never too few.
+    const std::int64_t counted = cohort::count_with_in_flight(world, queue.front()->sighting->at);
+    std::int64_t taken = 0;
+    for (Step* step : queue) {
+        if (full(world.settings, counted + taken))
+            *step->outcome = Outcome::full;
+        else
+            ++taken;
+    }
+    if (taken == 0) pg::release_lock(pg::LockSpace::seats, 0);
+    return taken > 0;
+}
+
+/// Whether a sighting outside the cohort is news enough to be written.
+bool is_news(const World& world, const Step& step) {
+    if (step.rows.user.in_flight) return false;
+    if (!step.rows.user.exists || step.rows.user.is_null(directory::users::last_seen)) return true;
+    return step.sighting->at - step.rows.user.integer(directory::users::last_seen) >
+           world.settings.last_seen_granularity;
+}
+
+Writes plan(const World& world, const std::vector<Step>& steps) {
+    Writes writes;
+    for (const Step& step : steps) {
+        if (!step.locked) continue;
+        const Sighting& sighting = *step.sighting;
+        switch (*step.outcome) {
+            case Outcome::unchanged:
+            case Outcome::remote:
+            case Outcome::off:
+                break;
+            case Outcome::joined:
+                if (!step.rows.user.exists) writes.newly_known.push_back(sighting.user_id);
+                [[fallthrough]];
+            case Outcome::refreshed:
+                writes.members.push_back(sighting.user_id);
+                writes.member_times.push_back(sighting.at);
+                writes.services.push_back(directory::service(step.account));
+                break;
+            case Outcome::guest:
+            case Outcome::trial:
+            case Outcome::support:
+            case Outcome::appservice:
+            case Outcome::deactivated:
+            case Outcome::full:
+                if (is_news(world, step)) {
+                    writes.noted.push_back(sighting.user_id);
+                    writes.noted_times.push_back(sighting.at);
+                }
+                break;
+        }
+    }
+    return writes;
+}
+
+/// Makes the writes; answers false if a row that we took for free was changed under us by direct DML.
+bool make(const Writes& writes) {
+    pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
+    if (!IsolationUsesXactSnapshot()) {
+        writes.make();
+        return true;
+    }
+    return !pg::attempt([&] { writes.make(); }, pg::is_concurrency);
+}
+
+void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes) {
+    std::vector<Step> steps(count);
+    for (std::size_t i = 0; i < count; ++i) {
+        Step& step = steps[i];
+        step.sighting = &sightings[i];
+        step.outcome = &outcomes[i];
+        step.lock = pg::hash(sightings[i].user_id);
+        step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
+        outcomes[i] = Outcome::unchanged;
+    }
+    Looker looker(world);
+    for (Step& step : steps) {
+        if (!step.locked) continue;
+        step.rows = looker.find(step.sighting->user_id);
+        judge(world, step);
+    }
+    looker.close();
+
+    const bool seats_locked = give_seats(world, steps);
+    const Writes writes = plan(world, steps);
+    if (writes.any() && !make(writes))
+        for (const Step& step : steps)
+            if (step.locked) *step.outcome = Outcome::unchanged;
+    if (seats_locked) pg::release_lock(pg::LockSpace::seats, 0);
+    for (const Step& step : steps)
+        if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
+}
+
+/// Whether our tables can be written without waiting for somebody's ALTER or TRUNCATE.
+bool tables_are_free(const World& world) {
+    return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
+           pg::try_table_lock(world.users_table, RowExclusiveLock);
+}
+
+}  // namespace
+
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes) {
+    if (!recording(world.settings)) {
+        std::fill(outcomes, outcomes + count, Outcome::off);
+        return;
+    }
+    if (RecoveryInProgress() || !tables_are_free(world)) {
+        if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
+        std::fill(outcomes, outcomes + count, Outcome::unchanged);
+        return;
+    }
+    for (std::size_t i = 0; i < count; i += kChunk)
+        record_chunk(world, sightings + i, std::min(kChunk, count - i), outcomes + i);
+}
+
+namespace {
+
+/// What is known of a request's user: the account, and whether the user is in the cohort.
+struct Known {
+    Rows rows;
+    Account account;
+    Membership membership;
+};
+
+Known look_up(const World& world, std::string_view user_id, Instant at, bool always_reserved) {
+    Known known;
+    Looker looker(world);
+    known.rows = looker.find(user_id);
+    looker.close();
+    known.account = directory::account(world, user_id, known.rows.user);
+    known.membership = membership_of(known.rows.member);
+    // A row in flight is an admission under way.
+    if (!known.rows.member.exists && known.rows.member.in_flight) known.membership.last_seen = at;
+    if (!world.reserved.empty() && (always_reserved || !known.membership.holds(at)))
+        known.membership.reserved = directory::is_reserved_user(world, user_id);
+    return known;
+}
+
+}  // namespace
+
+std::optional<std::string> check(const World& world, const Request& request, Instant at, Trace* trace) {
+    Known known;
+    if (request.user_id) known = look_up(world, *request.user_id, at, false);
+    const Gate gate = judge_request(world.settings, request, known.account, known.membership, at, trace);
+    if (gate == Gate::open) return std::nullopt;
+    if (gate == Gate::if_seat) {
+        const std::int64_t count = cohort::count(world, at);
+        const bool is_full = full(world.settings, count);
+        if (trace)
+            trace->rule("server is full", is_full,
+                        std::to_string(count) + " of " + std::to_string(world.settings.max_mau_value) +
+                            " monthly active users");
+        if (!is_full) return std::nullopt;
+    }
+    return error_body(world.settings, gate);
+}
+
+}  // namespace mau::activity
+
+namespace mau {
+namespace {
+
+using activity::Sighting;
+
+Datum jsonb_datum(const std::string& json) {
+    return pg::guard([text = json.c_str()] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(text)); });
+}
+
+Sighting sighting_of(const pg::Arguments& args) {
+    return {args.user_id(0), args.instant(1), args.text(2).value_or(std::string_view())};
+}
+
+Datum record_activity(FunctionCallInfo fcinfo) {
+    const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    Outcome outcome = Outcome::off;
+    pg::with_spi([&] { activity::record(directory::world(), &sighting, 1, &outcome); });
+    return pg::text_datum(name(outcome));
+}
+
+/// The elements of an array argument, NULLs marked.
+struct Elements {
+    int count = 0;
+    Datum* values = nullptr;
+    bool* nulls = nullptr;
+
+    Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
+        if (fcinfo->args[i].isnull)
+            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL");
+        pg::guard([&] {
+            ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
+            if (ARR_NDIM(array) > 1)
+                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name)));
+            deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
+        });
+    }
+    std::string_view text(int i) const {
+        const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(values[i]));
+        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+    }
+};
+
+void check_same_length(const Elements& a, const char* a_name, const Elements& b, const char* b_name) {
+    if (a.count == b.count) return;
+    throw Error(sqlstate::invalid_parameter,
+                std::string(a_name) + " and " + b_name + " must have the same number of elements",
+                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".");
+}
+
+std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
+    const Elements ids(fcinfo, 0, "user_ids", TEXTOID, -1, false, TYPALIGN_INT);
+    const Elements times(fcinfo, 1, "at", TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE);
+    check_same_length(ids, "user_ids", times, "at");
+    std::optional<Elements> agents;
+    if (!fcinfo->args[2].isnull) {
+        agents.emplace(fcinfo, 2, "user_agents", TEXTOID, -1, false, TYPALIGN_INT);
+        check_same_length(ids, "user_ids", *agents, "user_agents");
+    }
+    std::vector<Sighting> sightings;
+    sightings.reserve(static_cast<std::size_t>(ids.count));
+    for (int i = 0; i < ids.count; ++i) {
+        if (ids.nulls[i] || times.nulls[i])
+            throw Error(sqlstate::invalid_parameter,
+                        std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
+                        "Element " + std::to_string(i + 1) + " is NULL.");
+        const std::string_view id = ids.text(i);
+        pg::check_user_id(id, "user_id");
+        sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
+                             agents && !agents->nulls[i] ? agents->text(i) : std::string_view()});
+    }
+    // Sorted so that two batches meet their users in the same order; the newest sighting of a user stays.
+    std::sort(sightings.begin(), sightings.end(), [](const Sighting& a, const Sighting& b) {
+        return a.user_id != b.user_id ? a.user_id < b.user_id : a.at > b.at;
+    });
+    sightings.erase(std::unique(sightings.begin(), sightings.end(),
+                                [](const Sighting& a, const Sighting& b) { return a.user_id == b.user_id; }),
+                    sightings.end());
+    return sightings;
+}
+
+Datum record_activities(FunctionCallInfo fcinfo) {
+    const std::vector<Sighting> sightings = sightings_of(fcinfo);
+    std::vector<Outcome> outcomes(sightings.size());
+    pg::ResultSet result(fcinfo);
+    pg::with_spi(
+        [&] { activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data()); });
+    std::int64_t users[kOutcomes] = {};
+    for (const Outcome outcome : outcomes) ++users[static_cast<int>(outcome)];
+    for (int i = 0; i < kOutcomes; ++i)
+        if (users[i] > 0) result.add({name(static_cast<Outcome>(i)), users[i]});
+    return Datum(0);
+}
+
+Datum check_auth_blocking(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const auto medium = args.text(1), address = args.text(2), appservice = args.text(4);
+    Request request;
+    if (!args.is_null(0)) request.user_id = args.user_id(0);
+    if (medium.has_value() != address.has_value())
+        throw Error(sqlstate::invalid_parameter, "medium and address go together",
+                    std::string(medium ? "address" : "medium") + " is NULL.", "Pass both, or neither.");
+    if (request.user_id && medium)
+        throw Error(sqlstate::invalid_parameter, "a user and a threepid cannot both be asked for", {},
+                    "Pass user_id for a user's request, medium and address for a registration.");
+    request.threepid_given = medium.has_value();
+    request.user_type = args.text(3);
+    request.by_appservice = appservice && !appservice->empty();
+    const Instant at = args.instant(5);
+    const auto body = pg::with_spi([&] {
+        const World& world = directory::world();
+        if (medium) request.threepid_reserved = directory::is_reserved(world, *medium, *address);
+        return activity::check(world, request, at);
+    });
+    if (body) return jsonb_datum(*body);
+    fcinfo->isnull = true;
+    return Datum(0);
+}
+
+/// Check and record in one: a newcomer is blocked by the seat that is not there, not by a count beforehand.
+std::optional<std::string> admit(const World& world, const Sighting& sighting) {
+    Request request;
+    request.user_id = sighting.user_id;
+    const auto known = activity::look_up(world, sighting.user_id, sighting.at, false);
+    const Gate gate = judge_request(world.settings, request, known.account, known.membership, sighting.at);
+    if (gate == Gate::disabled) return error_body(world.settings, gate);
+    const bool seat_decides =
+        gate == Gate::if_seat && needs_seat(world.settings, known.account, known.membership) &&
+        judge_sighting(world.settings, sighting.user_id, known.account, known.membership, sighting.at) ==
+            Outcome::joined;
+    const bool blocked_by_count = gate == Gate::if_seat && !seat_decides &&
+                                  full(world.settings, cohort::count(world, sighting.at));
+    if (blocked_by_count) return error_body(world.settings, gate);
+    Outcome outcome;
+    activity::record(world, &sighting, 1, &outcome);
+    if (outcome == Outcome::full) return error_body(world.settings, Gate::if_seat);
+    return std::nullopt;
+}
+
+Datum admit(FunctionCallInfo fcinfo) {
+    const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    const auto body = pg::with_spi([&] { return admit(directory::world(), sighting); });
+    if (body) return jsonb_datum(*body);
+    fcinfo->isnull = true;
+    return Datum(0);
+}
+
+/// Numbers the rules it is told and makes rows of them.
+class ExplainTrace : public Trace {
+  public:
+    explicit ExplainTrace(pg::ResultSet& result) : result_(result) {}
+    void rule(const char* rule, bool holds, const std::string& detail) override {
+        result_.add({++step_, rule, holds, detail});
+    }
+
+  private:
+    pg::ResultSet& result_;
+    int step_ = 0;
+};
+
+Datum explain(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const std::string_view user_id = args.user_id(0);
+    const Instant at = args.instant(1);
+    pg::ResultSet result(fcinfo);
+    pg::with_spi([&] {
+        const World& world = directory::world();
+        ExplainTrace trace(result);
+        const auto known = activity::look_up(world, user_id, at, true);
+        trace.rule("registered account", known.account.registered,
+                   known.account.registered ? "service " + std::string(directory::service(known.account))
+                                            : "never registered here; service " +
+                                                  std::string(directory::service(known.account)));
+        const Outcome outcome = judge_sighting(world.settings, user_id, known.account, known.membership, at, &trace);
+        Request request;
+        request.user_id = user_id;
+        const auto body = activity::check(world, request, at, &trace);
+        const bool counts = known.membership.holds(at) && counted(known.account);
+        const bool is_full = outcome == Outcome::joined && body &&
+                             needs_seat(world.settings, known.account, known.membership);
+        trace.rule("verdict", counts,
+                   std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
+                       name(is_full ? Outcome::full : outcome) + "; a request now: " +
+                       (body ? "blocked" : "goes ahead"));
+    });
+    return Datum(0);
+}
+
+Datum last_seen(FunctionCallInfo fcinfo) {
+    const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
+    const auto seen = pg::with_spi([&]() -> std::optional<Instant> {
+        static pg::Statement query(
+            "SELECT greatest((SELECT m.\"timestamp\" FROM mau.monthly_active_users m"
+            "                  WHERE m.user_id OPERATOR(pg_catalog.=) $1),"
+            " (SELECT u.last_seen FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) $1))",
+            {TEXTOID});
+        return query.read(user_id).at(0, 0).optional_integer();
+    });
+    if (seen) return TimestampTzGetDatum(pg::to_timestamp(*seen));
+    fcinfo->isnull = true;
+    return Datum(0);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_record_activity, record_activity);
+MAU_FUNCTION(mau_record_activities, record_activities);
+MAU_FUNCTION(mau_check_auth_blocking, check_auth_blocking);
+MAU_FUNCTION(mau_admit, admit);
+MAU_FUNCTION(mau_explain, explain);
+MAU_FUNCTION(mau_last_seen, last_seen);
+
+}  // namespace mau

@@ -1,0 +1,26 @@
+// The way a sighting takes: look, judge, write.
+//
+// The locking law. For each user a try-lock of ours is held for the length of the statement, not the transaction;
+// who does not get it leaves: somebody is recording this very user now, and that is as good as done. Under the
+// lock the user's rows are looked at with a dirty snapshot, which shows what other transactions have in flight; a
+// row in flight is left alone for the same reason. What remains can be written without waiting for anybody, with
+// a fresh snapshot, in READ COMMITTED and REPEATABLE READ alike. An admission under a limit takes a seat first.
+#pragma once
+
+#include "cohort.hpp"
+
+namespace mau::activity {
+
+struct Sighting {
+    std::string_view user_id;
+    Instant at;
+    std::string_view user_agent;
+};
+
+/// Records sightings: sorted by user id, no user twice. `outcomes` gets one for each.
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes);
+
+/// What a request meets: the error body, or nothing for "go ahead".
+std::optional<std::string> check(const World& world, const Request& request, Instant at, Trace* trace = nullptr);
+
+}  // namespace mau::activity

@@ -1,0 +1,266 @@
+#include "cohort.hpp"
+
+#include <algorithm>
+
+#include "pg/values.hpp"
+
+namespace mau::cohort {
+
+namespace {
+
+// A reserved user's row counts whatever its age, so the reserved ones among the expired rows are added by key.
+pg::Statement count_query(
+    "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.service OPERATOR(pg_catalog.=) 'native' AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)"
+    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.user_id OPERATOR(pg_catalog.=) ANY ($2) AND m.service OPERATOR(pg_catalog.=) 'native'"
+    "           AND m.\"timestamp\" OPERATOR(pg_catalog.<) $1)",
+    {INT8OID, TEXTARRAYOID});
+
+pg::Statement count_by_service_query(
+    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 OR m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
+    " GROUP BY m.service ORDER BY m.service COLLATE pg_catalog.\"C\"",
+    {INT8OID, TEXTARRAYOID});
+
+pg::Statement active_query(
+    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 AND ($2 IS NULL OR m.service OPERATOR(pg_catalog.=) $2)",
+    {INT8OID, TEXTOID});
+
+// Beyond the window: former members, who took their last sighting to mau.users.
+pg::Statement formerly_active_query(
+    "SELECT pg_catalog.count(*) FROM mau.users u"
+    " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
+    " AND NOT u.is_guest AND u.user_type IS DISTINCT FROM 'support'"
+    " AND ($3 IS NULL OR coalesce(nullif(u.appservice_id, ''), 'native') OPERATOR(pg_catalog.=) $3)"
+    " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
+    "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
+    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
+    {INT8OID, INT8OID, TEXTOID});
+
+pg::Statement write_query(
+    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service) VALUES ($1, $2, $3)"
+    " ON CONFLICT (user_id) DO UPDATE"
+    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service",
+    {TEXTOID, INT8OID, TEXTOID});
+
+pg::Statement write_many_query(
+    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
+    " SELECT * FROM pg_catalog.unnest($1, $2, $3) ON CONFLICT (user_id) DO UPDATE"
+    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service",
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
+
+// Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left for the
+// next time: the reaper waits for nobody.
+#define MAU_LEAVE(victims)                                                                                       \
+    "WITH victims AS MATERIALIZED (" victims                                                                     \
+    "), gone AS ("                                                                                               \
+    "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
+    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen"           \
+    "), kept AS ("                                                                                               \
+    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g ORDER BY g.user_id"  \
+    "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
+    ") SELECT pg_catalog.count(*) FROM gone"
+
+pg::Statement remove_query(
+    MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
+              " WHERE m.user_id OPERATOR(pg_catalog.=) $1 FOR UPDATE"),
+    {TEXTOID});
+
+pg::Statement expire_query(
+    MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
+              " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1"
+              " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
+              " ORDER BY m.\"timestamp\" LIMIT $3 FOR UPDATE SKIP LOCKED"),
+    {INT8OID, TEXTARRAYOID, INT8OID});
+
+pg::Statement deactivated_query(
+    MAU_LEAVE("SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
+              " ON m.user_id OPERATOR(pg_catalog.=) u.user_id"
+              " WHERE u.is_deactivated LIMIT $1 FOR UPDATE OF m SKIP LOCKED"),
+    {INT8OID});
+
+pg::Statement over_limit_query(
+    MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
+              " WHERE m.service OPERATOR(pg_catalog.=) 'native'"
+              " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
+              " ORDER BY m.\"timestamp\" LIMIT $2 FOR UPDATE SKIP LOCKED"),
+    {TEXTARRAYOID, INT8OID});
+
+#undef MAU_LEAVE
+
+// As Synapse does at its start, but a row that is there keeps its time, and support users get none.
+pg::Statement seat_reserved_query(
+    "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
+    " SELECT r.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM pg_catalog.unnest($1) r(user_id)"
+    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support'"
+    " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING",
+    {TEXTARRAYOID, INT8OID});
+
+pg::Statement count_reserved_members_query(
+    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) ANY ($1) AND m.service OPERATOR(pg_catalog.=) 'native'",
+    {TEXTARRAYOID});
+
+Instant cutoff(Instant at) { return at - kWindow; }
+
+std::int64_t only_number(const pg::Rows& rows) { return rows.at(0, 0).integer(); }
+
+}  // namespace
+
+std::int64_t count(const World& world, Instant at) {
+    return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
+}
+
+std::int64_t count_with_in_flight(const World& world, Instant at) {
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+    return pg::guard([&, first = reserved.data(), reserved_count = reserved.size()]() -> std::int64_t {
+        std::int64_t users = 0;
+        SnapshotData dirty;
+        InitDirtySnapshot(dirty);
+        Relation const table = table_open(world.cohort_table, AccessShareLock);
+        TableScanDesc const scan = table_beginscan(table, &dirty, 0, nullptr);
+        TupleTableSlot* const slot = table_slot_create(table, nullptr);
+        while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
+            CHECK_FOR_INTERRUPTS();
+            // An update in flight shows twice; its new version is the one to count.
+            if (TransactionIdIsValid(dirty.xmax)) {
+                HeapTuple const tuple = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple;
+                if (!ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid)) continue;
+            }
+            slot_getallattrs(slot);
+            auto text = [&](int column) {
+                const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
+                return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
+            };
+            if (text(service) != "native") continue;
+            if (DatumGetInt64(slot->tts_values[timestamp]) < cutoff(at)) {
+                bool held = false;
+                for (std::size_t i = 0; i < reserved_count && !held; ++i) held = first[i] == text(user_id);
+                if (!held) continue;
+            }
+            ++users;
+        }
+        ExecDropSingleTupleTableSlot(slot);
+        table_endscan(scan);
+        table_close(table, AccessShareLock);
+        return users;
+    });
+}
+
+std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
+    const pg::Rows rows =
+        count_by_service_query.read(cutoff(at), directory::registered_reserved_users(world));
+    std::vector<ServiceCount> services;
+    for (std::uint64_t i = 0; i < rows.count; ++i)
+        services.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    return services;
+}
+
+std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service) {
+    const std::int64_t members = only_number(active_query.read(at - period, service));
+    if (period <= kWindow) return members;
+    return members + only_number(formerly_active_query.read(at - period, cutoff(at), service));
+}
+
+void write(std::string_view user_id, Instant at, std::string_view service) {
+    write_query.write(user_id, at, service);
+}
+
+void write(const std::vector<std::string_view>& user_ids, const std::vector<std::int64_t>& at,
+           const std::vector<std::string_view>& services) {
+    write_many_query.write(user_ids, at, services);
+}
+
+bool remove(std::string_view user_id) { return only_number(remove_query.write(user_id)) > 0; }
+
+Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
+    Reaped reaped;
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+    std::int64_t left = max_rows;
+
+    if (!reserved.empty() && (world.settings.limit_usage_by_mau || world.settings.mau_stats_only))
+        reaped.seated = static_cast<std::int64_t>(seat_reserved_query.write(reserved, at).count);
+
+    reaped.expired = only_number(expire_query.write(cutoff(at), reserved, left));
+    left -= reaped.expired;
+
+    if (!world.settings.count_deactivated_users && left > 0) {
+        reaped.deactivated = only_number(deactivated_query.write(left));
+        left -= reaped.deactivated;
+    }
+
+    if (world.settings.limit_usage_by_mau && left > 0) {
+        // The newest max - reserved rows of the others stay, none if there are more reserved ones than seats.
+        const auto held = static_cast<std::int64_t>(reserved.size());
+        const std::int64_t stay = std::max<std::int64_t>(0, world.settings.max_mau_value - held);
+        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) -
+                                    only_number(count_reserved_members_query.read_latest(reserved));
+        if (others > stay)
+            reaped.over_limit = only_number(over_limit_query.write(reserved, std::min(others - stay, left)));
+    }
+    return reaped;
+}
+
+}  // namespace mau::cohort
+
+namespace mau {
+namespace {
+
+Datum monthly_active_count(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    const std::int64_t users = pg::with_spi([&] { return cohort::count(directory::world(), at); });
+    return Int64GetDatum(users);
+}
+
+Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::ResultSet result(fcinfo);
+    const auto services = pg::with_spi([&] { return cohort::count_by_service(directory::world(), at); });
+    for (const auto& [service, users] : services) result.add({service, users});
+    return Datum(0);
+}
+
+Datum active_users(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const Instant at = args.instant(1);
+    if (args.is_null(0)) throw Error(sqlstate::invalid_parameter, "period must not be NULL");
+    const Interval period = *DatumGetIntervalP(fcinfo->args[0].value);
+    const Instant length = period.time / 1000 + (Instant{period.day} + Instant{period.month} * 30) * kDay;
+    if (length <= 0)
+        throw Error(sqlstate::invalid_parameter, "period must be positive",
+                    "It is " + std::to_string(length) + " ms.", "Pass an interval such as '7 days'.");
+    const auto service = args.text(2);
+    const std::int64_t users = pg::with_spi([&] { return cohort::active(length, at, service); });
+    return Int64GetDatum(users);
+}
+
+Datum reap(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const Instant at = args.instant(0);
+    const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
+    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    pg::ResultSet result(fcinfo);
+    if (!pg::try_lock(pg::LockSpace::task, pg::hash("reap"))) {
+        result.add({"busy", std::int64_t{0}});
+        return Datum(0);
+    }
+    const cohort::Reaped reaped =
+        pg::with_spi([&] { return cohort::reap(directory::world(), at, max_rows); });
+    result.add({"seated", reaped.seated});
+    result.add({"expired", reaped.expired});
+    result.add({"deactivated", reaped.deactivated});
+    result.add({"over limit", reaped.over_limit});
+    return Datum(0);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_monthly_active_count, monthly_active_count);
+MAU_FUNCTION(mau_monthly_active_count_by_service, monthly_active_count_by_service);
+MAU_FUNCTION(mau_active_users, active_users);
+MAU_FUNCTION(mau_reap, reap);
+
+}  // namespace mau

@@ -1,0 +1,48 @@
+// The cohort: rows of mau.monthly_active_users, how many count, and who has to leave.
+#pragma once
+
+#include "directory.hpp"
+
+namespace mau::cohort {
+
+/// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
+enum Column { user_id, timestamp, service };
+
+/// The figure that the limit is about at an instant: native members, and registered reserved users whatever their
+/// age. Exact to the millisecond, as the caller's statement sees the table.
+std::int64_t count(const World& world, Instant at);
+
+/// The same figure as it could become at most: what is committed now and what other transactions have in flight.
+/// Costs a scan of the table; for admission without shared memory, under the lock of `admit_under_lock`.
+std::int64_t count_with_in_flight(const World& world, Instant at);
+
+/// Users and their number, by service.
+struct ServiceCount {
+    std::string service;
+    std::int64_t users;
+};
+std::vector<ServiceCount> count_by_service(const World& world, Instant at);
+
+/// How many users of a service (nothing = all) who count were last seen at `at - period` or later.
+std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service);
+
+/// Writes one row: joins the user or moves the last sighting forward, never back.
+void write(std::string_view user_id, Instant at, std::string_view service);
+/// The same for many rows in one statement; sorted by user id, no user twice.
+void write(const std::vector<std::string_view>& user_ids, const std::vector<std::int64_t>& at,
+           const std::vector<std::string_view>& services);
+
+/// Takes a user out of the cohort, keeping the last sighting in mau.users. Answers whether there was a row.
+bool remove(std::string_view user_id);
+
+/// What a reap did.
+struct Reaped {
+    std::int64_t seated = 0;       // registered reserved users who had no row
+    std::int64_t expired = 0;      // rows older than the window
+    std::int64_t deactivated = 0;  // with count_deactivated_users off
+    std::int64_t over_limit = 0;   // the oldest counted rows above the maximum
+};
+/// Brings the cohort in order at an instant, `max_rows` rows at most.
+Reaped reap(const World& world, Instant at, std::int64_t max_rows);
+
+}  // namespace mau::cohort

@@ -1,0 +1,218 @@
+#include "directory.hpp"
+
+#include "pg/values.hpp"
+
+namespace mau {
+
+const Appservice* World::appservice(std::string_view id) const {
+    for (const Appservice& service : appservices)
+        if (service.id == id) return &service;
+    return nullptr;
+}
+
+namespace directory {
+
+namespace {
+
+World* cached = nullptr;          // C++ memory: lives as long as the session
+std::uint64_t generation = 1;     // raised by every invalidation that concerns us
+std::uint64_t cached_generation = 0;
+
+void on_relcache_invalidation(Datum, Oid relation) {
+    if (!cached || relation == InvalidOid || relation == cached->settings_table ||
+        relation == cached->users_table || relation == cached->users_index ||
+        relation == cached->cohort_table || relation == cached->cohort_index)
+        ++generation;
+}
+
+std::optional<std::string> text_or_nothing(const pg::Field& field) {
+    const auto text = field.optional_text();
+    return text && !text->empty() ? text : std::nullopt;
+}
+
+Oid relation_oid(const char* name) {
+    return pg::guard([&] {
+        Oid const schema = get_namespace_oid("mau", true);
+        Oid const relation = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+        if (!OidIsValid(relation))
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("mau's table \"%s\" is missing", name),
+                            errhint("Install the extension with CREATE EXTENSION mau.")));
+        return relation;
+    });
+}
+
+pg::Statement settings_query(
+    "SELECT limit_usage_by_mau, max_mau_value::pg_catalog.int8, mau_stats_only, mau_trial_days::pg_catalog.int8,"
+    " mau_limit_alerting, track_appservice_user_ips, hs_disabled, count_deactivated_users,"
+    " pg_catalog.int8(extract(epoch FROM last_seen_granularity) OPERATOR(pg_catalog.*) 1000),"
+    " admin_contact, hs_disabled_message, server_notices_mxid, server_name FROM mau.settings");
+pg::Statement reserved_query("SELECT medium, address FROM mau.reserved_threepids ORDER BY position");
+pg::Statement appservices_query(
+    "SELECT a.id, a.trial_days::pg_catalog.int8, a.sender, r.regex FROM mau.appservices a"
+    " LEFT JOIN LATERAL pg_catalog.unnest(a.exclusive_user_regexes) WITH ORDINALITY r(regex, n) ON true"
+    " ORDER BY a.id, r.n");
+
+void load(World& world) {
+    world = World{};
+    world.settings_table = relation_oid("settings");
+    world.users_table = relation_oid("users");
+    world.users_index = relation_oid("users_user_id");
+    world.cohort_table = relation_oid("monthly_active_users");
+    world.cohort_index = relation_oid("monthly_active_users_pkey");
+
+    const pg::Rows rows = settings_query.read_latest();
+    if (!rows.empty()) {  // an admin who deleted the row gets the defaults
+        Settings& s = world.settings;
+        s.limit_usage_by_mau = rows.at(0, 0).boolean();
+        s.max_mau_value = rows.at(0, 1).integer();
+        s.mau_stats_only = rows.at(0, 2).boolean();
+        s.mau_trial_days = rows.at(0, 3).integer();
+        s.mau_limit_alerting = rows.at(0, 4).boolean();
+        s.track_appservice_user_ips = rows.at(0, 5).boolean();
+        s.hs_disabled = rows.at(0, 6).boolean();
+        s.count_deactivated_users = rows.at(0, 7).boolean();
+        s.last_seen_granularity = rows.at(0, 8).integer();
+        s.admin_contact = rows.at(0, 9).optional_text();
+        s.hs_disabled_message = rows.at(0, 10).optional_text();
+        s.server_notices_mxid = text_or_nothing(rows.at(0, 11));
+        s.server_name = text_or_nothing(rows.at(0, 12));
+    }
+    const pg::Rows reserved = reserved_query.read_latest();
+    for (std::uint64_t i = 0; i < reserved.count; ++i)
+        world.reserved.push_back({reserved.at(i, 0).string(),
+                                  fold_address(reserved.at(i, 0).text(), reserved.at(i, 1).text())});
+    const pg::Rows appservices = appservices_query.read_latest();
+    for (std::uint64_t i = 0; i < appservices.count; ++i) {
+        if (world.appservices.empty() || world.appservices.back().id != appservices.at(i, 0).text())
+            world.appservices.push_back({appservices.at(i, 0).string(), appservices.at(i, 1).optional_integer(),
+                                         appservices.at(i, 2).optional_text(), {}});
+        if (!appservices.at(i, 3).is_null())
+            world.appservices.back().exclusive_user_regexes.push_back(appservices.at(i, 3).string());
+    }
+}
+
+/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse.
+bool matches(const std::string& pattern, std::string_view id) {
+    const std::string anchored = "^(?:" + pattern + ")";
+    return pg::guard([&, text = anchored.c_str()] {
+        return RE_compile_and_execute(cstring_to_text(text), const_cast<char*>(id.data()),
+                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 0, nullptr);
+    });
+}
+
+/// The appservice that an id which was never registered belongs to.
+const Appservice* owner_of_unregistered(const World& world, std::string_view user_id) {
+    for (const Appservice& service : world.appservices)
+        if (service.sender == user_id) return &service;
+    for (const Appservice& service : world.appservices)
+        for (const std::string& pattern : service.exclusive_user_regexes)
+            if (matches(pattern, user_id)) return &service;
+    return nullptr;
+}
+
+/// The first `max_mau_value` reserved threepids as two parallel arrays.
+struct Seated {
+    std::vector<std::string_view> mediums, addresses;
+    explicit Seated(const World& world) {
+        const auto limit = static_cast<std::size_t>(world.settings.max_mau_value);
+        for (const Threepid& threepid : world.reserved) {
+            if (mediums.size() == limit) break;
+            mediums.push_back(threepid.medium);
+            addresses.push_back(threepid.address);
+        }
+    }
+};
+
+pg::Statement reserved_users_query(
+    "SELECT DISTINCT t.user_id FROM pg_catalog.unnest($1, $2) r(medium, address)"
+    " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
+    " AND t.address OPERATOR(pg_catalog.=) r.address ORDER BY 1",
+    {TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement reserved_user_query(
+    "SELECT 1 FROM mau.user_threepids t JOIN pg_catalog.unnest($1, $2) r(medium, address)"
+    " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
+    " WHERE t.user_id OPERATOR(pg_catalog.=) $3 LIMIT 1",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
+pg::Statement note_query(
+    "INSERT INTO mau.users AS u (user_id, last_seen) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE"
+    " SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
+    {TEXTOID, INT8OID});
+
+}  // namespace
+
+void init() {
+    pg::guard([] { CacheRegisterRelcacheCallback(on_relcache_invalidation, 0); });
+}
+
+const World& world() {
+    pg::guard([] { AcceptInvalidationMessages(); });
+    if (cached && cached_generation == generation) return *cached;
+    if (!cached) cached = new World;
+    cached_generation = 0;
+    const std::uint64_t before = generation;
+    load(*cached);
+    cached_generation = before;  // a change that came in meanwhile makes the next call load again
+    return *cached;
+}
+
+Account account(const World& world, std::string_view user_id, const pg::Found& row) {
+    Account account;
+    if (row.exists) {
+        account.registered = row.boolean(users::is_registered);
+        if (!row.is_null(users::registered_at)) account.registered_at = row.integer(users::registered_at);
+        account.guest = row.boolean(users::is_guest);
+        account.support = row.text(users::user_type) == "support";
+        account.deactivated = row.boolean(users::is_deactivated);
+        account.appservice = row.text(users::appservice_id);
+    }
+    const Appservice* service = account.registered ? world.appservice(account.appservice)
+                                                   : owner_of_unregistered(world, user_id);
+    if (service) {
+        if (!account.registered) account.appservice = service->id;
+        account.appservice_trial_days = service->trial_days;
+    }
+    return account;
+}
+
+std::string fold_address(std::string_view medium, std::string_view address) {
+    if (medium != "email") return std::string(address);
+    const char* folded = pg::guard([&]() -> const char* {
+        Oid collation = C_COLLATION_OID;
+        if (GetDatabaseEncoding() == PG_UTF8) {
+            Oid const unicode = get_collation_oid(
+                list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("und-x-icu"))), true);
+            if (OidIsValid(unicode)) collation = unicode;
+        }
+        return str_tolower(address.data(), address.size(), collation);
+    });
+    return folded;
+}
+
+bool is_reserved(const World& world, std::string_view medium, std::string_view address) {
+    if (world.reserved.empty()) return false;
+    const std::string folded = fold_address(medium, address);
+    for (const Threepid& threepid : world.reserved)
+        if (threepid.medium == medium && threepid.address == folded) return true;
+    return false;
+}
+
+std::vector<std::string_view> registered_reserved_users(const World& world) {
+    std::vector<std::string_view> users;
+    const Seated seated(world);
+    if (seated.mediums.empty()) return users;
+    const pg::Rows rows = reserved_users_query.read_latest(seated.mediums, seated.addresses);
+    for (std::uint64_t i = 0; i < rows.count; ++i) users.push_back(rows.at(i, 0).text());
+    return users;
+}
+
+bool is_reserved_user(const World& world, std::string_view user_id) {
+    const Seated seated(world);
+    if (seated.mediums.empty()) return false;
+    return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
+}
+
+void note_last_seen(std::string_view user_id, Instant at) { note_query.write(user_id, at); }
+
+}  // namespace directory
+}  // namespace mau

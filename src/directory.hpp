@@ -1,0 +1,77 @@
+// Settings, reserved threepids, appservices and users as values, and the session's cache of the first three.
+//
+// The cache (`World`) is loaded with what is committed now and dropped by relcache invalidation of mau.settings:
+// the tables' triggers send one at commit, and DROP/CREATE EXTENSION sends one by itself. So a change is effective
+// at commit, in every session, before its next statement.
+#pragma once
+
+#include "pg/spi.hpp"
+#include "pg/table.hpp"
+#include "policy.hpp"
+
+namespace mau {
+
+struct Appservice {
+    std::string id;
+    std::optional<std::int64_t> trial_days;
+    std::optional<std::string> sender;
+    std::vector<std::string> exclusive_user_regexes;
+};
+
+struct Threepid {
+    std::string medium;
+    std::string address;  // folded: e-mail in lower case
+};
+
+/// Everything that is configured, and where our tables are.
+struct World {
+    Settings settings;
+    std::vector<Appservice> appservices;
+    std::vector<Threepid> reserved;  // in order of position
+
+    Oid settings_table = InvalidOid;
+    Oid users_table = InvalidOid, users_index = InvalidOid;
+    Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
+
+    const Appservice* appservice(std::string_view id) const;
+};
+
+namespace directory {
+
+/// Registers the invalidation callback; called once per process.
+void init();
+
+/// The world as it is configured now. The reference is good until the next call. Needs SPI (`pg::with_spi`) only
+/// when something changed; `fresh` says whether it does.
+const World& world();
+
+/// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or never
+/// registered, appservices' senders and exclusive namespaces decide whose it is. Views point into `row`, `world`.
+Account account(const World& world, std::string_view user_id, const pg::Found& row);
+
+/// Columns of mau.users, as `pg::Found` numbers them.
+namespace users {
+enum Column { user_no, user_id, registered_at, last_seen, appservice_id, user_type, is_registered, is_guest,
+              is_deactivated };
+}
+
+/// The form in which addresses are compared.
+std::string fold_address(std::string_view medium, std::string_view address);
+/// Whether a threepid is in the list of reserved ones, at any position.
+bool is_reserved(const World& world, std::string_view medium, std::string_view address);
+
+/// The users who own one of the first `max_mau_value` reserved threepids. In SPI's memory.
+std::vector<std::string_view> registered_reserved_users(const World& world);
+/// Whether the user is one of them.
+bool is_reserved_user(const World& world, std::string_view user_id);
+
+/// The name of the appservice whose rows a user's are, or "native".
+inline std::string_view service(const Account& account) {
+    return account.appservice.empty() ? std::string_view("native") : account.appservice;
+}
+
+/// Keeps a sighting that is not the cohort's (law L5); makes the user known where it was not.
+void note_last_seen(std::string_view user_id, Instant at);
+
+}  // namespace directory
+}  // namespace mau

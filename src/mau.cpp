@@ -1,0 +1,13 @@
+// The module: a table of contents.
+#include "directory.hpp"
+
+extern "C" {
+PG_MODULE_MAGIC;
+PGDLLEXPORT void _PG_init(void);
+}
+
+void _PG_init(void) {
+    mau::pg::enter([] {
+        mau::directory::init();
+    });
+}

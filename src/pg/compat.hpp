@@ -1,0 +1,29 @@
+// Differences between PostgreSQL 15 to 18, each behind a name. Included by the prelude only.
+#pragma once
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "mau is built for PostgreSQL 15 to 18"
+#endif
+
+namespace mau::pg::compat {
+
+/// Begins an index scan with one key; PostgreSQL 18 added an argument for instrumentation.
+inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 180000
+    return index_beginscan(heap, index, snapshot, nullptr, keys, 0);
+#else
+    return index_beginscan(heap, index, snapshot, keys, 0);
+#endif
+}
+
+/// Marks the end of a module's own wait event; 17 made names for them possible, before there is one for all.
+inline uint32 wait_event(const char* name) {
+#if PG_VERSION_NUM >= 170000
+    return WaitEventExtensionNew(name);
+#else
+    (void)name;
+    return PG_WAIT_EXTENSION;
+#endif
+}
+
+}  // namespace mau::pg::compat

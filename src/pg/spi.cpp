@@ -1,0 +1,178 @@
+#include "pg/spi.hpp"
+
+namespace mau::pg {
+
+namespace {
+
+Datum text_datum_here(std::string_view text) {
+    return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
+}
+
+Datum array_datum(Datum* elements, bool* nulls, std::size_t count, Oid type, int length, bool by_value,
+                  char align) {
+    int dims[1] = {static_cast<int>(count)};
+    int lower[1] = {1};
+    if (count == 0) return PointerGetDatum(construct_empty_array(type));
+    return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower, type, length, by_value, align));
+}
+
+/// Copies SPI's current result into plain arrays in `context`; inside a guard only.
+Rows collect(MemoryContext context) {
+    Rows rows;
+    rows.count = SPI_processed;
+    if (!SPI_tuptable) return rows;
+    MemoryContext const previous = MemoryContextSwitchTo(context);
+    TupleDesc const shape = SPI_tuptable->tupdesc;
+    rows.columns = shape->natts;
+    const auto cells = static_cast<Size>(rows.count) * static_cast<Size>(rows.columns);
+    rows.values = static_cast<Datum*>(palloc_extended(sizeof(Datum) * (cells + 1), MCXT_ALLOC_HUGE));
+    rows.nulls = static_cast<bool*>(palloc_extended(sizeof(bool) * (cells + 1), MCXT_ALLOC_HUGE));
+    for (std::uint64_t row = 0; row < rows.count; ++row) {
+        Datum* values = rows.values + row * static_cast<std::uint64_t>(rows.columns);
+        bool* nulls = rows.nulls + row * static_cast<std::uint64_t>(rows.columns);
+        heap_deform_tuple(SPI_tuptable->vals[row], shape, values, nulls);
+        for (int column = 0; column < rows.columns; ++column) {
+            if (!nulls[column] && TupleDescAttr(shape, column)->attlen == -1)
+                values[column] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[column]));
+        }
+    }
+    MemoryContextSwitchTo(previous);
+    return rows;
+}
+
+void check(int result) {
+    if (result < 0) elog(ERROR, "mau: SPI failed: %s", SPI_result_code_string(result));
+}
+
+/// The parameters of a late-bound statement as arrays; inside a guard only.
+struct Bound {
+    int count;
+    Oid* types;
+    Datum* values;
+    char* nulls;
+};
+
+Bound bind(const std::pair<Oid, Param>* params, std::size_t count) {
+    Bound bound;
+    bound.count = static_cast<int>(count);
+    bound.types = static_cast<Oid*>(palloc(sizeof(Oid) * (count + 1)));
+    bound.values = static_cast<Datum*>(palloc(sizeof(Datum) * (count + 1)));
+    bound.nulls = static_cast<char*>(palloc(count + 1));
+    for (std::size_t i = 0; i < count; ++i) {
+        bound.types[i] = params[i].first;
+        bound.nulls[i] = params[i].second.is_null() ? 'n' : ' ';
+        bound.values[i] = params[i].second.datum();
+    }
+    return bound;
+}
+
+}  // namespace
+
+Datum Param::datum() const {
+    switch (kind_) {
+        case Kind::null:
+            return 0;
+        case Kind::scalar:
+            return scalar_;
+        case Kind::text:
+            return text_datum_here(text_);
+        case Kind::texts: {
+            const auto* items = static_cast<const std::string_view*>(items_);
+            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
+            auto* nulls = static_cast<bool*>(palloc(count_ + 1));
+            for (std::size_t i = 0; i < count_; ++i) {
+                nulls[i] = items[i].data() == nullptr;
+                elements[i] = nulls[i] ? 0 : text_datum_here(items[i]);
+            }
+            return array_datum(elements, nulls, count_, TEXTOID, -1, false, TYPALIGN_INT);
+        }
+        case Kind::integers: {
+            const auto* items = static_cast<const std::int64_t*>(items_);
+            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
+            for (std::size_t i = 0; i < count_; ++i) elements[i] = Int64GetDatum(items[i]);
+            return array_datum(elements, nullptr, count_, INT8OID, 8, true, TYPALIGN_DOUBLE);
+        }
+        case Kind::optional_integers: {
+            const auto* items = static_cast<const std::optional<std::int64_t>*>(items_);
+            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
+            auto* nulls = static_cast<bool*>(palloc(count_ + 1));
+            for (std::size_t i = 0; i < count_; ++i) {
+                nulls[i] = !items[i].has_value();
+                elements[i] = nulls[i] ? 0 : Int64GetDatum(*items[i]);
+            }
+            return array_datum(elements, nulls, count_, INT8OID, 8, true, TYPALIGN_DOUBLE);
+        }
+        case Kind::booleans: {
+            const auto* items = static_cast<const char*>(items_);
+            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
+            for (std::size_t i = 0; i < count_; ++i) elements[i] = BoolGetDatum(items[i] != 0);
+            return array_datum(elements, nullptr, count_, BOOLOID, 1, true, TYPALIGN_CHAR);
+        }
+    }
+    return 0;
+}
+
+Rows Statement::run(const Param* params, int count, Mode mode) {
+    return guard([&]() -> Rows {
+        if (count != count_) elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
+        if (!plan_) {
+            SPIPlanPtr plan = SPI_prepare(sql_, count_, types_);
+            if (!plan) check(SPI_result);
+            SPI_keepplan(plan);
+            plan_ = plan;
+        }
+        Datum values[kMaxParams];
+        char nulls[kMaxParams];
+        for (int i = 0; i < count; ++i) {
+            nulls[i] = params[i].is_null() ? 'n' : ' ';
+            values[i] = params[i].datum();
+        }
+        if (mode == Mode::read)
+            check(SPI_execute_plan(plan_, values, nulls, true, 0));
+        else
+            check(SPI_execute_snapshot(plan_, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
+                                       mode == Mode::read_latest, true, 0));
+        Rows rows = collect(CurrentMemoryContext);
+        SPI_freetuptable(SPI_tuptable);
+        return rows;
+    });
+}
+
+Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only) {
+    return guard([&, text = sql.c_str(), data = params.data(), size = params.size()]() -> Rows {
+        Bound const bound = bind(data, size);
+        check(SPI_execute_with_args(text, bound.count, bound.types, bound.values, bound.nulls, read_only, 0));
+        Rows rows = collect(CurrentMemoryContext);
+        SPI_freetuptable(SPI_tuptable);
+        return rows;
+    });
+}
+
+Cursor::Cursor(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params) {
+    guard([&, text = sql.c_str(), data = params.data(), size = params.size()] {
+        Bound const bound = bind(data, size);
+        portal_ = SPI_cursor_open_with_args(nullptr, text, bound.count, bound.types, bound.values, bound.nulls,
+                                            true, CURSOR_OPT_NO_SCROLL);
+        batch_ = AllocSetContextCreate(CurrentMemoryContext, "mau cursor batch", ALLOCSET_DEFAULT_SIZES);
+    });
+}
+
+Rows Cursor::fetch(long count) {
+    return guard([&]() -> Rows {
+        MemoryContextReset(batch_);
+        SPI_cursor_fetch(portal_, true, count);
+        Rows rows = collect(batch_);
+        SPI_freetuptable(SPI_tuptable);
+        return rows;
+    });
+}
+
+void Cursor::close() {
+    guard([&] {
+        SPI_cursor_close(portal_);
+        MemoryContextDelete(batch_);
+    });
+    portal_ = nullptr;
+}
+
+}  // namespace mau::pg

@@ -1,0 +1,168 @@
+// SQL from C++: statements that are prepared once per session, parameters and results as plain values.
+//
+// Everything here runs behind the guard. Results are views into SPI's memory and die with `with_spi`; copy what
+// must live longer. Statements that write take a fresh snapshot, also in REPEATABLE READ: what we decide must be
+// decided on what is true now (the technique of PostgreSQL's own foreign keys).
+#pragma once
+
+#include <array>
+
+#include "pg/boundary.hpp"
+
+namespace mau::pg {
+
+/// A statement parameter: NULL, a scalar, or an array that borrows the caller's memory.
+class Param {
+  public:
+    Param() = default;
+    Param(std::nullopt_t) {}
+    Param(bool value) : kind_(Kind::scalar), scalar_(BoolGetDatum(value)) {}
+    Param(int value) : kind_(Kind::scalar), scalar_(Int32GetDatum(value)) {}
+    Param(std::int64_t value) : kind_(Kind::scalar), scalar_(Int64GetDatum(value)) {}
+    Param(std::string_view value) : kind_(Kind::text), text_(value) {}
+    Param(const std::string& value) : Param(std::string_view(value)) {}
+    Param(const char* value) : Param(std::string_view(value)) {}
+    template <class T>
+    Param(const std::optional<T>& value) {
+        if (value) *this = Param(*value);
+    }
+    /// Borrowed arrays; a text with a null data pointer is an SQL NULL.
+    Param(const std::vector<std::string_view>& values)
+        : kind_(Kind::texts), items_(values.data()), count_(values.size()) {}
+    Param(const std::vector<std::int64_t>& values)
+        : kind_(Kind::integers), items_(values.data()), count_(values.size()) {}
+    Param(const std::vector<std::optional<std::int64_t>>& values)
+        : kind_(Kind::optional_integers), items_(values.data()), count_(values.size()) {}
+    Param(const std::vector<char>& values)  // char, because vector<bool> has no memory to borrow
+        : kind_(Kind::booleans), items_(values.data()), count_(values.size()) {}
+
+    bool is_null() const { return kind_ == Kind::null; }
+    /// Builds the datum in the current memory context; a backend call, so inside a guard only.
+    Datum datum() const;
+
+  private:
+    enum class Kind { null, scalar, text, texts, integers, optional_integers, booleans };
+    Kind kind_ = Kind::null;
+    Datum scalar_ = 0;
+    std::string_view text_;
+    const void* items_ = nullptr;
+    std::size_t count_ = 0;
+};
+
+/// One value of a result row.
+class Field {
+  public:
+    Field(Datum datum, bool null) : datum_(datum), null_(null) {}
+    bool is_null() const { return null_; }
+    std::int64_t integer() const { return DatumGetInt64(datum_); }
+    int int4() const { return DatumGetInt32(datum_); }
+    bool boolean() const { return DatumGetBool(datum_); }
+    /// A view of a text; empty for NULL.
+    std::string_view text() const {
+        if (null_) return {};
+        const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(datum_));
+        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+    }
+    std::string string() const { return std::string(text()); }
+    std::optional<std::string> optional_text() const {
+        return null_ ? std::nullopt : std::optional<std::string>(text());
+    }
+    std::optional<std::int64_t> optional_integer() const {
+        return null_ ? std::nullopt : std::optional<std::int64_t>(integer());
+    }
+    Datum datum() const { return datum_; }
+
+  private:
+    Datum datum_;
+    bool null_;
+};
+
+/// A result: plain data in SPI's memory, values detoasted.
+struct Rows {
+    std::uint64_t count = 0;  // rows returned or, without a result set, rows touched
+    int columns = 0;
+    Datum* values = nullptr;
+    bool* nulls = nullptr;
+
+    Field at(std::uint64_t row, int column) const {
+        const std::uint64_t i = row * static_cast<std::uint64_t>(columns) + static_cast<std::uint64_t>(column);
+        return {values[i], nulls[i]};
+    }
+    bool empty() const { return count == 0; }
+};
+
+/// A statement with fixed text, prepared at its first use in a session and kept.
+class Statement {
+  public:
+    static constexpr int kMaxParams = 12;
+
+    template <std::size_t N>
+    Statement(const char* sql, const Oid (&types)[N]) : sql_(sql), count_(static_cast<int>(N)) {
+        static_assert(N <= kMaxParams);
+        for (std::size_t i = 0; i < N; ++i) types_[i] = types[i];
+    }
+    explicit Statement(const char* sql) : sql_(sql), count_(0) {}
+    Statement(const Statement&) = delete;
+    Statement& operator=(const Statement&) = delete;
+
+    /// Runs a statement that writes; sees, and decides on, what is committed now.
+    template <class... Args>
+    Rows write(const Args&... args) {
+        const std::array<Param, sizeof...(Args)> params{Param(args)...};
+        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::write);
+    }
+    /// Reads what is committed now, whatever the isolation level.
+    template <class... Args>
+    Rows read_latest(const Args&... args) {
+        const std::array<Param, sizeof...(Args)> params{Param(args)...};
+        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read_latest);
+    }
+    /// Reads as the caller's statement sees the database.
+    template <class... Args>
+    Rows read(const Args&... args) {
+        const std::array<Param, sizeof...(Args)> params{Param(args)...};
+        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read);
+    }
+
+  private:
+    enum class Mode { read, read_latest, write };
+    Rows run(const Param* params, int count, Mode mode);
+
+    const char* sql_;
+    Oid types_[kMaxParams] = {};
+    int count_;
+    SPIPlanPtr plan_ = nullptr;
+};
+
+/// Runs a statement whose text is made at run time (late-bound queries on a homeserver's tables); not kept.
+Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only);
+
+/// A cursor over a late-bound query, for results that need not fit into memory.
+class Cursor {
+  public:
+    /// Opens the cursor; it is closed by `close`, or by the end of the transaction.
+    Cursor(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params);
+    /// The next rows, at most `count`; valid until the next fetch. An empty result is the end.
+    Rows fetch(long count);
+    void close();
+
+  private:
+    Portal portal_ = nullptr;
+    MemoryContext batch_ = nullptr;
+};
+
+/// Runs `body` connected to SPI; backend memory allocated inside goes away at its end.
+template <class Body>
+auto with_spi(Body&& body) -> decltype(body()) {
+    guard([] { SPI_connect(); });
+    if constexpr (std::is_void_v<decltype(body())>) {
+        body();
+        guard([] { SPI_finish(); });
+    } else {
+        auto result = body();
+        guard([] { SPI_finish(); });
+        return result;
+    }
+}
+
+}  // namespace mau::pg

@@ -1,0 +1,59 @@
+// What SQL cannot say without waiting: a look at a row that also sees what other transactions have in flight, and
+// locks that are tried, never waited for.
+#pragma once
+
+#include "pg/boundary.hpp"
+
+namespace mau::pg {
+
+/// A row found by its text key. Values are copies in the memory context of the call.
+struct Found {
+    static constexpr int kMaxColumns = 16;
+    bool exists = false;     // a version is there that is committed, or ours
+    bool in_flight = false;  // another transaction has inserted, changed, deleted or locked it and is not done
+    Datum values[kMaxColumns];
+    bool nulls[kMaxColumns];
+
+    bool is_null(int column) const { return nulls[column]; }
+    std::int64_t integer(int column) const { return DatumGetInt64(values[column]); }
+    bool boolean(int column) const { return DatumGetBool(values[column]); }
+    std::string_view text(int column) const {
+        if (nulls[column]) return {};
+        const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(values[column]));
+        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+    }
+};
+
+/// A table with a unique index on one text column under COLLATE "C", opened for a few look-ups. Between `open`
+/// and `close` no error of ours may be thrown past it except one that ends the statement.
+class KeyedTable {
+  public:
+    /// Opens both; the caller must have the right to SELECT on the table (else 42501).
+    void open(Oid table, Oid index);
+    /// The row with this key as it is this very moment: committed by anybody, or changed by us.
+    Found find(std::string_view key);
+    void close();
+
+  private:
+    Relation table_ = nullptr;
+    Relation index_ = nullptr;
+    TupleTableSlot* slot_ = nullptr;
+};
+
+/// Locks in a space of our own: advisory locks whose fourth field SQL never uses, so that they meet nobody else's.
+enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6D63 };
+
+/// Tries to take the lock `key` of `space` in this database, without waiting.
+bool try_lock(LockSpace space, std::uint64_t key);
+/// Takes the lock, waiting for others; for locks that are held for the length of a statement only.
+void take_lock(LockSpace space, std::uint64_t key);
+/// Releases it before the end of the transaction.
+void release_lock(LockSpace space, std::uint64_t key);
+
+/// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table without waiting for an ALTER or TRUNCATE in flight.
+bool try_table_lock(Oid table, LOCKMODE mode);
+
+/// A 64-bit hash of an id, the same in every session of a server.
+std::uint64_t hash(std::string_view id);
+
+}  // namespace mau::pg

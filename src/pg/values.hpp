@@ -1,0 +1,82 @@
+// Arguments in, results out: what SQL-callable functions share when they convert between PostgreSQL's values and
+// ours.
+#pragma once
+
+#include "calendar.hpp"
+#include "pg/boundary.hpp"
+
+namespace mau::pg {
+
+/// A timestamptz as epoch milliseconds, rounded down.
+Instant to_instant(TimestampTz time);
+/// Epoch milliseconds as timestamptz.
+TimestampTz to_timestamp(Instant instant);
+
+/// The arguments of a call, read with a clear error for what is missing.
+class Arguments {
+  public:
+    explicit Arguments(FunctionCallInfo fcinfo) : fcinfo_(fcinfo) {}
+
+    bool is_null(int i) const { return fcinfo_->nargs <= i || fcinfo_->args[i].isnull; }
+    /// A text, or nothing for NULL. The view lives as long as the call.
+    std::optional<std::string_view> text(int i) const;
+    std::optional<bool> boolean(int i) const;
+    std::optional<std::int64_t> integer(int i) const;
+    /// The instant of argument `i`; NULL, infinite and absurd times are errors that name the argument.
+    Instant instant(int i, const char* name = "at") const;
+    std::optional<Instant> optional_instant(int i, const char* name) const;
+    /// A user id: not NULL, not empty, at most 255 bytes (the Matrix specification's limit), valid in UTF-8.
+    std::string_view user_id(int i, const char* name = "user_id") const;
+    /// A text that must be given.
+    std::string_view required_text(int i, const char* name) const;
+
+  private:
+    FunctionCallInfo fcinfo_;
+};
+
+/// Checks a user id from wherever it came; the error names the argument.
+void check_user_id(std::string_view id, const char* name);
+/// Whether an id from a homeserver's table can be taken: what `check_user_id` asks, as a question.
+bool valid_user_id(std::string_view id);
+/// Checks an instant; the error shows the value.
+Instant check_instant(TimestampTz time, const char* name);
+
+/// A text datum in the current memory context.
+Datum text_datum(std::string_view text);
+
+/// The rows of a set-returning function, in a tuplestore.
+class ResultSet {
+  public:
+    explicit ResultSet(FunctionCallInfo fcinfo);
+    /// A cell: NULL, text, integer, boolean, timestamp or a ready datum.
+    struct Cell {
+        enum class Kind { null, text, datum } kind = Kind::null;
+        std::string_view view;
+        Datum value = 0;
+        Cell() = default;
+        Cell(std::nullopt_t) {}
+        Cell(std::string_view text) : kind(Kind::text), view(text) {}
+        Cell(const std::string& text) : Cell(std::string_view(text)) {}
+        Cell(const char* text) : Cell(std::string_view(text)) {}
+        Cell(bool value_) : kind(Kind::datum), value(BoolGetDatum(value_)) {}
+        Cell(int value_) : kind(Kind::datum), value(Int32GetDatum(value_)) {}
+        Cell(std::int64_t value_) : kind(Kind::datum), value(Int64GetDatum(value_)) {}
+        Cell(double value_) : kind(Kind::datum), value(Float8GetDatum(value_)) {}
+        template <class T>
+        Cell(const std::optional<T>& cell) {
+            if (cell) *this = Cell(*cell);
+        }
+        static Cell of(Datum value) {
+            Cell cell;
+            cell.kind = Kind::datum;
+            cell.value = value;
+            return cell;
+        }
+    };
+    void add(std::initializer_list<Cell> cells);
+
+  private:
+    ReturnSetInfo* info_;
+};
+
+}  // namespace mau::pg

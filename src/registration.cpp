@@ -1,0 +1,229 @@
+#include "registration.hpp"
+
+#include "pg/values.hpp"
+
+namespace mau::registration {
+
+namespace {
+
+pg::Statement register_query(
+    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
+    " VALUES ($1, $2, $3, $4, $5, true) ON CONFLICT (user_id) DO UPDATE SET"
+    " registered_at = least(u.registered_at, EXCLUDED.registered_at),"
+    " user_type = coalesce(EXCLUDED.user_type, u.user_type),"
+    " appservice_id = coalesce(EXCLUDED.appservice_id, u.appservice_id),"
+    " is_guest = EXCLUDED.is_guest, is_deactivated = false, is_registered = true",
+    {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+
+// Somebody seen before being registered was taken for a native user.
+pg::Statement move_service_query(
+    "UPDATE mau.monthly_active_users m SET service = coalesce(nullif(u.appservice_id, ''), 'native')"
+    " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
+    " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
+    {TEXTOID});
+
+pg::Statement join_reserved_query(
+    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
+    " SELECT u.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.users u"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND u.user_type IS DISTINCT FROM 'support'"
+    " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
+    " RETURNING true",
+    {TEXTOID, INT8OID});
+
+pg::Statement add_threepid_query(
+    "INSERT INTO mau.user_threepids (medium, address, user_id) VALUES ($1, $2, $3)"
+    " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
+    {TEXTOID, TEXTOID, TEXTOID});
+
+pg::Statement remove_threepid_query(
+    "DELETE FROM mau.user_threepids t WHERE t.medium OPERATOR(pg_catalog.=) $1"
+    " AND t.address OPERATOR(pg_catalog.=) $2 AND t.user_id OPERATOR(pg_catalog.=) $3",
+    {TEXTOID, TEXTOID, TEXTOID});
+
+pg::Statement remove_threepids_query(
+    "DELETE FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
+
+pg::Statement deactivate_query(
+    "UPDATE mau.users u SET is_deactivated = true"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT u.is_deactivated",
+    {TEXTOID});
+
+// The number stays, for past totals; the person behind it goes, and the registration time is kept to the day.
+pg::Statement forget_query(
+    "UPDATE mau.users u SET user_id = NULL, last_seen = NULL,"
+    " registered_at = u.registered_at OPERATOR(pg_catalog.-)"
+    " (u.registered_at OPERATOR(pg_catalog.%) 86400000::pg_catalog.int8)"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+    {TEXTOID});
+
+}  // namespace
+
+void register_user(const Report& report) {
+    register_query.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
+                         report.is_guest);
+    move_service_query.write(report.user_id);
+}
+
+bool join_reserved(const World& world, std::string_view user_id, Instant at) {
+    return recording(world.settings) && !join_reserved_query.write(user_id, at).empty();
+}
+
+}  // namespace mau::registration
+
+namespace mau {
+namespace {
+
+/// A threepid among the arguments: both parts or none.
+struct ThreepidArgument {
+    std::string_view medium, address;
+};
+
+ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
+    const ThreepidArgument threepid{args.required_text(i, "medium"), args.required_text(i + 1, "address")};
+    if (threepid.medium.empty() || threepid.address.empty())
+        throw Error(sqlstate::invalid_parameter, "medium and address must not be empty", {},
+                    "Pass 'email' and an e-mail address, or 'msisdn' and a phone number.");
+    if (threepid.medium.size() > 255 || threepid.address.size() > 1024)
+        throw Error(sqlstate::invalid_parameter, "threepid is too long",
+                    "The address has " + std::to_string(threepid.address.size()) + " bytes.",
+                    "An address has at most 1024 bytes.");
+    return threepid;
+}
+
+void add_threepid(const ThreepidArgument& threepid, std::string_view user_id) {
+    registration::add_threepid_query.write(
+        threepid.medium, directory::fold_address(threepid.medium, threepid.address), user_id);
+}
+
+Datum register_user(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"), args.text(2),
+                                      args.text(3), args.boolean(4).value_or(false)};
+    if (args.is_null(5) != args.is_null(6))
+        throw Error(sqlstate::invalid_parameter, "medium and address go together", {}, "Pass both, or neither.");
+    std::optional<ThreepidArgument> threepid;
+    if (!args.is_null(5)) threepid = threepid_of(args, 5);
+    const bool joined = pg::with_spi([&] {
+        registration::register_user(report);
+        if (!threepid) return false;
+        add_threepid(*threepid, report.user_id);
+        const World& world = directory::world();
+        return directory::is_reserved(world, threepid->medium, threepid->address) &&
+               registration::join_reserved(world, report.user_id, report.registered_at);
+    });
+    return pg::text_datum(joined ? "joined" : "registered");
+}
+
+Datum add_threepid(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const std::string_view user_id = args.user_id(0);
+    const ThreepidArgument threepid = threepid_of(args, 1);
+    const Instant at = args.instant(3);
+    const bool joined = pg::with_spi([&] {
+        add_threepid(threepid, user_id);
+        const World& world = directory::world();
+        return directory::is_reserved(world, threepid.medium, threepid.address) &&
+               directory::is_reserved_user(world, user_id) && registration::join_reserved(world, user_id, at);
+    });
+    return pg::text_datum(joined ? "joined" : "added");
+}
+
+Datum remove_threepid(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const std::string_view user_id = args.user_id(0);
+    const ThreepidArgument threepid = threepid_of(args, 1);
+    const bool removed = pg::with_spi([&] {
+        const std::string address = directory::fold_address(threepid.medium, threepid.address);
+        return registration::remove_threepid_query.write(threepid.medium, address, user_id).count > 0;
+    });
+    return BoolGetDatum(removed);
+}
+
+Datum deactivate_user(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const std::string_view user_id = args.user_id(0);
+    args.instant(1);
+    const bool deactivated = pg::with_spi([&] {
+        if (registration::deactivate_query.write(user_id).count == 0) return false;
+        registration::remove_threepids_query.write(user_id);  // as Synapse does
+        if (!directory::world().settings.count_deactivated_users) cohort::remove(user_id);
+        return true;
+    });
+    return BoolGetDatum(deactivated);
+}
+
+Datum forget_user(FunctionCallInfo fcinfo) {
+    const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
+    const bool known = pg::with_spi([&] {
+        const bool member = cohort::remove(user_id);
+        registration::remove_threepids_query.write(user_id);
+        return (registration::forget_query.write(user_id).count > 0) | member;
+    });
+    return BoolGetDatum(known);
+}
+
+Datum registered_reserved_users(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    pg::with_spi([&] {
+        for (const std::string_view user : directory::registered_reserved_users(directory::world()))
+            result.add({user});
+    });
+    return Datum(0);
+}
+
+Datum fold_address(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    return pg::text_datum(directory::fold_address(*args.text(0), *args.text(1)));
+}
+
+Datum is_regex(FunctionCallInfo fcinfo) {
+    if (fcinfo->args[0].isnull) return BoolGetDatum(true);
+    int count = 0;
+    Datum* values = nullptr;
+    bool* nulls = nullptr;
+    pg::guard([&] {
+        deconstruct_array(DatumGetArrayTypeP(fcinfo->args[0].value), TEXTOID, -1, false, TYPALIGN_INT, &values,
+                          &nulls, &count);
+    });
+    for (int i = 0; i < count; ++i) {
+        if (nulls[i])
+            throw Error(sqlstate::invalid_regular_expression, "a namespace must not be NULL", {},
+                        "Leave the element out.");
+        pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+    }
+    return BoolGetDatum(true);
+}
+
+/// Tells all sessions at commit, ours at the end of the command, that the directory changed.
+Datum directory_changed(FunctionCallInfo fcinfo) {
+    pg::guard([&] {
+        auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+        Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
+        if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
+    });
+    return PointerGetDatum(nullptr);
+}
+
+Datum replace_settings(FunctionCallInfo fcinfo) {
+    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    pg::with_spi([] {
+        static pg::Statement query("DELETE FROM mau.settings");
+        query.write();
+    });
+    return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_register_user, register_user);
+MAU_FUNCTION(mau_add_threepid, add_threepid);
+MAU_FUNCTION(mau_remove_threepid, remove_threepid);
+MAU_FUNCTION(mau_deactivate_user, deactivate_user);
+MAU_FUNCTION(mau_forget_user, forget_user);
+MAU_FUNCTION(mau_registered_reserved_users, registered_reserved_users);
+MAU_FUNCTION(mau_fold_address, fold_address);
+MAU_FUNCTION(mau_is_regex, is_regex);
+MAU_FUNCTION(mau_directory_changed, directory_changed);
+MAU_FUNCTION(mau_replace_settings, replace_settings);
+
+}  // namespace mau

@@ -1,0 +1,25 @@
+// What homeservers tell about accounts: registered, deactivated, threepids, forgotten.
+#pragma once
+
+#include "cohort.hpp"
+
+namespace mau::registration {
+
+/// What a homeserver says of an account. Fields without a value say nothing.
+struct Report {
+    std::string_view user_id;
+    Instant registered_at;
+    std::optional<std::string_view> user_type;
+    std::optional<std::string_view> appservice_id;
+    bool is_guest = false;
+};
+
+/// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
+/// appservice that is given replaces the old one, and the account is active again.
+void register_user(const Report& report);
+
+/// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is off.
+/// Answers whether the user is in now.
+bool join_reserved(const World& world, std::string_view user_id, Instant at);
+
+}  // namespace mau::registration
