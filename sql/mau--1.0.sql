@@ -150,37 +150,45 @@ CREATE FUNCTION mau.fold_address(medium text, address text) RETURNS text
 COMMENT ON FUNCTION mau.fold_address(text, text) IS
 'The form in which addresses are compared: e-mail in lower case (Unicode), all else as it is.';
 
-CREATE FUNCTION mau.register_user(user_id text, registered_at timestamptz DEFAULT now(), user_type text DEFAULT NULL,
-                                  appservice_id text DEFAULT NULL, is_guest boolean DEFAULT false,
-                                  medium text DEFAULT NULL, address text DEFAULT NULL) RETURNS text
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_register_user';
-COMMENT ON FUNCTION mau.register_user(text, timestamptz, text, text, boolean, text, text) IS
-'Makes an account known. Again for the same user: updates what is given (NULL arguments change nothing). Does not mark the user active, except with a reserved threepid (medium, address), as in Synapse. Returns registered, or joined. Errors: 22023 for a missing or over-long user_id or half a threepid, 22008 for an infinite or absurd time.';
-
-CREATE FUNCTION mau.add_threepid(user_id text, medium text, address text, at timestamptz DEFAULT now()) RETURNS text
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_add_threepid';
-COMMENT ON FUNCTION mau.add_threepid(text, text, text, timestamptz) IS
-'Makes known that a third-party id belongs to a user (it moves if it was another''s). Returns added, or joined where it is reserved with a seat: the user is in the cohort from now on, for ever. Errors: 22023.';
-
-CREATE FUNCTION mau.remove_threepid(user_id text, medium text, address text) RETURNS boolean
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_remove_threepid';
-COMMENT ON FUNCTION mau.remove_threepid(text, text, text) IS
-'Makes known that a third-party id no longer belongs to a user. Returns whether it did. Errors: 22023.';
-
-CREATE FUNCTION mau.deactivate_user(user_id text, at timestamptz DEFAULT now()) RETURNS boolean
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_deactivate_user';
-COMMENT ON FUNCTION mau.deactivate_user(text, timestamptz) IS
-'Makes known that an account was deactivated. With count_deactivated_users it counts until it expires, as in Synapse, else it leaves the cohort at once. Returns whether the user was known and active. Errors: 22023.';
-
-CREATE FUNCTION mau.forget_user(user_id text) RETURNS boolean
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_forget_user';
-COMMENT ON FUNCTION mau.forget_user(text) IS
-'Removes a person: cohort row, threepids, and the id behind the user''s number; past totals stay right. The registration time is kept to the day. Returns whether the user was known. An account that the homeserver still has comes back, with a new number, when it is seen again. Errors: 22023.';
-
 CREATE FUNCTION mau.registered_reserved_users() RETURNS SETOF text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_registered_reserved_users';
 COMMENT ON FUNCTION mau.registered_reserved_users() IS
 'The users who own one of the first max_mau_value reserved threepids: they hold a seat for ever.';
+
+-------------------------------------------------------------------------------------------------------------
+-- tasks: what is done regularly, and how it went
+-------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE mau.tasks (
+    task text NOT NULL PRIMARY KEY,
+    last_started timestamptz,
+    last_finished timestamptz,
+    last_duration interval,
+    last_rows bigint,
+    runs bigint NOT NULL DEFAULT 0,
+    failures bigint NOT NULL DEFAULT 0,
+    failures_in_a_row integer NOT NULL DEFAULT 0,
+    last_error text,
+    last_error_sqlstate text,
+    last_error_at timestamptz,
+    next_run timestamptz
+);
+COMMENT ON TABLE mau.tasks IS
+'sync, refresh and reap: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
+COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh or reap.';
+COMMENT ON COLUMN mau.tasks.last_started IS 'When it was last begun.';
+COMMENT ON COLUMN mau.tasks.last_finished IS 'When it last came to a good end.';
+COMMENT ON COLUMN mau.tasks.last_duration IS 'How long that took.';
+COMMENT ON COLUMN mau.tasks.last_rows IS 'How many rows it handled then.';
+COMMENT ON COLUMN mau.tasks.runs IS 'How often it came to a good end.';
+COMMENT ON COLUMN mau.tasks.failures IS 'How often it failed.';
+COMMENT ON COLUMN mau.tasks.failures_in_a_row IS 'How often it failed since its last good end; the worker backs off.';
+COMMENT ON COLUMN mau.tasks.last_error IS 'The message of the last failure.';
+COMMENT ON COLUMN mau.tasks.last_error_sqlstate IS 'Its SQLSTATE.';
+COMMENT ON COLUMN mau.tasks.last_error_at IS 'When it was.';
+COMMENT ON COLUMN mau.tasks.next_run IS 'When the worker means to run it next.';
+
+INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap');
 
 -------------------------------------------------------------------------------------------------------------
 -- cohort: the monthly active users
@@ -241,6 +249,37 @@ COMMENT ON FUNCTION mau.reap(timestamptz, bigint) IS
 'Brings the cohort in order: registered reserved users without a row get one; expired rows leave; deactivated users leave unless they count; and with limit_usage_by_mau the oldest counted rows above max_mau_value leave, never a reserved user''s. Who leaves keeps the last sighting in mau.users. Handles at most max_rows rows a call (NULL = all). Returns what was done; busy when another session is at it. Errors: 22008.';
 
 -------------------------------------------------------------------------------------------------------------
+-- registration: what homeservers tell about accounts
+-------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION mau.register_user(user_id text, registered_at timestamptz DEFAULT now(), user_type text DEFAULT NULL,
+                                  appservice_id text DEFAULT NULL, is_guest boolean DEFAULT false,
+                                  medium text DEFAULT NULL, address text DEFAULT NULL) RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_register_user';
+COMMENT ON FUNCTION mau.register_user(text, timestamptz, text, text, boolean, text, text) IS
+'Makes an account known. Again for the same user: updates what is given (NULL arguments change nothing). Does not mark the user active, except with a reserved threepid (medium, address), as in Synapse. Returns registered, or joined. Errors: 22023 for a missing or over-long user_id or half a threepid, 22008 for an infinite or absurd time.';
+
+CREATE FUNCTION mau.add_threepid(user_id text, medium text, address text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_add_threepid';
+COMMENT ON FUNCTION mau.add_threepid(text, text, text) IS
+'Makes known that a third-party id belongs to a user (it moves if it was another''s). Where it is reserved with a seat, the next reap puts the user into the cohort for ever, as Synapse does at its start. Errors: 22023.';
+
+CREATE FUNCTION mau.remove_threepid(user_id text, medium text, address text) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_remove_threepid';
+COMMENT ON FUNCTION mau.remove_threepid(text, text, text) IS
+'Makes known that a third-party id no longer belongs to a user. Returns whether it did. Errors: 22023.';
+
+CREATE FUNCTION mau.deactivate_user(user_id text, at timestamptz DEFAULT now()) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_deactivate_user';
+COMMENT ON FUNCTION mau.deactivate_user(text, timestamptz) IS
+'Makes known that an account was deactivated. With count_deactivated_users it counts until it expires, as in Synapse, else it leaves the cohort at once. Returns whether the user was known and active. Errors: 22023.';
+
+CREATE FUNCTION mau.forget_user(user_id text) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_forget_user';
+COMMENT ON FUNCTION mau.forget_user(text) IS
+'Removes a person: cohort row, threepids, and the id behind the user''s number; past totals stay right. The registration time is kept to the day. Returns whether the user was known. An account that the homeserver still has comes back, with a new number, when it is seen again. Errors: 22023.';
+
+-------------------------------------------------------------------------------------------------------------
 -- activity: the way a sighting takes
 -------------------------------------------------------------------------------------------------------------
 
@@ -274,3 +313,56 @@ CREATE FUNCTION mau.explain(user_id text, at timestamptz DEFAULT now())
 COMMENT ON FUNCTION mau.explain(text, timestamptz) IS
 'Why a user counts or does not, and is let in or not: each rule that is looked at, in order, whether it holds, and the facts; the last row is the verdict. Changes nothing. Errors: 22023, 22008.';
 
+-------------------------------------------------------------------------------------------------------------
+-- metrics: snapshots and the exposition text
+-------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE mau.snapshots (
+    at timestamptz NOT NULL PRIMARY KEY,
+    dau bigint NOT NULL,
+    wau bigint NOT NULL,
+    mau bigint NOT NULL,
+    max bigint,
+    by_service jsonb NOT NULL
+);
+COMMENT ON TABLE mau.snapshots IS 'What the figures were when: a row per refresh, kept for snapshot_retention.';
+COMMENT ON COLUMN mau.snapshots.at IS 'The instant that the figures are of.';
+COMMENT ON COLUMN mau.snapshots.dau IS 'Native users who count, seen within 1 day.';
+COMMENT ON COLUMN mau.snapshots.wau IS 'Native users who count, seen within 7 days.';
+COMMENT ON COLUMN mau.snapshots.mau IS 'monthly_active_count: the figure that the limit is about.';
+COMMENT ON COLUMN mau.snapshots.max IS 'max_mau_value at that time; NULL without a limit.';
+COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"native": 14, "irc-bridge": 2}.';
+
+-------------------------------------------------------------------------------------------------------------
+-- source: the homeserver that mau is attached to
+-------------------------------------------------------------------------------------------------------------
+
+-------------------------------------------------------------------------------------------------------------
+-- worker: is it working?
+-------------------------------------------------------------------------------------------------------------
+
+-------------------------------------------------------------------------------------------------------------
+-- rights and dumps
+-------------------------------------------------------------------------------------------------------------
+
+SELECT pg_catalog.pg_extension_config_dump('mau.settings', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.reserved_threepids', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.reserved_threepids_position_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.appservices', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.users', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
+
+REVOKE ALL ON FUNCTION
+    mau.register_user(text, timestamptz, text, text, boolean, text, text),
+    mau.add_threepid(text, text, text),
+    mau.remove_threepid(text, text, text),
+    mau.deactivate_user(text, timestamptz),
+    mau.forget_user(text),
+    mau.record_activity(text, timestamptz, text),
+    mau.record_activities(text[], timestamptz[], text[]),
+    mau.admit(text, timestamptz, text),
+    mau.reap(timestamptz, bigint)
+    FROM PUBLIC;

@@ -14,7 +14,7 @@ pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
 pg::Statement note_many_query(
-    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM pg_catalog.unnest($1, $2)"
+    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
+#include "tasks.hpp"
 
 namespace mau::cohort {
 
@@ -47,7 +48,7 @@ pg::Statement write_query(
 
 pg::Statement write_many_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
-    " SELECT * FROM pg_catalog.unnest($1, $2, $3) ON CONFLICT (user_id) DO UPDATE"
+    " SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) ON CONFLICT (user_id) DO UPDATE"
     " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service",
     {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
 
@@ -243,12 +244,16 @@ Datum reap(FunctionCallInfo fcinfo) {
     const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
     if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
     pg::ResultSet result(fcinfo);
-    if (!pg::try_lock(pg::LockSpace::task, pg::hash("reap"))) {
+    const tasks::Task task("reap");
+    if (!task.begin()) {
         result.add({"busy", std::int64_t{0}});
         return Datum(0);
     }
-    const cohort::Reaped reaped =
-        pg::with_spi([&] { return cohort::reap(directory::world(), at, max_rows); });
+    const cohort::Reaped reaped = pg::with_spi([&] {
+        const cohort::Reaped done = cohort::reap(directory::world(), at, max_rows);
+        task.end(done.seated + done.expired + done.deactivated + done.over_limit);
+        return done;
+    });
     result.add({"seated", reaped.seated});
     result.add({"expired", reaped.expired});
     result.add({"deactivated", reaped.deactivated});

@@ -125,12 +125,12 @@ struct Seated {
 };
 
 pg::Statement reserved_users_query(
-    "SELECT DISTINCT t.user_id FROM pg_catalog.unnest($1, $2) r(medium, address)"
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
     " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
     " AND t.address OPERATOR(pg_catalog.=) r.address ORDER BY 1",
     {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement reserved_user_query(
-    "SELECT 1 FROM mau.user_threepids t JOIN pg_catalog.unnest($1, $2) r(medium, address)"
+    "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
     " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
     " WHERE t.user_id OPERATOR(pg_catalog.=) $3 LIMIT 1",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});

@@ -132,8 +132,11 @@ Gate judge_request(const Settings& settings, const Request& request, const Accou
                    const Membership& membership, Instant at, Trace* trace) {
     const bool is_user = request.user_id.has_value();
     if (asks(trace, "request of an untracked appservice",
-             request.by_appservice && !settings.track_appservice_user_ips, [&] {
-                 return std::string(request.by_appservice ? "" : "not ") + "by an appservice's token";
+             (request.by_appservice || !account.appservice.empty()) && !settings.track_appservice_user_ips, [&] {
+                 return std::string(request.by_appservice ? "by an appservice's token"
+                                    : account.appservice.empty() ? "native user"
+                                                                 : "an appservice's user") +
+                        ", track_appservice_user_ips " + (settings.track_appservice_user_ips ? "on" : "off");
              }))
         return Gate::open;
     if (asks(trace, "server notices user",

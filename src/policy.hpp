@@ -117,7 +117,8 @@ struct Request {
 /// The answer to a request: go ahead, blocked, or "blocked if the house is full".
 enum class Gate { open, disabled, if_seat };
 
-/// Says whether a request is let in; the first rule that holds decides. `if_seat` leaves the last question, count
+/// Says whether a request is let in; the first rule that holds decides. A user of an appservice is taken to act
+/// through it, whether or not the caller says so. `if_seat` leaves the last question, count
 /// against maximum, to the caller, who alone pays for the count only where it is needed.
 Gate judge_request(const Settings& settings, const Request& request, const Account& account,
                    const Membership& membership, Instant at, Trace* trace = nullptr);

@@ -118,14 +118,8 @@ Datum add_threepid(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const std::string_view user_id = args.user_id(0);
     const ThreepidArgument threepid = threepid_of(args, 1);
-    const Instant at = args.instant(3);
-    const bool joined = pg::with_spi([&] {
-        add_threepid(threepid, user_id);
-        const World& world = directory::world();
-        return directory::is_reserved(world, threepid.medium, threepid.address) &&
-               directory::is_reserved_user(world, user_id) && registration::join_reserved(world, user_id, at);
-    });
-    return pg::text_datum(joined ? "joined" : "added");
+    pg::with_spi([&] { add_threepid(threepid, user_id); });
+    return Datum(0);
 }
 
 Datum remove_threepid(FunctionCallInfo fcinfo) {
@@ -163,7 +157,7 @@ Datum forget_user(FunctionCallInfo fcinfo) {
 }
 
 Datum registered_reserved_users(FunctionCallInfo fcinfo) {
-    pg::ResultSet result(fcinfo);
+    pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
         for (const std::string_view user : directory::registered_reserved_users(directory::world()))
             result.add({user});

@@ -32,8 +32,12 @@ Rows collect(MemoryContext context) {
         bool* nulls = rows.nulls + row * static_cast<std::uint64_t>(rows.columns);
         heap_deform_tuple(SPI_tuptable->vals[row], shape, values, nulls);
         for (int column = 0; column < rows.columns; ++column) {
-            if (!nulls[column] && TupleDescAttr(shape, column)->attlen == -1)
-                values[column] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[column]));
+            Form_pg_attribute const attribute = TupleDescAttr(shape, column);
+            if (nulls[column] || attribute->attbyval) continue;
+            // A copy in any case: the tuple goes with SPI's table.
+            values[column] = attribute->attlen == -1
+                                 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(values[column]))
+                                 : datumCopy(values[column], false, attribute->attlen);
         }
     }
     MemoryContextSwitchTo(previous);

@@ -110,8 +110,8 @@ Datum text_datum(std::string_view text) {
         [&] { return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size()))); });
 }
 
-ResultSet::ResultSet(FunctionCallInfo fcinfo) {
-    guard([&] { InitMaterializedSRF(fcinfo, 0); });
+ResultSet::ResultSet(FunctionCallInfo fcinfo, Shape shape) {
+    guard([&] { InitMaterializedSRF(fcinfo, shape == Shape::column ? MAT_SRF_USE_EXPECTED_DESC : 0); });
     info_ = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
 }
 

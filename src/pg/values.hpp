@@ -47,7 +47,9 @@ Datum text_datum(std::string_view text);
 /// The rows of a set-returning function, in a tuplestore.
 class ResultSet {
   public:
-    explicit ResultSet(FunctionCallInfo fcinfo);
+    /// `Shape::column` for SETOF of a plain type, `Shape::row` for RETURNS TABLE.
+    enum class Shape { row, column };
+    explicit ResultSet(FunctionCallInfo fcinfo, Shape shape = Shape::row);
     /// A cell: NULL, text, integer, boolean, timestamp or a ready datum.
     struct Cell {
         enum class Kind { null, text, datum } kind = Kind::null;
