@@ -1,0 +1,3 @@
+CREATE EXTENSION mau;
+SELECT mau.monthly_active_count();
+DROP EXTENSION mau CASCADE;
