@@ -1,2 +1,0 @@
-CREATE EXTENSION mau;
-SELECT mau.monthly_active_count(), count(*) FROM users;

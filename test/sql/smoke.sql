@@ -1,3 +1,0 @@
-CREATE EXTENSION mau;
-SELECT mau.monthly_active_count();
-DROP EXTENSION mau CASCADE;
