@@ -91,28 +91,30 @@ Datum throws_through_guards(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-/// Answers what is wrong with the backend's state after an error passed two guards; '' = nothing.
+/// Answers what was caught after an error passed one guard or two, and what of the backend's state is not restored.
 Datum guard_restores(FunctionCallInfo fcinfo) {
     const std::string kind = text_argument(fcinfo, 0);
     sigjmp_buf* const stack = PG_exception_stack;
     ErrorContextCallback* const context_stack = error_context_stack;
     MemoryContext const context = CurrentMemoryContext;
     std::string caught, wrong;
+    const auto disturb = [&] {
+        ErrorContextCallback callback;
+        callback.callback = [](void*) {};
+        callback.arg = nullptr;
+        callback.previous = error_context_stack;
+        error_context_stack = &callback;
+        MemoryContextSwitchTo(TopMemoryContext);
+        if (kind == "backend") elog(ERROR, "from the backend");
+        if (kind == "c++") throw Tracked("from C++");
+        MemoryContextSwitchTo(context);
+    };
     try {
         Object here;
-        pg::guard([&] {
-            pg::guard([&] {
-                ErrorContextCallback callback;
-                callback.callback = [](void*) {};
-                callback.arg = nullptr;
-                callback.previous = error_context_stack;
-                error_context_stack = &callback;
-                MemoryContextSwitchTo(TopMemoryContext);
-                if (kind == "backend") elog(ERROR, "from the backend");
-                if (kind == "c++") throw Tracked("from C++");
-                MemoryContextSwitchTo(context);
-            });
-        });
+        if (DatumGetInt32(fcinfo->args[1].value) == 1)
+            pg::guard(disturb);
+        else
+            pg::guard([&] { pg::guard(disturb); });
         caught = "nothing";
     } catch (const pg::BackendError& error) {
         caught = std::string("backend: ") + error.what();
@@ -180,6 +182,21 @@ Datum attempts(FunctionCallInfo fcinfo) {
     return in_words(trouble);
 }
 
+/// What an error that an attempt threw on says, after the memory of its subtransaction was used for something else.
+Datum attempt_throws_on(FunctionCallInfo) {
+    try {
+        pg::attempt([] { run_sql("SELECT 1/0"); }, pg::is_concurrency);
+    } catch (const pg::BackendError& error) {
+        for (int i = 0; i < 100; ++i)
+            pg::guard([] {
+                MemoryContext const other = AllocSetContextCreate(CurrentMemoryContext, "other", ALLOCSET_SMALL_SIZES);
+                std::memset(MemoryContextAlloc(other, 900), 'x', 900);
+            });
+        return text_result(std::string(unpack_sql_state(error.data()->sqlerrcode)) + ": " + error.what());
+    }
+    return text_result("nothing");
+}
+
 Datum attempts_to_throw(FunctionCallInfo fcinfo) {
     const std::string kind = text_argument(fcinfo, 0);
     const bool concurrency_only = !fcinfo->args[1].isnull && DatumGetBool(fcinfo->args[1].value);
@@ -225,6 +242,7 @@ MAU_FUNCTION(test_guard_restores, guard_restores);
 MAU_FUNCTION(test_guarded_value, guarded_value);
 MAU_FUNCTION(test_runs_sql, runs_sql);
 MAU_FUNCTION(test_attempts, attempts);
+MAU_FUNCTION(test_attempt_throws_on, attempt_throws_on);
 MAU_FUNCTION(test_attempts_to_throw, attempts_to_throw);
 MAU_FUNCTION(test_attempt_many, attempt_many);
 MAU_FUNCTION(test_live_objects_now, count_live_objects);

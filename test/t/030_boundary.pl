@@ -19,11 +19,12 @@ my %functions = (
     backend_error         => ['text, text, text, text', 'void'],
     throws                => ['text', 'void'],
     throws_through_guards => ['text', 'void'],
-    guard_restores        => ['text', 'text'],
+    guard_restores        => ['text, integer', 'text'],
     guarded_value         => ['integer', 'integer'],
     runs_sql              => ['text', 'void'],
     attempts              => ['text, boolean DEFAULT false', 'text'],
     attempts_to_throw     => ['text, boolean DEFAULT false', 'text'],
+    attempt_throws_on     => ['', 'text'],
     attempt_many          => ['integer', 'bigint'],
     live_objects_now      => ['', 'bigint'],
     objects_ever          => ['', 'bigint'],
@@ -104,11 +105,12 @@ fails_with(q{SELECT throws_through_guards('unknown')}, 'ERROR:  XX000: unknown C
 
 # --- Guards in guards ---
 
-is(answer("SELECT guard_restores('backend')"), 'backend: from the backend',
-    'a backend error through two guards leaves the backend as it was');
-is(answer("SELECT guard_restores('c++')"), 'c++: from C++',
-    'an exception through two guards leaves the backend as it was');
-is(answer("SELECT guard_restores('none')"), 'nothing', 'and so does no error');
+for my $guards (1, 2) {
+    is(answer("SELECT guard_restores('backend', $guards)"), 'backend: from the backend',
+        "a backend error through $guards guard(s) leaves the backend as it was");
+    is(answer("SELECT guard_restores('c++', $guards)"), 'c++: from C++',
+        "an exception through $guards guard(s) leaves the backend as it was");
+}
 is(answer("SELECT guarded_value(40); $left"), "42\n0|0", 'a value comes through two guards');
 
 # --- SPI ---
@@ -164,6 +166,7 @@ is(caught_outside(q{attempts('SELECT 1/0', true)}, 'division_by_zero'),
     'a backend error that is not taken is thrown on');
 is(caught_outside(q{attempts('SELECT backend_error(''22P04'', ''m'', ''d'', ''h'')', true)}, 'SQLSTATE \'22P04\''),
     'level 1, 22P04|m|d|h, level 1, objects 0, exceptions 0', 'with everything it says');
+is(answer('SELECT attempt_throws_on()'), '22012: division by zero', 'also when the memory is used again');
 is(caught_outside(q{attempts_to_throw('ours', true)}, 'invalid_parameter_value'),
     'level 1, 22023|an error of ours|with a detail|and a hint, level 1, objects 0, exceptions 0',
     'so is an exception of ours');
