@@ -92,12 +92,14 @@ void load(World& world) {
     }
 }
 
-/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse.
+/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse. (The leftmost
+/// match is asked where it begins: a pattern cannot be anchored from outside, it may begin with options.)
 bool matches(const std::string& pattern, std::string_view id) {
-    const std::string anchored = "^(?:" + pattern + ")";
-    return pg::guard([&, text = anchored.c_str()] {
+    return pg::guard([&, text = pattern.c_str()] {
+        regmatch_t match[1];
         return RE_compile_and_execute(cstring_to_text(text), const_cast<char*>(id.data()),
-                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 0, nullptr);
+                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 1, match) &&
+               match[0].rm_so == 0;
     });
 }
 
