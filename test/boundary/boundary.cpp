@@ -190,7 +190,7 @@ Datum attempt_throws_on(FunctionCallInfo) {
         for (int i = 0; i < 100; ++i)
             pg::guard([] {
                 MemoryContext const other = AllocSetContextCreate(CurrentMemoryContext, "other", ALLOCSET_SMALL_SIZES);
-                std::memset(MemoryContextAlloc(other, 900), 'x', 900);
+                std::memset(MemoryContextAlloc(other, 500), 'x', 500);
             });
         return text_result(std::string(unpack_sql_state(error.data()->sqlerrcode)) + ": " + error.what());
     }
