@@ -400,7 +400,7 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
-    if (outcome == Outcome::full) return error_body(world.settings, Gate::if_seat);
+    if (gate == Gate::if_seat && outcome == Outcome::full) return error_body(world.settings, gate);
     return std::nullopt;
 }
 
