@@ -8,11 +8,11 @@ namespace {
 
 pg::Statement register_query(
     "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
-    " VALUES ($1, $2, $3, $4, $5, true) ON CONFLICT (user_id) DO UPDATE SET"
+    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE SET"
     " registered_at = least(u.registered_at, EXCLUDED.registered_at),"
     " user_type = coalesce(EXCLUDED.user_type, u.user_type),"
     " appservice_id = coalesce(EXCLUDED.appservice_id, u.appservice_id),"
-    " is_guest = EXCLUDED.is_guest, is_deactivated = false, is_registered = true",
+    " is_guest = coalesce($5, u.is_guest), is_deactivated = false, is_registered = true",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
 
 // Somebody seen before being registered was taken for a native user.
@@ -98,7 +98,7 @@ void add_threepid(const ThreepidArgument& threepid, std::string_view user_id) {
 Datum register_user(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const registration::Report report{args.user_id(0), args.instant(1, "registered_at"), args.text(2),
-                                      args.text(3), args.boolean(4).value_or(false)};
+                                      args.text(3), args.boolean(4)};
     if (args.is_null(5) != args.is_null(6))
         throw Error(sqlstate::invalid_parameter, "medium and address go together", {}, "Pass both, or neither.");
     std::optional<ThreepidArgument> threepid;
