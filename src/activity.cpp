@@ -13,7 +13,14 @@ constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock ta
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are left.
 pg::Statement note_many_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
+    " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
+    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
+    " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
+    {TEXTARRAYOID, INT8ARRAYOID});
+pg::Statement note_many_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
@@ -51,19 +58,15 @@ struct Writes {
     std::vector<std::string_view> members, services;  // cohort rows
     std::vector<std::int64_t> member_times;
     std::vector<std::string_view> newly_known;  // users rows to be made
-    std::vector<std::string_view> noted;        // users rows that take a last sighting
-    std::vector<std::int64_t> noted_times;
+    std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
+    std::vector<std::int64_t> noted_times, noted_new_times;
 
-    bool any() const { return !members.empty() || !noted.empty(); }
+    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty(); }
 
     void make() const {
-        if (newly_known.size() + noted.size() > 0) {
-            if (!newly_known.empty()) know_query.write(newly_known);
-            if (noted.size() == 1)
-                directory::note_last_seen(noted[0], noted_times[0]);
-            else if (!noted.empty())
-                note_many_query.write(noted, noted_times);
-        }
+        if (!newly_known.empty()) know_query.write(newly_known);
+        if (!noted.empty()) note_many_query.write(noted, noted_times);
+        if (!noted_new.empty()) note_many_new_query.write(noted_new, noted_new_times);
         if (members.size() == 1)
             cohort::write(members[0], member_times[0], services[0]);
         else if (!members.empty())
@@ -153,8 +156,9 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
             case Outcome::deactivated:
             case Outcome::full:
                 if (is_news(world, step)) {
-                    writes.noted.push_back(sighting.user_id);
-                    writes.noted_times.push_back(sighting.at);
+                    const bool known = step.rows.user.exists;
+                    (known ? writes.noted : writes.noted_new).push_back(sighting.user_id);
+                    (known ? writes.noted_times : writes.noted_new_times).push_back(sighting.at);
                 }
                 break;
         }

@@ -54,13 +54,21 @@ pg::Statement write_many_query(
 
 // Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left for the
 // next time: the reaper waits for nobody.
+// (An upsert draws a user number even where it only updates, so who is known is updated.)
 #define MAU_LEAVE(victims)                                                                                       \
     "WITH victims AS MATERIALIZED (" victims                                                                     \
     "), gone AS ("                                                                                               \
     "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
     "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen"           \
+    "), known AS ("                                                                                              \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                                    \
+    "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) g.user_id"    \
+    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                                 \
+    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                                    \
     "), kept AS ("                                                                                               \
-    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g ORDER BY g.user_id"  \
+    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g"                     \
+    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"                 \
+    "   ORDER BY g.user_id"                                                                                      \
     "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
     ") SELECT pg_catalog.count(*) FROM gone"
 

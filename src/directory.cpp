@@ -136,7 +136,11 @@ pg::Statement reserved_user_query(
     " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
     " WHERE t.user_id OPERATOR(pg_catalog.=) $3 LIMIT 1",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
+// An upsert draws a user number even where it only updates, so who is known is updated.
 pg::Statement note_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, $2) WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+    {TEXTOID, INT8OID});
+pg::Statement note_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE"
     " SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTOID, INT8OID});
@@ -214,7 +218,9 @@ bool is_reserved_user(const World& world, std::string_view user_id) {
     return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
 }
 
-void note_last_seen(std::string_view user_id, Instant at) { note_query.write(user_id, at); }
+void note_last_seen(std::string_view user_id, Instant at) {
+    if (note_query.write(user_id, at).count == 0) note_new_query.write(user_id, at);
+}
 
 }  // namespace directory
 }  // namespace mau

@@ -6,14 +6,21 @@ namespace mau::registration {
 
 namespace {
 
+// An upsert draws a user number even where it only updates, so who is known is updated.
+#define MAU_UPDATE_ACCOUNT                                                                  \
+    " registered_at = least(u.registered_at, $2), user_type = coalesce($3, u.user_type),"   \
+    " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest),"  \
+    " is_deactivated = false, is_registered = true"
+
 pg::Statement register_query(
-    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
-    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE SET"
-    " registered_at = least(u.registered_at, EXCLUDED.registered_at),"
-    " user_type = coalesce(EXCLUDED.user_type, u.user_type),"
-    " appservice_id = coalesce(EXCLUDED.appservice_id, u.appservice_id),"
-    " is_guest = coalesce($5, u.is_guest), is_deactivated = false, is_registered = true",
+    "UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+pg::Statement register_new_query(
+    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
+    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE SET" MAU_UPDATE_ACCOUNT,
+    {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+
+#undef MAU_UPDATE_ACCOUNT
 
 // Somebody seen before being registered was taken for a native user.
 pg::Statement move_service_query(
@@ -59,8 +66,11 @@ pg::Statement forget_query(
 }  // namespace
 
 void register_user(const Report& report) {
-    register_query.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
-                         report.is_guest);
+    const auto write = [&report](pg::Statement& statement) {
+        return statement.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
+                               report.is_guest);
+    };
+    if (write(register_query).count == 0) write(register_new_query);
     move_service_query.write(report.user_id);
 }
 
