@@ -11,7 +11,8 @@ CREATE TABLE sightings AS SELECT '@u' || n || ':example.com' AS user_id, t(n * i
 SELECT outcome, users FROM mau.record_activities((SELECT array_agg(user_id ORDER BY user_id) FROM sightings), (SELECT array_agg(at ORDER BY user_id) FROM sightings));
 SELECT period, service, mau.active_users(period, t('0'), service) AS ours,
        (SELECT count(*) FROM sightings s WHERE s.at >= t('0') - period AND (v.service IS NULL OR s.service = v.service)) AS counted
-FROM unnest('{12 hours,1 day,23:59:59.999,7 days,168 hours,29 days 12 hours,30 days}'::interval[]) period, unnest('{native,irc,NULL}'::text[]) v(service);
+FROM unnest('{12 hours,1 day,23:59:59.999,7 days,29 days 12 hours,30 days}'::interval[]) period, unnest('{native,irc,NULL}'::text[]) v(service)
+ORDER BY service, period;
 SELECT mau.active_users(at => t('0')) AS monthly, mau.monthly_active_count(t('0')) AS count, mau.active_users('1 month', t('0')) AS a_month_is_30_days;
 -- A reserved user whose last sighting is old holds a seat, but was not seen.
 INSERT INTO mau.reserved_threepids VALUES ('email', 'vip@example.com');
