@@ -364,5 +364,7 @@ REVOKE ALL ON FUNCTION
     mau.record_activity(text, timestamptz, text),
     mau.record_activities(text[], timestamptz[], text[]),
     mau.admit(text, timestamptz, text),
-    mau.reap(timestamptz, bigint)
+    mau.reap(timestamptz, bigint),
+    mau.directory_changed(),
+    mau.replace_settings()
     FROM PUBLIC;

@@ -198,10 +198,17 @@ Datum is_regex(FunctionCallInfo fcinfo) {
     return BoolGetDatum(true);
 }
 
+/// The trigger that a function was called by; it may not be called by anything else.
+TriggerData* trigger_of(FunctionCallInfo fcinfo, const char* function) {
+    if (CALLED_AS_TRIGGER(fcinfo)) return reinterpret_cast<TriggerData*>(fcinfo->context);
+    throw Error(sqlstate::trigger_protocol_violated, std::string(function) + " was not called by a trigger", {},
+                "It is there for the triggers on mau's own tables.");
+}
+
 /// Tells all sessions at commit, ours at the end of the command, that the directory changed.
 Datum directory_changed(FunctionCallInfo fcinfo) {
+    TriggerData* const trigger = trigger_of(fcinfo, "mau.directory_changed()");
     pg::guard([&] {
-        auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
@@ -209,7 +216,13 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
 }
 
 Datum replace_settings(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    TriggerData* const trigger = trigger_of(fcinfo, "mau.replace_settings()");
+    Oid const settings = pg::guard([] { return get_relname_relid("settings", get_namespace_oid("mau", true)); });
+    if (RelationGetRelid(trigger->tg_relation) != settings || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+        !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+        throw Error(sqlstate::trigger_protocol_violated,
+                    "mau.replace_settings() is for rows inserted into mau.settings", {},
+                    "Drop the trigger that calls it elsewhere.");
     pg::with_spi([] {
         static pg::Statement query("DELETE FROM mau.settings");
         query.write();
