@@ -94,9 +94,10 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
         throw Error(sqlstate::invalid_parameter, "medium and address must not be empty", {},
                     "Pass 'email' and an e-mail address, or 'msisdn' and a phone number.");
     if (threepid.medium.size() > 255 || threepid.address.size() > 1024)
-        throw Error(sqlstate::invalid_parameter, "threepid is too long",
-                    "The address has " + std::to_string(threepid.address.size()) + " bytes.",
-                    "An address has at most 1024 bytes.");
+        throw Error(sqlstate::invalid_parameter, "medium or address is too long",
+                    "They have " + std::to_string(threepid.medium.size()) + " and " +
+                        std::to_string(threepid.address.size()) + " bytes.",
+                    "A medium has at most 255 bytes, an address 1024.");
     return threepid;
 }
 
@@ -107,8 +108,8 @@ void add_threepid(const ThreepidArgument& threepid, std::string_view user_id) {
 
 Datum register_user(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"), args.text(2),
-                                      args.text(3), args.boolean(4)};
+    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"),
+                                      args.name(2, "user_type"), args.name(3, "appservice_id"), args.boolean(4)};
     if (args.is_null(5) != args.is_null(6))
         throw Error(sqlstate::invalid_parameter, "medium and address go together", {}, "Pass both, or neither.");
     std::optional<ThreepidArgument> threepid;
