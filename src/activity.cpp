@@ -298,11 +298,14 @@ struct Elements {
 
     Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
         if (fcinfo->args[i].isnull)
-            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL");
+            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
+                        "Pass one element for each sighting; '{}' for none.");
         pg::guard([&] {
             ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
             if (ARR_NDIM(array) > 1)
-                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name)));
+                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
+                                errdetail("It has %d.", ARR_NDIM(array)),
+                                errhint("Pass one element for each sighting.")));
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
@@ -316,7 +319,8 @@ void check_same_length(const Elements& a, const char* a_name, const Elements& b,
     if (a.count == b.count) return;
     throw Error(sqlstate::invalid_parameter,
                 std::string(a_name) + " and " + b_name + " must have the same number of elements",
-                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".");
+                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".",
+                "Pass one element of each for each sighting.");
 }
 
 std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
@@ -334,7 +338,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         if (ids.nulls[i] || times.nulls[i])
             throw Error(sqlstate::invalid_parameter,
                         std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
-                        "Element " + std::to_string(i + 1) + " is NULL.");
+                        "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
         const std::string_view id = ids.text(i);
         pg::check_user_id(id, "user_id");
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),

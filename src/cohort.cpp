@@ -235,7 +235,9 @@ Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
 Datum active_users(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(1);
-    if (args.is_null(0)) throw Error(sqlstate::invalid_parameter, "period must not be NULL");
+    if (args.is_null(0))
+        throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
+                    "Leave the argument out to mean 30 days.");
     const Interval period = *DatumGetIntervalP(fcinfo->args[0].value);
     const Instant length = period.time / 1000 + (Instant{period.day} + Instant{period.month} * 30) * kDay;
     if (length <= 0)
@@ -250,7 +252,9 @@ Datum reap(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    if (max_rows <= 0)
+        throw Error(sqlstate::invalid_parameter, "max_rows must be positive", "It is " + std::to_string(max_rows) + ".",
+                    "Leave the argument out to mean all.");
     pg::ResultSet result(fcinfo);
     const tasks::Task task("reap");
     if (!task.begin()) {

@@ -194,7 +194,15 @@ Datum is_regex(FunctionCallInfo fcinfo) {
         if (nulls[i])
             throw Error(sqlstate::invalid_regular_expression, "a namespace must not be NULL", {},
                         "Leave the element out.");
-        pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+        try {
+            pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+        } catch (const pg::BackendError& error) {
+            if (error.data()->sqlerrcode != ERRCODE_INVALID_REGULAR_EXPRESSION) throw;
+            const char* const pattern = pg::guard([&] { return TextDatumGetCString(values[i]); });
+            throw Error(sqlstate::invalid_regular_expression, error.what(),
+                        "Element " + std::to_string(i + 1) + " is \"" + pattern + "\".",
+                        "Pass regular expressions in PostgreSQL's advanced flavour.");
+        }
     }
     return BoolGetDatum(true);
 }
