@@ -451,8 +451,9 @@ Datum explain(FunctionCallInfo fcinfo) {
         request.user_id = user_id;
         const auto body = activity::check(world, request, at, &trace);
         const bool counts = known.membership.holds(at) && counted(known.account);
-        const bool is_full = outcome == Outcome::joined && body &&
-                             needs_seat(world.settings, known.account, known.membership);
+        const bool is_full = outcome == Outcome::joined &&
+                             needs_seat(world.settings, known.account, known.membership) &&
+                             full(world.settings, cohort::count(world, at));
         trace.rule("verdict", counts,
                    std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
                        name(is_full ? Outcome::full : outcome) + "; a request now: " +
