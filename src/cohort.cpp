@@ -33,8 +33,8 @@ pg::Statement active_query(
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
     " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
-    " AND NOT u.is_guest AND u.user_type IS DISTINCT FROM 'support'"
-    " AND ($3 IS NULL OR coalesce(nullif(u.appservice_id, ''), 'native') OPERATOR(pg_catalog.=) $3)"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U ") OPERATOR(pg_catalog.=) $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
     "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
     "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
@@ -102,9 +102,9 @@ pg::Statement over_limit_query(
 // As Synapse does at its start, but a row that is there keeps its time, and support users get none.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
-    " SELECT r.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM pg_catalog.unnest($1) r(user_id)"
+    " SELECT r.user_id, $2, " MAU_SERVICE_OF_U " FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
-    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support'"
+    " WHERE NOT " MAU_U_IS_SUPPORT
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID, INT8OID});
 

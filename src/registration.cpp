@@ -24,15 +24,15 @@ pg::Statement register_new_query(
 
 // Somebody seen before being registered was taken for a native user.
 pg::Statement move_service_query(
-    "UPDATE mau.monthly_active_users m SET service = coalesce(nullif(u.appservice_id, ''), 'native')"
+    "UPDATE mau.monthly_active_users m SET service = " MAU_SERVICE_OF_U
     " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
-    " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
+    " AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
     {TEXTOID});
 
 pg::Statement join_reserved_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
-    " SELECT u.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.users u"
-    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND u.user_type IS DISTINCT FROM 'support'"
+    " SELECT u.user_id, $2, " MAU_SERVICE_OF_U " FROM mau.users u"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
     " RETURNING true",
     {TEXTOID, INT8OID});
