@@ -1,5 +1,7 @@
 #include "directory.hpp"
 
+#include <algorithm>
+
 #include "pg/values.hpp"
 
 namespace mau {
@@ -181,16 +183,22 @@ Account account(const World& world, std::string_view user_id, const pg::Found& r
     return account;
 }
 
+/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What is
+/// written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
 std::string fold_address(std::string_view medium, std::string_view address) {
     if (medium != "email") return std::string(address);
+    const bool ascii = std::all_of(address.begin(), address.end(), [](unsigned char c) { return c < 0x80; });
     const char* folded = pg::guard([&]() -> const char* {
         Oid collation = C_COLLATION_OID;
-        if (GetDatabaseEncoding() == PG_UTF8) {
+        if (!ascii && GetDatabaseEncoding() == PG_UTF8) {
             Oid const unicode = get_collation_oid(
                 list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("und-x-icu"))), true);
             if (OidIsValid(unicode)) collation = unicode;
         }
-        return str_tolower(address.data(), address.size(), collation);
+        const char* const lower = str_tolower(address.data(), address.size(), collation);
+        if (collation == C_COLLATION_OID) return lower;
+        const char* const upper = str_toupper(lower, std::strlen(lower), collation);
+        return str_tolower(upper, std::strlen(upper), collation);
     });
     return folded;
 }

@@ -20,7 +20,7 @@ struct Appservice {
 
 struct Threepid {
     std::string medium;
-    std::string address;  // folded: e-mail in lower case
+    std::string address;  // folded
 };
 
 /// Everything that is configured, and where our tables are.
