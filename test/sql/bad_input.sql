@@ -11,6 +11,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN SQLSTATE || E': ' || message || CASE WHEN detail <> '' THEN E'\n  detail: ' || detail ELSE '' END
         || E'\n  hint: ' || coalesce(nullif(hint, ''), 'MISSING');
 END $$;
+SET timezone = 'UTC';
 \pset format unaligned
 \pset tuples_only on
 
@@ -86,7 +87,6 @@ SELECT try(c) FROM (VALUES
     ($$SELECT mau.record_activities('{{@z:x}}', ARRAY[now()])$$),
     ($$SELECT mau.record_activities('{@z:x}', ARRAY[ARRAY[now()]])$$),
     ($$SELECT mau.record_activities('{@z:x}', ARRAY[now()], '{{a}}')$$),
-    ($$SELECT mau.record_activities('{@z:x,}', ARRAY[now()])$$),
     ($$SELECT mau.record_activities(ARRAY['@z:x', ''], ARRAY[now(), now()])$$)) v(c);
 
 -- The rest.
