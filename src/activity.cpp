@@ -204,10 +204,17 @@ void record_chunk(const World& world, const Sighting* sightings, std::size_t cou
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
 
-/// Whether our tables can be written without waiting for somebody's ALTER or TRUNCATE.
-bool tables_are_free(const World& world) {
+/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX.
+bool can_read(const World& world) {
+    return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
+}
+
+/// Likewise for what a sighting writes.
+bool can_write(const World& world) {
     return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
-           pg::try_table_lock(world.users_table, RowExclusiveLock);
+           pg::try_table_lock(world.users_table, RowExclusiveLock) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
 }
 
 }  // namespace
@@ -217,7 +224,7 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
     }
-    if (RecoveryInProgress() || !tables_are_free(world)) {
+    if (RecoveryInProgress() || !can_write(world)) {
         if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
         std::fill(outcomes, outcomes + count, Outcome::unchanged);
         return;
@@ -252,12 +259,17 @@ Known look_up(const World& world, std::string_view user_id, Instant at, bool alw
 }  // namespace
 
 std::optional<std::string> check(const World& world, const Request& request, Instant at, Trace* trace) {
+    const bool readable = trace || can_read(world);  // whoever wants an explanation waits for it
     Known known;
-    if (request.user_id) known = look_up(world, *request.user_id, at, false);
+    if (request.user_id && readable)
+        known = look_up(world, *request.user_id, at, false);
+    else if (request.user_id)
+        known.account = directory::account(world, *request.user_id, pg::Found());
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, at, trace);
     if (gate == Gate::open) return std::nullopt;
     if (gate == Gate::if_seat) {
-        const std::int64_t count = cohort::count(world, at);
+        if (!readable) return std::nullopt;  // perhaps a member: nobody is kept out for a lock of ours
+        const std::int64_t count = cohort::count_now(world, at);
         const bool is_full = full(world.settings, count);
         if (trace)
             trace->rule("server is full", is_full,
@@ -396,6 +408,7 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
 std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     Request request;
     request.user_id = sighting.user_id;
+    if (!activity::can_read(world)) return activity::check(world, request, sighting.at);  // nor can it be written
     const auto known = activity::look_up(world, sighting.user_id, sighting.at, false);
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, sighting.at);
     if (gate == Gate::disabled) return error_body(world.settings, gate);
@@ -404,7 +417,7 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
         judge_sighting(world.settings, sighting.user_id, known.account, known.membership, sighting.at) ==
             Outcome::joined;
     const bool blocked_by_count = gate == Gate::if_seat && !seat_decides &&
-                                  full(world.settings, cohort::count(world, sighting.at));
+                                  full(world.settings, cohort::count_now(world, sighting.at));
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
@@ -453,7 +466,7 @@ Datum explain(FunctionCallInfo fcinfo) {
         const bool counts = known.membership.holds(at) && counted(known.account);
         const bool is_full = outcome == Outcome::joined &&
                              needs_seat(world.settings, known.account, known.membership) &&
-                             full(world.settings, cohort::count(world, at));
+                             full(world.settings, cohort::count_now(world, at));
         trace.rule("verdict", counts,
                    std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
                        name(is_full ? Outcome::full : outcome) + "; a request now: " +

@@ -123,6 +123,10 @@ std::int64_t count(const World& world, Instant at) {
     return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
 }
 
+std::int64_t count_now(const World& world, Instant at) {
+    return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(world)));
+}
+
 std::int64_t count_with_in_flight(const World& world, Instant at) {
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
     return pg::guard([&, first = reserved.data(), reserved_count = reserved.size()]() -> std::int64_t {
