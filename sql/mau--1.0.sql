@@ -119,6 +119,8 @@ CREATE TABLE mau.user_threepids (
     PRIMARY KEY (medium, address)
 );
 CREATE INDEX user_threepids_user_id ON mau.user_threepids (user_id);
+COMMENT ON SEQUENCE mau.users_user_no_seq IS 'Draws the numbers of users.';
+COMMENT ON SEQUENCE mau.reserved_threepids_position_seq IS 'Draws the places of reserved threepids.';
 COMMENT ON TABLE mau.user_threepids IS
 'Whose e-mail address or phone number is whose; needed for reserved threepids only. Written by add_threepid, register_user and sync.';
 COMMENT ON COLUMN mau.user_threepids.medium IS 'email or msisdn.';
