@@ -100,6 +100,7 @@ CREATE TABLE mau.users (
 CREATE UNIQUE INDEX users_user_id ON mau.users (user_id);
 CREATE INDEX users_last_seen ON mau.users (last_seen) WHERE last_seen IS NOT NULL;
 CREATE INDEX users_registered_at ON mau.users (registered_at) WHERE is_registered;
+CREATE INDEX users_deactivated ON mau.users (user_id) WHERE is_deactivated;
 COMMENT ON TABLE mau.users IS
 'Everybody who was registered or seen: a number that is never reused, when registered, what kind. Written by mau''s functions.';
 COMMENT ON COLUMN mau.users.user_no IS 'The user''s number, in order of registration or first sight; never reused.';
@@ -337,6 +338,93 @@ COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"nat
 -- source: the homeserver that mau is attached to
 -------------------------------------------------------------------------------------------------------------
 
+CREATE TABLE mau.source (
+    singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    kind text NOT NULL,
+    schema_name text NOT NULL,
+    attached_by text NOT NULL,
+    attached_at timestamptz NOT NULL DEFAULT now(),
+    activity_until bigint,
+    pass_from bigint,
+    synced_at timestamptz,
+    trouble text,
+    trouble_sqlstate text,
+    trouble_at timestamptz
+);
+COMMENT ON TABLE mau.source IS
+'The homeserver whose tables mau reads, one row or none, and where the reading stands. Written by attach, sync and detach.';
+COMMENT ON COLUMN mau.source.singleton IS 'Keeps the table at one row.';
+COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach.';
+COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
+COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights, or with their owner''s where it is a superuser.';
+COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
+COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
+COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
+COMMENT ON COLUMN mau.source.trouble IS 'What kept the last sync from reading the homeserver''s tables; NULL = nothing.';
+COMMENT ON COLUMN mau.source.trouble_sqlstate IS 'Its SQLSTATE.';
+COMMENT ON COLUMN mau.source.trouble_at IS 'When that was.';
+
+CREATE TABLE mau.source_tables (
+    table_name text NOT NULL PRIMARY KEY,
+    filenode bigint NOT NULL,
+    vacuums bigint NOT NULL,
+    next_block bigint
+);
+COMMENT ON TABLE mau.source_tables IS
+'How far the homeserver''s tables without a "changed since" were read: only pages changed since the last VACUUM are read again, all after one.';
+COMMENT ON COLUMN mau.source_tables.table_name IS 'The table.';
+COMMENT ON COLUMN mau.source_tables.filenode IS 'The file it was in when last read.';
+COMMENT ON COLUMN mau.source_tables.vacuums IS 'How often it had been vacuumed then.';
+COMMENT ON COLUMN mau.source_tables.next_block IS 'Where a reading of all pages that was cut short goes on; NULL = it is complete.';
+
+CREATE TABLE mau.source_skipped (
+    table_name text NOT NULL,
+    reason text NOT NULL,
+    row_key text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (table_name, reason, row_key)
+);
+COMMENT ON TABLE mau.source_skipped IS
+'Rows of the homeserver''s tables that were left out because they make no sense; the first 10 000.';
+COMMENT ON COLUMN mau.source_skipped.table_name IS 'The table.';
+COMMENT ON COLUMN mau.source_skipped.reason IS 'What is wrong with the row.';
+COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, as far as there is one.';
+COMMENT ON COLUMN mau.source_skipped.seen_at IS 'When it was first met.';
+
+CREATE FUNCTION mau.check_source() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
+COMMENT ON FUNCTION mau.check_source() IS
+'Trigger: nobody but a superuser can name another role than their own in attached_by (42501), since the worker reads with its rights.';
+CREATE TRIGGER check_source BEFORE INSERT OR UPDATE ON mau.source
+    FOR EACH ROW EXECUTE FUNCTION mau.check_source();
+
+CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamptz DEFAULT now())
+    RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_attach';
+COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
+'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse. Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
+
+CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
+    RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_sync';
+COMMENT ON FUNCTION mau.sync(timestamptz, bigint) IS
+'Reads from the attached homeserver''s tables what is new up to an instant: users and threepids that came or changed, and activity, through its index. Handles about max_rows rows a call (NULL = all); a last row "more" says that it was cut short, and the next call goes on there. Trouble with those tables is reported as a row, a warning and in mau.status, and loses nothing. Returns what was read and what became of it. Errors: 22008.';
+
+CREATE FUNCTION mau.detach() RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_detach';
+COMMENT ON FUNCTION mau.detach() IS
+'Ends the attachment; the numbers are kept. Returns how many homeservers were detached: 1 or 0.';
+
+CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
+    LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_usage_statistics';
+COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
+'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users and daily_user_type_{native,guest,bridged}. Without a source, the same keys over everybody whom mau has seen. Errors: 22008.';
+
 -------------------------------------------------------------------------------------------------------------
 -- worker: is it working?
 -------------------------------------------------------------------------------------------------------------
@@ -354,6 +442,8 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
 
 REVOKE ALL ON FUNCTION
     mau.register_user(text, timestamptz, text, text, boolean, text, text),
@@ -364,5 +454,8 @@ REVOKE ALL ON FUNCTION
     mau.record_activity(text, timestamptz, text),
     mau.record_activities(text[], timestamptz[], text[]),
     mau.admit(text, timestamptz, text),
-    mau.reap(timestamptz, bigint)
+    mau.reap(timestamptz, bigint),
+    mau.attach(text, name, timestamptz),
+    mau.sync(timestamptz, bigint),
+    mau.detach()
     FROM PUBLIC;

@@ -77,12 +77,13 @@ struct Step {
     Outcome* outcome;
     std::uint64_t lock = 0;
     bool locked = false;
+    bool past = false;  // before the horizon: kept as last seen only
     Rows rows{};
     Account account{};
     Membership membership{};
 };
 
-void judge(const World& world, Step& step) {
+void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome = Outcome::unchanged;
     if (step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) return;
@@ -93,6 +94,8 @@ void judge(const World& world, Step& step) {
         step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
+    step.past = sighting.at < horizon && *step.outcome == Outcome::joined;
+    if (step.past) *step.outcome = Outcome::unchanged;
 }
 
 /// Gives out seats to those who would join, in the order in which they were seen; who gets none finds the house
@@ -135,6 +138,11 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
         const Sighting& sighting = *step.sighting;
         switch (*step.outcome) {
             case Outcome::unchanged:
+                if (step.past && is_news(world, step)) {
+                    writes.noted.push_back(sighting.user_id);
+                    writes.noted_times.push_back(sighting.at);
+                }
+                break;
             case Outcome::remote:
             case Outcome::off:
                 break;
@@ -172,7 +180,8 @@ bool make(const Writes& writes) {
     return !pg::attempt([&] { writes.make(); }, pg::is_concurrency);
 }
 
-void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes) {
+void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+                  Instant horizon) {
     std::vector<Step> steps(count);
     for (std::size_t i = 0; i < count; ++i) {
         Step& step = steps[i];
@@ -186,7 +195,7 @@ void record_chunk(const World& world, const Sighting* sightings, std::size_t cou
     for (Step& step : steps) {
         if (!step.locked) continue;
         step.rows = looker.find(step.sighting->user_id);
-        judge(world, step);
+        judge(world, step, horizon);
     }
     looker.close();
 
@@ -208,7 +217,16 @@ bool tables_are_free(const World& world) {
 
 }  // namespace
 
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes) {
+void sort_newest(std::vector<Sighting>& sightings) {
+    std::sort(sightings.begin(), sightings.end(), [](const Sighting& a, const Sighting& b) {
+        return a.user_id != b.user_id ? a.user_id < b.user_id : a.at > b.at;
+    });
+    sightings.erase(std::unique(sightings.begin(), sightings.end(),
+                                [](const Sighting& a, const Sighting& b) { return a.user_id == b.user_id; }),
+                    sightings.end());
+}
+
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon) {
     if (!recording(world.settings)) {
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
@@ -219,7 +237,7 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
         return;
     }
     for (std::size_t i = 0; i < count; i += kChunk)
-        record_chunk(world, sightings + i, std::min(kChunk, count - i), outcomes + i);
+        record_chunk(world, sightings + i, std::min(kChunk, count - i), outcomes + i, horizon);
 }
 
 namespace {
@@ -336,13 +354,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
                              agents && !agents->nulls[i] ? agents->text(i) : std::string_view()});
     }
-    // Sorted so that two batches meet their users in the same order; the newest sighting of a user stays.
-    std::sort(sightings.begin(), sightings.end(), [](const Sighting& a, const Sighting& b) {
-        return a.user_id != b.user_id ? a.user_id < b.user_id : a.at > b.at;
-    });
-    sightings.erase(std::unique(sightings.begin(), sightings.end(),
-                                [](const Sighting& a, const Sighting& b) { return a.user_id == b.user_id; }),
-                    sightings.end());
+    activity::sort_newest(sightings);  // so that two batches meet their users in the same order
     return sightings;
 }
 

@@ -109,6 +109,11 @@ Instant cutoff(Instant at) { return at - kWindow; }
 
 std::int64_t only_number(const pg::Rows& rows) { return rows.at(0, 0).integer(); }
 
+std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
+    if (reserved.empty() || !recording(world.settings)) return 0;
+    return static_cast<std::int64_t>(seat_reserved_query.write(reserved, at).count);
+}
+
 }  // namespace
 
 std::int64_t count(const World& world, Instant at) {
@@ -177,14 +182,16 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
 
 bool remove(std::string_view user_id) { return only_number(remove_query.write(user_id)) > 0; }
 
+std::int64_t seat_reserved(const World& world, Instant at) {
+    return seat(world, directory::registered_reserved_users(world), at);
+}
+
 Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
     Reaped reaped;
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
     std::int64_t left = max_rows;
 
-    if (!reserved.empty() && (world.settings.limit_usage_by_mau || world.settings.mau_stats_only))
-        reaped.seated = static_cast<std::int64_t>(seat_reserved_query.write(reserved, at).count);
-
+    reaped.seated = seat(world, reserved, at);
     reaped.expired = only_number(expire_query.write(cutoff(at), reserved, left));
     left -= reaped.expired;
 

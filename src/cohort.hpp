@@ -35,6 +35,9 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
 /// Takes a user out of the cohort, keeping the last sighting in mau.users. Answers whether there was a row.
 bool remove(std::string_view user_id);
 
+/// Gives registered reserved users without a row theirs. Answers how many.
+std::int64_t seat_reserved(const World& world, Instant at);
+
 /// What a reap did.
 struct Reaped {
     std::int64_t seated = 0;       // registered reserved users who had no row

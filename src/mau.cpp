@@ -1,5 +1,6 @@
 // The module: a table of contents.
 #include "directory.hpp"
+#include "source/source.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -9,5 +10,6 @@ PGDLLEXPORT void _PG_init(void);
 void _PG_init(void) {
     mau::pg::enter([] {
         mau::directory::init();
+        mau::source::init();
     });
 }
