@@ -368,15 +368,17 @@ COMMENT ON COLUMN mau.source.trouble_at IS 'When that was.';
 CREATE TABLE mau.source_tables (
     table_name text NOT NULL PRIMARY KEY,
     filenode bigint NOT NULL,
-    vacuums bigint NOT NULL,
-    next_block bigint
+    changes_until bigint,
+    pending_until bigint,
+    pending_xid bigint
 );
 COMMENT ON TABLE mau.source_tables IS
-'How far the homeserver''s tables without a "changed since" were read: only pages changed since the last VACUUM are read again, all after one.';
+'How far the homeserver''s tables that do not say what changed were read: only pages that changed after a place in the WAL are read again.';
 COMMENT ON COLUMN mau.source_tables.table_name IS 'The table.';
-COMMENT ON COLUMN mau.source_tables.filenode IS 'The file it was in when last read.';
-COMMENT ON COLUMN mau.source_tables.vacuums IS 'How often it had been vacuumed then.';
-COMMENT ON COLUMN mau.source_tables.next_block IS 'Where a reading of all pages that was cut short goes on; NULL = it is complete.';
+COMMENT ON COLUMN mau.source_tables.filenode IS 'The file it was in when last read; another one means all of it is read again.';
+COMMENT ON COLUMN mau.source_tables.changes_until IS 'The place in the WAL up to which all changes were seen; NULL = read it all.';
+COMMENT ON COLUMN mau.source_tables.pending_until IS 'The place that comes next, once the transactions that were under way at it are over.';
+COMMENT ON COLUMN mau.source_tables.pending_xid IS 'Those are the transactions before this one.';
 
 CREATE TABLE mau.source_skipped (
     table_name text NOT NULL,

@@ -30,9 +30,8 @@ Oid reading_role(const std::string& attached_by, Oid table) {
     });
 }
 
-std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::uint32_t from, bool everything) {
+std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after) {
     constexpr std::uint32_t kNear = 32;  // reading this many pages costs less than another statement
-    std::vector<Blocks> runs;
     struct Seen {
         bool plain;
         std::uint32_t count;
@@ -41,20 +40,22 @@ std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::uint32_t from,
     const Seen seen = pg::guard([&]() -> Seen {
         Relation const relation = relation_open(table, AccessShareLock);
         Seen result{relation->rd_rel->relkind == RELKIND_RELATION &&
-                        relation->rd_rel->relam == HEAP_TABLE_AM_OID,
+                        relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
+                        relation->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT,
                     0, nullptr};
         if (result.plain) {
             BlockNumber const end = RelationGetNumberOfBlocks(relation);
             std::uint32_t room = 64;
             result.runs = static_cast<Blocks*>(palloc(sizeof(Blocks) * room));
-            Buffer map = InvalidBuffer;
-            for (BlockNumber block = from; block < end; ++block) {
-                if (everything) {
-                    result.runs[0] = {block, end};
-                    result.count = 1;
-                    break;
+            BufferAccessStrategy const ring = GetAccessStrategy(BAS_BULKREAD);  // leaves the cache to others
+            for (BlockNumber block = 0; block < end; ++block) {
+                CHECK_FOR_INTERRUPTS();
+                if (after > 0) {
+                    Buffer const buffer = ReadBufferExtended(relation, MAIN_FORKNUM, block, RBM_NORMAL, ring);
+                    XLogRecPtr const changed = BufferGetLSNAtomic(buffer);
+                    ReleaseBuffer(buffer);
+                    if (changed <= static_cast<XLogRecPtr>(after)) continue;
                 }
-                if (VM_ALL_VISIBLE(relation, block, &map)) continue;
                 if (result.count > 0 && block - result.runs[result.count - 1].end < kNear) {
                     result.runs[result.count - 1].end = block + 1;
                     continue;
@@ -65,23 +66,50 @@ std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::uint32_t from,
                 }
                 result.runs[result.count++] = {block, block + 1};
             }
-            if (BufferIsValid(map)) ReleaseBuffer(map);
+            FreeAccessStrategy(ring);
         }
         relation_close(relation, AccessShareLock);
         return result;
     });
     if (!seen.plain) return std::nullopt;
-    runs.assign(seen.runs, seen.runs + seen.count);
-    return runs;
+    return std::vector<Blocks>(seen.runs, seen.runs + seen.count);
 }
 
-Fingerprint fingerprint(Oid table) {
-    static pg::Statement query(
-        "SELECT coalesce(pg_catalog.pg_relation_filenode($1)::pg_catalog.int8, 0),"
-        " pg_catalog.pg_stat_get_vacuum_count($1) OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_autovacuum_count($1)",
-        {OIDOID});
-    const pg::Rows rows = query.read(static_cast<std::int64_t>(table));
-    return {rows.at(0, 0).integer(), rows.at(0, 1).integer()};
+std::int64_t filenode_of(Oid table) {
+    static pg::Statement query("SELECT coalesce(pg_catalog.pg_relation_filenode($1)::pg_catalog.int8, 0)", {OIDOID});
+    return query.read(static_cast<std::int64_t>(table)).at(0, 0).integer();
+}
+
+Mark take_mark() {
+    return pg::guard([]() -> Mark {
+        Mark mark;
+        mark.place = static_cast<std::int64_t>(RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr());
+        const std::uint64_t next = U64FromFullTransactionId(ReadNextFullTransactionId());
+        mark.next_xid = static_cast<std::int64_t>(next);
+        PushActiveSnapshot(GetLatestSnapshot());
+        Snapshot const snapshot = GetActiveSnapshot();
+        TransactionId oldest = snapshot->xmax;  // what was begun and is not over is at least this, or in xip
+        for (std::uint32_t i = 0; i < snapshot->xcnt; ++i)
+            if (TransactionIdPrecedes(snapshot->xip[i], oldest)) oldest = snapshot->xip[i];
+        mark.oldest_open =
+            static_cast<std::int64_t>(next) - static_cast<std::int32_t>(static_cast<std::uint32_t>(next) - oldest);
+        return mark;
+    });
+}
+
+TableState advance(const TableState& known, std::int64_t filenode, const Mark& mark) {
+    TableState state{filenode, known.until, known.pending_until, known.pending_xid};
+    if (mark.oldest_open >= mark.next_xid) {  // nobody was under way: this very mark can be trusted
+        state.until = mark.place;
+        state.pending_until = state.pending_xid = std::nullopt;
+        return state;
+    }
+    if (known.pending_xid && mark.oldest_open >= *known.pending_xid) state.until = known.pending_until;
+    if (!known.pending_xid || mark.oldest_open >= *known.pending_xid) {
+        state.pending_until = mark.place;
+        state.pending_xid = mark.next_xid;
+    }
+    return state;
 }
 
 }  // namespace mau::source

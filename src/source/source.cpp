@@ -22,7 +22,6 @@ namespace {
 int overlap_seconds = 300;
 
 constexpr long kFetch = 4096;
-constexpr std::int64_t kRowsInBlock = 64;  // about; turns a number of rows into a number of blocks
 constexpr Instant kFuture = kDay;          // how far ahead a homeserver's clock may be
 
 /// The row of mau.source.
@@ -46,15 +45,15 @@ pg::Statement trouble_query(
     "UPDATE mau.source SET trouble = $1, trouble_sqlstate = $2, trouble_at = coalesce(trouble_at, clock_timestamp())",
     {TEXTOID, TEXTOID});
 
-pg::Statement table_query("SELECT filenode, vacuums, next_block FROM mau.source_tables WHERE table_name = $1",
-                          {TEXTOID});
+pg::Statement table_query(
+    "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables WHERE table_name = $1",
+    {TEXTOID});
 pg::Statement remember_table_query(
-    "INSERT INTO mau.source_tables AS s (table_name, filenode, vacuums, next_block) VALUES ($1, $2, $3, $4)"
-    " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, vacuums = EXCLUDED.vacuums,"
-    " next_block = EXCLUDED.next_block"
-    " WHERE (s.filenode, s.vacuums, s.next_block) IS DISTINCT FROM"
-    "       (EXCLUDED.filenode, EXCLUDED.vacuums, EXCLUDED.next_block)",
-    {TEXTOID, INT8OID, INT8OID, INT8OID});
+    "INSERT INTO mau.source_tables AS s (table_name, filenode, changes_until, pending_until, pending_xid)"
+    " VALUES ($1, $2, $3, $4, $5)"
+    " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = EXCLUDED.changes_until,"
+    " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
+    {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
 
 // Only what is new or differs is written; who was taken for a native user moves to the appservice.
 pg::Statement users_query(
@@ -63,7 +62,7 @@ pg::Statement users_query(
     " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
     "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
-    " LEFT JOIN mau.users o ON o.user_id = n.user_id"
+    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by index
     " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, o.is_deactivated,"
     "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
     "   n.is_deactivated, true)"
@@ -81,7 +80,8 @@ pg::Statement threepids_query(
     "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
     " SELECT DISTINCT ON (n.medium, n.address) n.user_id, n.medium, n.address"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)"
-    " LEFT JOIN mau.user_threepids o ON o.medium = n.medium AND o.address = n.address"
+    " LEFT JOIN LATERAL (SELECT k.user_id FROM mau.user_threepids k"
+    "   WHERE k.medium = n.medium AND k.address = n.address LIMIT 1) o ON true"
     " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
     " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
@@ -152,8 +152,12 @@ Oid table_oid(const std::string& schema, const std::string& table) {
 /// One reading of a homeserver's tables.
 class Reading {
   public:
+    /// Reads from now on, as of now: takes the mark and a fresh snapshot, which `done` gives back.
     Reading(const World& world, const Source& source)
-        : world_(world), source_(source), contract_(contract_of(source)) {}
+        : world_(world), source_(source), contract_(contract_of(source)), mark_(take_mark()) {}
+    void done() const {
+        pg::guard([] { PopActiveSnapshot(); });
+    }
 
     /// Makes sure that all that is needed is there and readable; the error names all that is not.
     void check() const;
@@ -174,7 +178,8 @@ class Reading {
     pg::Rows read(const std::string& sql, const Params& params) const;
     template <class Take>
     void read_all(const std::string& sql, const Params& params, Take&& take) const;
-    bool read_table(const std::string& table, std::int64_t max_rows, void (Reading::*read_rows)(const std::string&));
+    void read_table(const std::string& table, void (Reading::*read_rows)(const std::string&));
+    void remember(const std::string& table, const TableState& state) const;
     void read_users(const std::string& where);
     void read_threepids(const std::string& where);
     void check_reserved_threepids();
@@ -188,6 +193,7 @@ class Reading {
     const World& world_;
     const Source& source_;
     const Contract contract_;
+    const Mark mark_;
     std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
 };
 
@@ -349,38 +355,32 @@ void Reading::read_threepids(const std::string& where) {
     });
 }
 
-/// Reads what may have changed in a table; answers whether it came to the end.
-bool Reading::read_table(const std::string& table, std::int64_t max_rows,
-                         void (Reading::*read_rows)(const std::string&)) {
+void Reading::remember(const std::string& table, const TableState& state) const {
+    remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid);
+}
+
+/// Reads the rows of the pages that changed since the last time.
+void Reading::read_table(const std::string& table, void (Reading::*read_rows)(const std::string&)) {
     const Oid oid = table_oid(source_.schema, table);
     if (!OidIsValid(oid))
         throw Error(sqlstate::undefined_table, "table " + quoted(source_.schema) + "." + table + " is gone", {},
                     "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
-    const Fingerprint now = fingerprint(oid);
-    const pg::Rows known = table_query.read_latest(table);
-    const bool same = !known.empty() && known.at(0, 0).integer() == now.filenode &&
-                      known.at(0, 1).integer() == now.vacuums;
-    const std::int64_t from = same ? known.at(0, 2).optional_integer().value_or(-1) : 0;
-    const bool everything = !same || from >= 0;
-    const auto changed = changed_blocks(oid, static_cast<std::uint32_t>(std::max<std::int64_t>(from, 0)), everything);
-    std::optional<std::int64_t> next_block;
+    const pg::Rows row = table_query.read_latest(table);
+    TableState known;
+    if (!row.empty())
+        known = {row.at(0, 0).integer(), row.at(0, 1).optional_integer(), row.at(0, 2).optional_integer(),
+                 row.at(0, 3).optional_integer()};
+    const std::int64_t filenode = filenode_of(oid);
+    if (known.filenode != filenode) known = TableState{};
+    const auto changed = changed_blocks(oid, known.until.value_or(0));
     if (!changed) {
         (this->*read_rows)("true");
     } else {
-        std::int64_t blocks_left = std::max<std::int64_t>(1, max_rows / kRowsInBlock);
-        for (const Blocks& run : *changed) {
-            std::uint32_t end = run.end;
-            if (everything && end - run.first > blocks_left) {
-                end = run.first + static_cast<std::uint32_t>(blocks_left);
-                next_block = end;
-            }
+        for (const Blocks& run : *changed)
             (this->*read_rows)("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
-                               std::to_string(end) + ",0)'::tid");
-            blocks_left = std::max<std::int64_t>(1, blocks_left - (end - run.first));
-        }
+                               std::to_string(run.end) + ",0)'::tid");
     }
-    remember_table_query.write(table, now.filenode, now.vacuums, next_block);
-    return !next_block;
+    remember(table, advance(known, filenode, mark_));
 }
 
 /// Asks for the owners of reserved threepids by key: the only threepids that matter, and the only way to see that
@@ -427,10 +427,8 @@ void Reading::note_malformed(Instant at) {
 void Reading::import(Instant at) {
     read_users("true");
     read_threepids("true");
-    for (const std::string& table : {contract_.users_table, contract_.threepids_table}) {
-        const Fingerprint now = fingerprint(table_oid(source_.schema, table));
-        remember_table_query.write(table, now.filenode, now.vacuums, std::nullopt);
-    }
+    for (const std::string& table : {contract_.users_table, contract_.threepids_table})
+        remember(table, advance(TableState{}, filenode_of(table_oid(source_.schema, table)), mark_));
     const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
     // An old dump is taken over as it was at its end; what has expired since counts at no instant after.
     const Instant horizon = std::min(at, newest.value_or(at)) - kWindow;
@@ -455,15 +453,10 @@ void Reading::import(Instant at) {
 }
 
 bool Reading::sync(Instant at, std::int64_t max_rows) {
-    const bool users_done = read_table(contract_.users_table, max_rows, &Reading::read_users);
-    const bool threepids_done =
-        users_done && read_table(contract_.threepids_table, max_rows, &Reading::read_threepids);
-    if (threepids_done) check_reserved_threepids();
+    read_table(contract_.users_table, &Reading::read_users);
+    read_table(contract_.threepids_table, &Reading::read_threepids);
+    check_reserved_threepids();
     leave_deactivated();
-    if (!threepids_done) {
-        flush_skipped();
-        return false;
-    }
 
     // A row may be committed some time after its time; so each pass begins a little before the end of the last.
     const Instant until = source_.activity_until.value_or(0);
@@ -534,6 +527,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.check();
         attach_query.write(source.kind, source.schema, std::nullopt, at);
         reading.import(at);
+        reading.done();
         report(result, reading);
     });
     return Datum(0);
@@ -562,6 +556,7 @@ Datum sync(FunctionCallInfo fcinfo) {
         const auto trouble = pg::attempt([&] {
             reading.emplace(world, *source);
             complete = reading->sync(at, max_rows);
+            reading->done();
         });
         if (trouble) {
             trouble_query.write(trouble->message, trouble->state);
@@ -600,9 +595,11 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     return pg::with_spi([&] {
         const std::optional<Source> source = attached();
         Datum figures;
-        if (source)
-            figures = Reading(directory::world(), *source).usage(at);
-        else
+        if (source) {
+            Reading reading(directory::world(), *source);
+            figures = reading.usage(at);
+            reading.done();
+        } else
             figures = own_usage_query.read(at).at(0, 0).datum();
         return pg::guard([&] {
             MemoryContext const spi = MemoryContextSwitchTo(caller);
