@@ -168,7 +168,7 @@ start_server() {
         >"$work/initdb.log" 2>&1 || { cat "$work/initdb.log" >&2; die "initdb failed"; }
     {
         printf "listen_addresses = ''\nunix_socket_directories = '%s'\n" "$here"
-        printf "fsync = off\nlog_line_prefix = '%%m [%%p] %%b %%q%%d '\n"
+        printf "fsync = off\nlog_checkpoints = off\nlog_line_prefix = '%%m [%%p] %%b %%q%%d '\n"
         cat /dev/null "$@"
     } | as_user tee -a "$here/data/postgresql.conf" >/dev/null
     if ! as_user "$bindir/pg_ctl" -D "$here/data" -l "$here/log" -w -t 60 -s start; then
