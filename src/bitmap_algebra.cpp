@@ -164,7 +164,7 @@ void extent(const Bits& set, std::size_t& from, std::size_t& to) {
 }  // namespace
 
 void Rows::clear() const {
-    std::memset(static_cast<void*>(rows_), 0, bytes(size_));
+    for (std::size_t row = 0; row < size_; ++row) rows_[row].clear();
 }
 
 void unite(const Rows& days, std::size_t from, std::size_t to, Bits& out) {
