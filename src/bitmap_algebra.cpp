@@ -1,10 +1,11 @@
 #define MAU_PURE_SOURCE
-#include "bitmap.hpp"
+#include "bitmap_algebra.hpp"
 
 #include "bitmap_kernels.hpp"
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 namespace mau::bitmap {
 

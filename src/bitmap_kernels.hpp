@@ -3,6 +3,8 @@
 // The inner loops of the algebra. Each is written once (bitmap_kernels.inc) and compiled twice: for any
 // processor, and for AVX2, chosen when the library is loaded. All of them work on whole rows.
 
+#include "pure.hpp"
+
 #include "bitmap.hpp"
 
 namespace mau::bitmap {

@@ -2,7 +2,7 @@
 // users). g++ -std=c++17 -O2 -Isrc test/bench/bitmap_bench.cpp src/bitmap*.cpp -o build/bitmap_bench &&
 // build/bitmap_bench
 
-#include "bitmap.hpp"
+#include "bitmap_algebra.hpp"
 #include "bitmap_kernels.hpp"
 
 #include <chrono>

@@ -1,6 +1,6 @@
 // The algebra against the obvious answer on std::set, with both sets of kernels. MAU_SEED repeats a run.
 
-#include "bitmap.hpp"
+#include "bitmap_algebra.hpp"
 #include "bitmap_kernels.hpp"
 
 #include <algorithm>
@@ -85,8 +85,7 @@ class Bitmap : public testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Kernels, Bitmap, testing::Bool(),
                          [](const auto& kind) { return kind.param ? "portable" : "best"; });
 
-// ----------------------------------------------------------------------------------------------------------------
-// codec
+// --- Codec
 
 // Bytes worked out by hand from the RoaringFormatSpec.
 TEST_P(Bitmap, ArrayIsPortableRoaring) {
@@ -229,8 +228,7 @@ TEST_P(Bitmap, SetOperations) {
     EXPECT_EQ(key_of(0x12345), 0x2345);
 }
 
-// --------------------------------------------------------------------------------------------------------------
-// algebra
+// --- Algebra
 
 // Days of a few users, some of them empty, in both forms. The last user of the chunk and the first are always
 // among them.
