@@ -151,10 +151,10 @@ test:
 	@WERROR='$(WERROR)' test/run
 
 bench:
-	@test/bench
+	@test/bench/run
 
 OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp)
-SCRIPTS_OF_OURS = test/setup test/run test/suite test/demo test/bench test/lib.sh .ci/run
+SCRIPTS_OF_OURS = test/setup test/run test/suite test/demo test/bench/run test/lib.sh .ci/run
 
 format:
 	clang-format -i $(OURS)

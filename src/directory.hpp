@@ -5,9 +5,10 @@
 // at commit, in every session, before its next statement.
 #pragma once
 
+#include "policy.hpp"
+
 #include "pg/spi.hpp"
 #include "pg/table.hpp"
-#include "policy.hpp"
 
 namespace mau {
 
