@@ -60,7 +60,7 @@ my %settings = (
 	count_deactivated_users   => $true,
 	reserved                  => [],
 	appservices               => [
-		{ id => 'irc',   trial_days => undef, sender => '@ircbot:example.com', exclusive_user_regexes => ['@_irc_.*'] },
+		{ id => 'irc',   trial_days => undef, sender => '@ircbot:example.com', exclusive_user_regexes => ['@_irc_.*', 'x_irc_ghost'] },
 		{ id => 'slack', trial_days => 0,     sender => undef,                 exclusive_user_regexes => ['@slack_', '@_slack_.+:example\\.com'] }
 	]);
 
