@@ -11,7 +11,7 @@ use IO::Uncompress::Gunzip qw(gunzip $GunzipError);
 use PostgreSQL::Test::Cluster;
 use Test::More;
 
-our @EXPORT = qw(truth_cluster sides new_database replay truth_dir);
+our @EXPORT = qw(truth_cluster sides new_database load_model replay differential);
 
 # The folder of the model's SQL.
 sub truth_dir
@@ -57,14 +57,22 @@ sub new_database
 		$node->restart;
 	}
 	$node->safe_psql('postgres', qq{CREATE DATABASE "$name"});
-	if ($side->{schema} eq 'mau')
+	if ($side->{schema} eq 'mau' && !$side->{is_model})
 	{
 		$node->safe_psql($name, 'CREATE EXTENSION mau');
 	}
 	else
 	{
-		$node->psql_file($name, truth_dir() . '/model.sql', schema => $side->{schema});
+		load_model($node, $name, $side->{schema});
 	}
+	return;
+}
+
+# The model, under this name.
+sub load_model
+{
+	my ($node, $database, $schema) = @_;
+	$node->safe_psql($database, "\\set schema '$schema'\n\\i " . truth_dir() . "/model.sql\n");
 	return;
 }
 
@@ -104,12 +112,31 @@ SELECT '... ' || count(*) || ' differences' FROM pg_temp.differences HAVING coun
 	return ($answers, \@differences);
 }
 
-# Runs a file of SQL with psql's variables set.
-sub PostgreSQL::Test::Cluster::psql_file
+# Does random operations in a database that has mau and the model alike: (operations done, the first difference with what led to it or
+# '', { answer => how many times }).
+sub differential
 {
-	my ($node, $database, $file, %variables) = @_;
-	my $sql = join '', map { "\\set $_ '$variables{$_}'\n" } sort keys %variables;
-	return $node->safe_psql($database, "$sql\\i $file\n");
+	my ($node, $database, $operations, $seed, $strict) = @_;
+	my $sql = truth_dir() . '/differential.sql';
+	my ($out, $err);
+	my $verbose = $ENV{MAU_VERBOSE} ? 'on' : 'off';
+	my $failed = $node->psql(
+		$database,
+		qq{\\i $sql
+SET truth.show = $verbose;
+CALL pg_temp.differential($operations, $seed, $strict);
+SELECT answer || E'\\x01' || times FROM pg_temp.coverage;
+SELECT operations || E'\\x01' || coalesce(difference, '') FROM pg_temp.done;
+},
+		stdout        => \$out,
+		stderr        => \$err,
+		on_error_stop => 1);
+	note $err if $verbose eq 'on';
+	return (0, "an error, where there must be none (MAU_VERBOSE=1 shows at what): $err", {}) if $failed;
+	my %coverage;
+	$coverage{$1} = $2 while $out =~ s/\A([^\x01\n]+)\x01(\d+)\n(?=.*\x01)//s;
+	my ($done, $difference) = $out =~ /\A(\d+)\x01(.*)\z/s;
+	return ($done, $difference, \%coverage);
 }
 
 1;
