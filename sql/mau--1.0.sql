@@ -208,6 +208,14 @@ COMMENT ON COLUMN mau.monthly_active_users.user_id IS 'The user''s id.';
 COMMENT ON COLUMN mau.monthly_active_users."timestamp" IS 'Last seen, epoch milliseconds, to within last_seen_granularity.';
 COMMENT ON COLUMN mau.monthly_active_users.service IS 'native, or the id of the user''s appservice.';
 
+CREATE FUNCTION mau.cohort_changed() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_cohort_changed';
+COMMENT ON FUNCTION mau.cohort_changed() IS
+'Trigger: tells the counters in shared memory of DML on the cohort that is not mau''s own, such as an admin''s DELETE.';
+CREATE TRIGGER changed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.monthly_active_users
+    FOR EACH STATEMENT EXECUTE FUNCTION mau.cohort_changed();
+ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed;
+
 CREATE FUNCTION mau.monthly_active_count(at timestamptz DEFAULT now()) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_monthly_active_count';
 COMMENT ON FUNCTION mau.monthly_active_count(timestamptz) IS

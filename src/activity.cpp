@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
+#include "seats.hpp"
 
 namespace mau::activity {
 
@@ -99,28 +100,84 @@ void judge(const World& world, Step& step, Instant horizon) {
 }
 
 /// Gives out seats to those who would join, in the order in which they were seen; who gets none finds the house
-/// full. Answers whether the lock on the seats is held, until the rows are written.
-bool give_seats(const World& world, std::vector<Step>& steps) {
-    std::vector<Step*> queue;
-    for (Step& step : steps)
-        if (step.locked && *step.outcome == Outcome::joined &&
-            needs_seat(world.settings, step.account, step.membership))
-            queue.push_back(&step);
-    if (queue.empty()) return false;
-    std::stable_sort(queue.begin(), queue.end(),
-                     [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
-    pg::take_lock(pg::LockSpace::seats, 0);
-    // The earliest sighting of the chunk has the fewest expired rows: counting once, at it, is never too few.
-    const std::int64_t counted = cohort::count_with_in_flight(world, queue.front()->sighting->at);
-    std::int64_t taken = 0;
-    for (Step* step : queue) {
-        if (full(world.settings, counted + taken))
-            *step->outcome = Outcome::full;
-        else
-            ++taken;
+/// full.
+class Seating {
+  public:
+    explicit Seating(const World& world) : world_(world) {}
+
+    void give(std::vector<Step>& steps) {
+        std::vector<Step*> queue;
+        for (Step& step : steps)
+            if (step.locked && *step.outcome == Outcome::joined &&
+                needs_seat(world_.settings, step.account, step.membership))
+                queue.push_back(&step);
+        if (queue.empty()) return;
+        std::stable_sort(queue.begin(), queue.end(),
+                         [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
+        auto next = queue.begin();
+        for (; next != queue.end() && seats::enabled(); ++next) {
+            const seats::Take take = seats::take(world_, (*next)->sighting->at);
+            if (take == seats::Take::unknown) break;
+            if (take == seats::Take::taken)
+                ++taken_;
+            else
+                *(*next)->outcome = Outcome::full;
+        }
+        if (next != queue.end()) give_under_lock(next, queue.end());
     }
-    if (taken == 0) pg::release_lock(pg::LockSpace::seats, 0);
-    return taken > 0;
+
+    /// To be called when the rows are written, or were not.
+    void done(bool written) {
+        if (!written) seats::give_back(taken_);
+        if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
+    }
+
+  private:
+    /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
+    /// held for the length of a statement, so nobody waits for an open transaction here either.
+    template <class Iterator>
+    void give_under_lock(Iterator next, Iterator end) {
+        pg::take_lock(pg::LockSpace::seats, 0);
+        // The earliest sighting has the fewest expired rows: counting once, at it, is never too few.
+        std::int64_t counted =
+            cohort::count_with_in_flight(world_, (*next)->sighting->at) + seats::in_flight();
+        for (; next != end; ++next) {
+            if (full(world_.settings, counted)) {
+                *(*next)->outcome = Outcome::full;
+                continue;
+            }
+            ++counted;
+            if (seats::enabled()) {
+                seats::take_anyway(world_);
+                ++taken_;
+            }
+            locked_ = true;
+        }
+        if (!locked_) pg::release_lock(pg::LockSpace::seats, 0);
+    }
+
+    const World& world_;
+    std::int64_t taken_ = 0;
+    bool locked_ = false;
+};
+
+/// Tells the counters what the writes do to the cohort's rows.
+void tell_seats(const World& world, const std::vector<Step>& steps) {
+    if (!seats::enabled()) return;
+    for (const Step& step : steps) {
+        if (!step.locked || (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)) continue;
+        const std::string_view service = directory::service(step.account);
+        const pg::Found& row = step.rows.member;
+        if (!row.exists) {
+            seats::add_rows(world, service, 1);
+        } else {
+            if (row.text(cohort::service) != service) {
+                seats::add_rows(world, row.text(cohort::service), -1);
+                seats::add_rows(world, service, 1);
+            }
+            if (*step.outcome == Outcome::joined) seats::add_return(world);
+        }
+    }
 }
 
 /// Whether a sighting outside the cohort is news enough to be written.
@@ -171,13 +228,16 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
 }
 
 /// Makes the writes; answers false if a row that we took for free was changed under us by direct DML.
-bool make(const Writes& writes) {
+bool make(const World& world, const std::vector<Step>& steps, const Writes& writes) {
     pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
-    if (!IsolationUsesXactSnapshot()) {
+    auto write = [&] {
+        const seats::ToldAbout told;
+        tell_seats(world, steps);
         writes.make();
-        return true;
-    }
-    return !pg::attempt([&] { writes.make(); }, pg::is_concurrency);
+    };
+    if (IsolationUsesXactSnapshot()) return !pg::attempt(write, pg::is_concurrency);
+    write();
+    return true;
 }
 
 void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
@@ -199,12 +259,14 @@ void record_chunk(const World& world, const Sighting* sightings, std::size_t cou
     }
     looker.close();
 
-    const bool seats_locked = give_seats(world, steps);
+    Seating seating(world);
+    seating.give(steps);
     const Writes writes = plan(world, steps);
-    if (writes.any() && !make(writes))
+    const bool written = !writes.any() || make(world, steps, writes);
+    if (!written)
         for (const Step& step : steps)
             if (step.locked) *step.outcome = Outcome::unchanged;
-    if (seats_locked) pg::release_lock(pg::LockSpace::seats, 0);
+    seating.done(written);
     for (const Step& step : steps)
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }

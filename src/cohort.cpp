@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
+#include "seats.hpp"
 #include "tasks.hpp"
 
 namespace mau::cohort {
@@ -58,11 +59,11 @@ pg::Statement write_many_query(
     "WITH victims AS MATERIALIZED (" victims                                                                     \
     "), gone AS ("                                                                                               \
     "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
-    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen"           \
+    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, m.service" \
     "), kept AS ("                                                                                               \
     "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g ORDER BY g.user_id"  \
     "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
-    ") SELECT pg_catalog.count(*) FROM gone"
+    ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
 
 pg::Statement remove_query(
     MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
@@ -97,7 +98,7 @@ pg::Statement seat_reserved_query(
     " SELECT r.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
     " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support'"
-    " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING",
+    " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
     {TEXTARRAYOID, INT8OID});
 
 pg::Statement count_reserved_members_query(
@@ -111,12 +112,63 @@ std::int64_t only_number(const pg::Rows& rows) { return rows.at(0, 0).integer();
 
 std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
     if (reserved.empty() || !recording(world.settings)) return 0;
-    return static_cast<std::int64_t>(seat_reserved_query.write(reserved, at).count);
+    const seats::ToldAbout told;
+    const pg::Rows seated = seat_reserved_query.write(reserved, at);
+    for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
+    return static_cast<std::int64_t>(seated.count);
+}
+
+/// Runs one of the statements by which users leave; tells the counters, and answers how many left.
+template <class... Args>
+std::int64_t leave(const World& world, pg::Statement& statement, const Args&... args) {
+    const seats::ToldAbout told;
+    const pg::Rows left = statement.write(args...);
+    std::int64_t users = 0;
+    for (std::uint64_t i = 0; i < left.count; ++i) {
+        seats::add_rows(world, left.at(i, 0).text(), -left.at(i, 1).integer());
+        users += left.at(i, 1).integer();
+    }
+    return users;
+}
+
+/// The rows by service that count no more though they are there; by an index range.
+pg::Statement expired_by_service_query(
+    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
+    " GROUP BY 1",
+    {INT8OID, TEXTARRAYOID});
+
+/// The members by service from the counters; nothing where they cannot tell.
+std::optional<std::vector<ServiceCount>> counted_by_service(const World& world, Instant at) {
+    for (int tries = 0; tries < 3; ++tries) {
+        const std::uint64_t before = seats::changes();
+        const auto rows = seats::rows(world);
+        if (!rows) return std::nullopt;
+        const pg::Rows expired =
+            expired_by_service_query.read_latest(cutoff(at), directory::registered_reserved_users(world));
+        if (seats::changes() != before) continue;  // something left or came back between the two looks
+        std::vector<ServiceCount> services;
+        for (const auto& [service, all] : *rows) {
+            std::int64_t users = all;
+            for (std::uint64_t i = 0; i < expired.count; ++i)
+                if (expired.at(i, 0).text() == service) users -= expired.at(i, 1).integer();
+            if (users > 0) services.push_back({service, users});
+        }
+        std::sort(services.begin(), services.end(),
+                  [](const ServiceCount& a, const ServiceCount& b) { return a.service < b.service; });
+        return services;
+    }
+    return std::nullopt;
 }
 
 }  // namespace
 
 std::int64_t count(const World& world, Instant at) {
+    if (const auto services = counted_by_service(world, at)) {
+        for (const auto& [service, users] : *services)
+            if (service == "native") return users;
+        return 0;
+    }
     return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
 }
 
@@ -157,6 +209,7 @@ std::int64_t count_with_in_flight(const World& world, Instant at) {
 }
 
 std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
+    if (auto services = counted_by_service(world, at)) return *std::move(services);
     const pg::Rows rows =
         count_by_service_query.read(cutoff(at), directory::registered_reserved_users(world));
     std::vector<ServiceCount> services;
@@ -180,7 +233,7 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
     write_many_query.write(user_ids, at, services);
 }
 
-bool remove(std::string_view user_id) { return only_number(remove_query.write(user_id)) > 0; }
+bool remove(const World& world, std::string_view user_id) { return leave(world, remove_query, user_id) > 0; }
 
 std::int64_t seat_reserved(const World& world, Instant at) {
     return seat(world, directory::registered_reserved_users(world), at);
@@ -191,12 +244,13 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
     std::int64_t left = max_rows;
 
+    seats::verify(world);
     reaped.seated = seat(world, reserved, at);
-    reaped.expired = only_number(expire_query.write(cutoff(at), reserved, left));
+    reaped.expired = leave(world, expire_query, cutoff(at), reserved, left);
     left -= reaped.expired;
 
     if (!world.settings.count_deactivated_users && left > 0) {
-        reaped.deactivated = only_number(deactivated_query.write(left));
+        reaped.deactivated = leave(world, deactivated_query, left);
         left -= reaped.deactivated;
     }
 
@@ -207,7 +261,7 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
         const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) -
                                     only_number(count_reserved_members_query.read_latest(reserved));
         if (others > stay)
-            reaped.over_limit = only_number(over_limit_query.write(reserved, std::min(others - stay, left)));
+            reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
     }
     return reaped;
 }

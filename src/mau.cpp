@@ -1,5 +1,7 @@
 // The module: a table of contents.
 #include "directory.hpp"
+#include "pg/shmem.hpp"
+#include "seats.hpp"
 #include "source/source.hpp"
 
 extern "C" {
@@ -9,6 +11,8 @@ PGDLLEXPORT void _PG_init(void);
 
 void _PG_init(void) {
     mau::pg::enter([] {
+        mau::pg::init_shared_memory();
+        mau::seats::init();
         mau::directory::init();
         mau::source::init();
     });

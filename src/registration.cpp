@@ -16,6 +16,11 @@ pg::Statement register_query(
     {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
 
 // Somebody seen before being registered was taken for a native user.
+pg::Statement misplaced_query(
+    "SELECT 1 FROM mau.monthly_active_users m JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) $1"
+    " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
+    {TEXTOID});
 pg::Statement move_service_query(
     "UPDATE mau.monthly_active_users m SET service = coalesce(nullif(u.appservice_id, ''), 'native')"
     " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
@@ -61,7 +66,7 @@ pg::Statement forget_query(
 void register_user(const Report& report) {
     register_query.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
                          report.is_guest);
-    move_service_query.write(report.user_id);
+    if (!misplaced_query.read_latest(report.user_id).empty()) move_service_query.write(report.user_id);
 }
 
 bool join_reserved(const World& world, std::string_view user_id, Instant at) {
@@ -140,7 +145,8 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
     const bool deactivated = pg::with_spi([&] {
         if (registration::deactivate_query.write(user_id).count == 0) return false;
         registration::remove_threepids_query.write(user_id);  // as Synapse does
-        if (!directory::world().settings.count_deactivated_users) cohort::remove(user_id);
+        const World& world = directory::world();
+        if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
         return true;
     });
     return BoolGetDatum(deactivated);
@@ -149,7 +155,7 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
 Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
-        const bool member = cohort::remove(user_id);
+        const bool member = cohort::remove(directory::world(), user_id);
         registration::remove_threepids_query.write(user_id);
         return (registration::forget_query.write(user_id).count > 0) | member;
     });

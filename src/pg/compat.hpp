@@ -26,4 +26,13 @@ inline uint32 wait_event(const char* name) {
 #endif
 }
 
+/// This process's place in the array of all processes.
+inline int proc_number() {
+#if PG_VERSION_NUM >= 170000
+    return MyProcNumber;
+#else
+    return MyProc->pgprocno;
+#endif
+}
+
 }  // namespace mau::pg::compat

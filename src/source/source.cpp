@@ -407,7 +407,7 @@ void Reading::check_reserved_threepids() {
 void Reading::leave_deactivated() {
     if (world_.settings.count_deactivated_users) return;
     const pg::Rows rows = deactivated_query.read_latest();
-    for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(rows.at(i, 0).text());
+    for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
 }
 
 void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon) {
