@@ -8,8 +8,8 @@
 -- What is done is decided from the seed and the state of the model alone, so a seed gives the same operations whatever mau answers, up
 -- to the first difference, where it stops. SET truth.show = on shows each operation before it is done.
 --
--- Two operations never have the same ms: which of two equally old rows the reaper takes is nobody's business. For the same reason these
--- do not occur: guests, bridged users, or deactivated users with a threepid; a registration that takes back what was known; changes of
+-- Which of two equally old rows the reaper takes is nobody's business: two operations never have the same ms, and where one reap has
+-- seated two people who have lost their seats since, none is asked to choose. For the same reason these do not occur: guests, bridged users, or deactivated users with a threepid; a registration that takes back what was known; changes of
 -- server_name, count_deactivated_users or an appservice's namespace while people are there ("strict" says which of the two worlds it is).
 
 CREATE TEMP TABLE done (operations int, difference text);
@@ -300,6 +300,11 @@ BEGIN
     END IF;
 END $$;
 
+-- Whether the reaper might have to choose between equally old rows.
+CREATE FUNCTION pg_temp.tied(at timestamptz) RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT FROM model.cohort(at) WHERE service = 'native' AND NOT is_reserved GROUP BY last_seen HAVING count(*) > 1)
+$$;
+
 -- The rows in which the two tables differ. A row that has expired may be there or not until the next reap.
 CREATE FUNCTION pg_temp.table_difference(now_ms bigint, reaped boolean) RETURNS text LANGUAGE sql AS $$
     WITH side AS (
@@ -329,7 +334,7 @@ BEGIN
         op := pg_temp.move_threepid();
     ELSIF r < 0.885 THEN
         op := pg_temp.deactivate(now_ms);
-    ELSIF r < 0.94 THEN
+    ELSIF r < 0.94 AND NOT pg_temp.tied(at) THEN
         op := format('reap(%s)', now_ms);
         PERFORM pg_temp.show(op);
         PERFORM count(*) FROM mau.reap(at);

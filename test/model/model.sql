@@ -9,7 +9,7 @@
 --
 -- Points that the description leaves open are read like this (each is marked "open" where it is decided):
 --   * the appservice of a user stands for a request with that appservice's token;
---   * a registered reserved user without a row is told what everybody is told, until the reaper gives the row;
+--   * a registered reserved user goes ahead also while the reaper has not given the row yet;
 --   * a tracked bridged user without a row is blocked when the house is full, though its row would take no seat;
 --   * a deactivated user's row goes when the user is deactivated, or else when it expires;
 --   * registering again replaces what was known.
@@ -121,12 +121,13 @@ BEGIN ATOMIC
     WHERE c.is_reserved OR c.last_seen >= ms(cohort.at) - window_ms();
 END;
 
--- A user is in trial for some days after registering: the appservice's own number of days, else the server's. Who was never
--- registered is not in trial.
+-- A user is in trial for some days after registering: the appservice's own number of days, else the server's; 0 = no trial, also for a
+-- sighting from before the registration. Who was never registered is not in trial.
 CREATE FUNCTION is_trial(whom text, at timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 BEGIN
     RETURN coalesce((
-        SELECT ms(is_trial.at) - u.registered_ms < coalesce(a.trial_days, s.mau_trial_days) * 86400000::bigint
+        SELECT coalesce(a.trial_days, s.mau_trial_days) > 0
+               AND ms(is_trial.at) - u.registered_ms < coalesce(a.trial_days, s.mau_trial_days) * 86400000::bigint
         FROM users u CROSS JOIN settings s LEFT JOIN appservices a ON a.id = u.appservice_id
         WHERE u.name = whom), false);
 END $$;
@@ -288,8 +289,11 @@ BEGIN
     IF NOT s.limit_usage_by_mau THEN
         RETURN NULL;
     END IF;
-    -- open: a registered reserved user is in the table from the next reap on
     IF EXISTS (SELECT FROM cohort(at) WHERE member = check_auth_blocking.user_id) THEN
+        RETURN NULL;
+    END IF;
+    -- open: a seat that is held for ever needs no row (Synapse gives the row when it starts, and asks for it until then)
+    IF user_id IN (SELECT r FROM registered_reserved_users() r) THEN
         RETURN NULL;
     END IF;
     IF is_trial(user_id, at) THEN
