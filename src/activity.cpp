@@ -128,7 +128,7 @@ class Seating {
 
     /// To be called when the rows are written, or were not.
     void done(bool written) {
-        if (!written) seats::give_back(taken_);
+        if (taken_ > 0) written ? seats::used() : seats::give_back(taken_);
         if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
     }
 
@@ -140,7 +140,7 @@ class Seating {
         pg::take_lock(pg::LockSpace::seats, 0);
         // The earliest sighting has the fewest expired rows: counting once, at it, is never too few.
         std::int64_t counted =
-            cohort::count_with_in_flight(world_, (*next)->sighting->at) + seats::in_flight();
+            cohort::count_with_in_flight(world_, (*next)->sighting->at) + seats::in_flight_elsewhere();
         for (; next != end; ++next) {
             if (full(world_.settings, counted)) {
                 *(*next)->outcome = Outcome::full;

@@ -92,14 +92,14 @@ pg::Statement over_limit_query(
 
 #undef MAU_LEAVE
 
-// As Synapse does at its start, but a row that is there keeps its time, and support users get none.
+// As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
     " SELECT r.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
-    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support'"
+    " WHERE $3 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
-    {TEXTARRAYOID, INT8OID});
+    {TEXTARRAYOID, INT8OID, BOOLOID});
 
 pg::Statement count_reserved_members_query(
     "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
@@ -113,7 +113,7 @@ std::int64_t only_number(const pg::Rows& rows) { return rows.at(0, 0).integer();
 std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
     if (reserved.empty() || !recording(world.settings)) return 0;
     const seats::ToldAbout told;
-    const pg::Rows seated = seat_reserved_query.write(reserved, at);
+    const pg::Rows seated = seat_reserved_query.write(reserved, at, world.settings.count_deactivated_users);
     for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
     return static_cast<std::int64_t>(seated.count);
 }
@@ -256,10 +256,9 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
 
     if (world.settings.limit_usage_by_mau && left > 0) {
         // The newest max - reserved rows of the others stay, none if there are more reserved ones than seats.
-        const auto held = static_cast<std::int64_t>(reserved.size());
+        const std::int64_t held = only_number(count_reserved_members_query.read_latest(reserved));
         const std::int64_t stay = std::max<std::int64_t>(0, world.settings.max_mau_value - held);
-        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) -
-                                    only_number(count_reserved_members_query.read_latest(reserved));
+        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) - held;
         if (others > stay)
             reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
     }

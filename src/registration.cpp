@@ -1,6 +1,7 @@
 #include "registration.hpp"
 
 #include "pg/values.hpp"
+#include "seats.hpp"
 
 namespace mau::registration {
 
@@ -17,7 +18,7 @@ pg::Statement register_query(
 
 // Somebody seen before being registered was taken for a native user.
 pg::Statement misplaced_query(
-    "SELECT 1 FROM mau.monthly_active_users m JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
+    "SELECT m.service, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.monthly_active_users m JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
     " WHERE m.user_id OPERATOR(pg_catalog.=) $1"
     " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
     {TEXTOID});
@@ -32,7 +33,7 @@ pg::Statement join_reserved_query(
     " SELECT u.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.users u"
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND u.user_type IS DISTINCT FROM 'support'"
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
-    " RETURNING true",
+    " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
     {TEXTOID, INT8OID});
 
 pg::Statement add_threepid_query(
@@ -63,14 +64,24 @@ pg::Statement forget_query(
 
 }  // namespace
 
-void register_user(const Report& report) {
+void register_user(const World& world, const Report& report) {
     register_query.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
                          report.is_guest);
-    if (!misplaced_query.read_latest(report.user_id).empty()) move_service_query.write(report.user_id);
+    const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
+    if (misplaced.empty()) return;
+    const seats::ToldAbout told;
+    move_service_query.write(report.user_id);
+    seats::add_rows(world, misplaced.at(0, 0).text(), -1);
+    seats::add_rows(world, misplaced.at(0, 1).text(), 1);
 }
 
 bool join_reserved(const World& world, std::string_view user_id, Instant at) {
-    return recording(world.settings) && !join_reserved_query.write(user_id, at).empty();
+    if (!recording(world.settings)) return false;
+    const seats::ToldAbout told;
+    const pg::Rows joined = join_reserved_query.write(user_id, at);
+    if (joined.empty()) return false;
+    if (joined.at(0, 0).boolean()) seats::add_rows(world, joined.at(0, 1).text(), 1);
+    return true;
 }
 
 }  // namespace mau::registration
@@ -109,10 +120,10 @@ Datum register_user(FunctionCallInfo fcinfo) {
     std::optional<ThreepidArgument> threepid;
     if (!args.is_null(5)) threepid = threepid_of(args, 5);
     const bool joined = pg::with_spi([&] {
-        registration::register_user(report);
+        const World& world = directory::world();
+        registration::register_user(world, report);
         if (!threepid) return false;
         add_threepid(*threepid, report.user_id);
-        const World& world = directory::world();
         return directory::is_reserved(world, threepid->medium, threepid->address) &&
                registration::join_reserved(world, report.user_id, report.registered_at);
     });

@@ -38,10 +38,12 @@ enum class Take { taken, full, unknown };
 Take take(const World& world, Instant at);
 /// Takes a seat that was found in another way, so that everybody knows of it.
 void take_anyway(const World& world);
+/// Tells that the rows for the seats taken so far are written and told about.
+void used();
 /// Gives back seats that were not used.
 void give_back(std::int64_t seats);
-/// The seats that all transactions under way have taken.
-std::int64_t in_flight();
+/// The seats that other transactions under way have taken.
+std::int64_t in_flight_elsewhere();
 
 /// Tells that this transaction adds (or removes) rows of a service.
 void add_rows(const World& world, std::string_view service, std::int64_t rows);

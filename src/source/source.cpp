@@ -430,8 +430,9 @@ void Reading::import(Instant at) {
     for (const std::string& table : {contract_.users_table, contract_.threepids_table})
         remember(table, advance(TableState{}, filenode_of(table_oid(source_.schema, table)), mark_));
     const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
-    // An old dump is taken over as it was at its end; what has expired since counts at no instant after.
-    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow;
+    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
+    // counts at no instant after.
+    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
     // With a limit the newest come first: they are whom the reaper would leave.
     const std::string order = world_.settings.limit_usage_by_mau ? " ORDER BY 2 DESC" : "";
     std::vector<activity::Sighting> batch;
