@@ -113,6 +113,14 @@ COMMENT ON COLUMN mau.users.is_registered IS 'Whether the homeserver has an acco
 COMMENT ON COLUMN mau.users.is_guest IS 'Whether the account is a guest''s.';
 COMMENT ON COLUMN mau.users.is_deactivated IS 'Whether the account was deactivated.';
 
+CREATE FUNCTION mau.users_changed() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_users_changed';
+COMMENT ON FUNCTION mau.users_changed() IS
+'Trigger: tells the cache of recently seen users of changes to accounts that are not mau''s own.';
+CREATE TRIGGER changed BEFORE UPDATE OR DELETE OR TRUNCATE ON mau.users
+    FOR EACH STATEMENT EXECUTE FUNCTION mau.users_changed();
+ALTER TABLE mau.users ENABLE ALWAYS TRIGGER changed;
+
 CREATE TABLE mau.user_threepids (
     medium text NOT NULL,
     address text COLLATE "C" NOT NULL,

@@ -2,6 +2,7 @@
 #include "directory.hpp"
 #include "pg/shmem.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 #include "source/source.hpp"
 
 extern "C" {
@@ -11,9 +12,10 @@ PGDLLEXPORT void _PG_init(void);
 
 void _PG_init(void) {
     mau::pg::enter([] {
-        mau::pg::init_shared_memory();
         mau::seats::init();
+        mau::seen::init();
         mau::directory::init();
         mau::source::init();
+        mau::pg::init_shared_memory();
     });
 }

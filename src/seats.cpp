@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "pg/shmem.hpp"
+#include "seen.hpp"
 
 namespace mau::seats {
 
@@ -428,12 +429,15 @@ void add_return(const World& world) {
 ToldAbout::ToldAbout() { ++told_about; }
 ToldAbout::~ToldAbout() { --told_about; }
 
+bool told() { return told_about > 0; }
+
 void notice_dml(Oid cohort) {
-    if (told_about > 0) return;
+    if (told()) return;
     Counters* mine = counters();
     if (!mine) return;
     hold(mine, cohort);
     level().untold = true;
+    seen::invalidate_all();
 }
 
 std::optional<std::vector<ServiceRows>> rows(const World& world) {
@@ -496,8 +500,14 @@ Datum cohort_changed(FunctionCallInfo fcinfo) {
     return PointerGetDatum(nullptr);
 }
 
+Datum users_changed(FunctionCallInfo) {
+    if (!seats::told()) seen::invalidate_all();
+    return PointerGetDatum(nullptr);
+}
+
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
+MAU_FUNCTION(mau_users_changed, users_changed);
 
 }  // namespace mau
