@@ -351,8 +351,7 @@ Take take(const World& world, Instant at) {
     if (!mine || !ensure_known(world, mine)) return Take::unknown;
     for (const Level& level : tally)
         if (level.untold) return Take::unknown;
-    hold(mine, world.cohort_table);
-    Level& here = level();
+    tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
 
     auto lock = [&] { pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); }); };
     lock();
@@ -376,8 +375,9 @@ Take take(const World& world, Instant at) {
         if (same && reliable && !taken) return Take::full;
     }
     if (taken) {
-        ++here.seats;
+        ++level().seats;
         ++pending_seats;
+        hold(mine, world.cohort_table);
     }
     return taken ? Take::taken : reliable ? Take::full : Take::unknown;
 }

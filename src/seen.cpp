@@ -10,7 +10,7 @@ int size_kb = 16384;
 
 constexpr std::size_t kWays = 4;
 constexpr std::size_t kPartitions = 4096;  // of users, for the generations
-constexpr std::size_t kMaxPending = 4096;  // entries that one transaction keeps for its commit
+constexpr std::size_t kMaxPending = 65536;  // entries that one transaction keeps for its commit
 constexpr std::uint32_t kFlush = 64;       // calls after which a session hands in its figures
 
 struct Entry {
