@@ -342,6 +342,16 @@ COMMENT ON COLUMN mau.snapshots.mau IS 'monthly_active_count: the figure that th
 COMMENT ON COLUMN mau.snapshots.max IS 'max_mau_value at that time; NULL without a limit.';
 COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"native": 14, "irc-bridge": 2}.';
 
+CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
+COMMENT ON FUNCTION mau.refresh(timestamptz) IS
+'Keeps the figures of an instant as a row of mau.snapshots (again for the same instant replaces it), and removes snapshots older than snapshot_retention. Returns what was done; busy when another session is at it. Errors: 22008.';
+
+CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
+    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
+COMMENT ON FUNCTION mau.metrics(timestamptz) IS
+'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit) and synapse_admin_mau_registered_reserved_users, with the label server_name where it is set. Errors: 22008.';
+
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to
 -------------------------------------------------------------------------------------------------------------
@@ -465,6 +475,7 @@ REVOKE ALL ON FUNCTION
     mau.record_activities(text[], timestamptz[], text[]),
     mau.admit(text, timestamptz, text),
     mau.reap(timestamptz, bigint),
+    mau.refresh(timestamptz),
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
     mau.detach()
