@@ -3,6 +3,7 @@
 #include "pg/shmem.hpp"
 #include "seats.hpp"
 #include "source/source.hpp"
+#include "worker.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -15,5 +16,7 @@ void _PG_init(void) {
         mau::seats::init();
         mau::directory::init();
         mau::source::init();
+        mau::worker::init();
+        mau::pg::guard([] { MarkGUCPrefixReserved("mau"); });
     });
 }

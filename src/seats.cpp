@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "pg/shmem.hpp"
+#include "pg/values.hpp"
 
 namespace mau::seats {
 
@@ -473,8 +474,11 @@ Datum cohort_changed(FunctionCallInfo fcinfo) {
     return PointerGetDatum(nullptr);
 }
 
+Datum describe_seats(FunctionCallInfo) { return pg::text_datum(seats::describe()); }
+
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
+MAU_FUNCTION(mau_describe_seats, describe_seats);
 
 }  // namespace mau
