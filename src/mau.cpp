@@ -4,6 +4,7 @@
 #include "seats.hpp"
 #include "seen.hpp"
 #include "source/source.hpp"
+#include "worker.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -16,6 +17,8 @@ void _PG_init(void) {
         mau::seen::init();
         mau::directory::init();
         mau::source::init();
+        mau::worker::init();
         mau::pg::init_shared_memory();
+        mau::pg::guard([] { MarkGUCPrefixReserved("mau"); });
     });
 }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "pg/shmem.hpp"
+#include "pg/values.hpp"
 #include "seen.hpp"
 
 namespace mau::seats {
@@ -505,9 +506,12 @@ Datum users_changed(FunctionCallInfo) {
     return PointerGetDatum(nullptr);
 }
 
+Datum describe_seats(FunctionCallInfo) { return pg::text_datum(seats::describe()); }
+
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
 MAU_FUNCTION(mau_users_changed, users_changed);
+MAU_FUNCTION(mau_describe_seats, describe_seats);
 
 }  // namespace mau

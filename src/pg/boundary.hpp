@@ -121,6 +121,9 @@ struct Trouble {
     std::string state, message, hint;
 };
 
+/// Describes the exception being handled, whatever it is; call it in a catch block only.
+Trouble describe_current_exception();
+
 namespace detail {
 void begin_subtransaction();
 void release_subtransaction(MemoryContext context, ResourceOwner owner);
