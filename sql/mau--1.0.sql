@@ -475,6 +475,11 @@ CREATE FUNCTION mau.describe_seats() RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
 COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words.';
 
+CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
+COMMENT ON FUNCTION mau.seen_cache() IS
+'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
+
 CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
     AS $$
@@ -569,11 +574,15 @@ CREATE VIEW mau.status AS
            c.users AS monthly_active_users,
            CASE WHEN s.limit_usage_by_mau THEN c.users || ' of ' || s.max_mau_value ELSE c.users || ', no limit' END
                || '; ' || mau.describe_seats() AS seats,
+           CASE WHEN r.bytes > 0 THEN pg_catalog.pg_size_pretty(r.bytes)
+                || coalesce(', hit rate ' || pg_catalog.round(100.0 * r.hits / nullif(r.hits + r.misses, 0), 1) || ' %', '')
+                ELSE 'none (mau is not in shared_preload_libraries)' END AS seen_cache,
            v.health,
            v.reason
     FROM mau.worker_state() w
          CROSS JOIN mau.monthly_active_count() c(users)
          CROSS JOIN mau.health() v
+         CROSS JOIN mau.seen_cache() r
          CROSS JOIN (SELECT pg_catalog.max(last_finished) AS last_run, pg_catalog.min(next_run) AS next_run,
                             pg_catalog.sum(failures_in_a_row) AS failures FROM mau.tasks) t
          LEFT JOIN mau.settings s ON true
@@ -598,6 +607,7 @@ COMMENT ON COLUMN mau.status.last_error_sqlstate IS 'Its SQLSTATE.';
 COMMENT ON COLUMN mau.status.last_error_at IS 'When it was.';
 COMMENT ON COLUMN mau.status.monthly_active_users IS 'The figure that the limit is about.';
 COMMENT ON COLUMN mau.status.seats IS 'The figure against the limit, and how the cap is held.';
+COMMENT ON COLUMN mau.status.seen_cache IS 'The size of the cache of recently seen users, and how often who was asked for was in it.';
 COMMENT ON COLUMN mau.status.health IS 'mau.health in one word.';
 COMMENT ON COLUMN mau.status.reason IS 'The reason for that word.';
 

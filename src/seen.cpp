@@ -1,6 +1,7 @@
 #include "seen.hpp"
 
 #include "pg/shmem.hpp"
+#include "pg/values.hpp"
 
 namespace mau::seen {
 
@@ -223,3 +224,19 @@ Figures figures() {
 }
 
 }  // namespace mau::seen
+
+namespace mau {
+namespace {
+
+Datum seen_cache(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    const seen::Figures figures = seen::figures();
+    result.add({figures.size, figures.hits, figures.misses});
+    return Datum(0);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_seen_cache, seen_cache);
+
+}  // namespace mau
