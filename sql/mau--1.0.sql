@@ -157,7 +157,7 @@ INSERT INTO mau.settings DEFAULT VALUES;
 CREATE FUNCTION mau.fold_address(medium text, address text) RETURNS text
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_fold_address';
 COMMENT ON FUNCTION mau.fold_address(text, text) IS
-'The form in which addresses are compared: e-mail in lower case (Unicode), all else as it is.';
+'The form in which addresses are compared: e-mail without regard to case (Unicode), in lower case; all else as it is.';
 
 CREATE FUNCTION mau.registered_reserved_users() RETURNS SETOF text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_registered_reserved_users';
@@ -641,7 +641,9 @@ REVOKE ALL ON FUNCTION
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
     mau.detach(),
-    mau.wake_worker()
+    mau.wake_worker(),
+    mau.directory_changed(),
+    mau.replace_settings()
     FROM PUBLIC;
 
 -- The worker comes as soon as CREATE EXTENSION has committed.

@@ -15,7 +15,14 @@ constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock ta
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are left.
 pg::Statement note_many_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
+    " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
+    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
+    " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
+    {TEXTARRAYOID, INT8ARRAYOID});
+pg::Statement note_many_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
@@ -53,19 +60,15 @@ struct Writes {
     std::vector<std::string_view> members, services;  // cohort rows
     std::vector<std::int64_t> member_times;
     std::vector<std::string_view> newly_known;  // users rows to be made
-    std::vector<std::string_view> noted;        // users rows that take a last sighting
-    std::vector<std::int64_t> noted_times;
+    std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
+    std::vector<std::int64_t> noted_times, noted_new_times;
 
-    bool any() const { return !members.empty() || !noted.empty(); }
+    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty(); }
 
     void make() const {
-        if (newly_known.size() + noted.size() > 0) {
-            if (!newly_known.empty()) know_query.write(newly_known);
-            if (noted.size() == 1)
-                directory::note_last_seen(noted[0], noted_times[0]);
-            else if (!noted.empty())
-                note_many_query.write(noted, noted_times);
-        }
+        if (!newly_known.empty()) know_query.write(newly_known);
+        if (!noted.empty()) note_many_query.write(noted, noted_times);
+        if (!noted_new.empty()) note_many_new_query.write(noted_new, noted_new_times);
         if (members.size() == 1)
             cohort::write(members[0], member_times[0], services[0]);
         else if (!members.empty())
@@ -222,8 +225,9 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
             case Outcome::deactivated:
             case Outcome::full:
                 if (is_news(world, step)) {
-                    writes.noted.push_back(sighting.user_id);
-                    writes.noted_times.push_back(sighting.at);
+                    const bool known = step.rows.user.exists;
+                    (known ? writes.noted : writes.noted_new).push_back(sighting.user_id);
+                    (known ? writes.noted_times : writes.noted_new_times).push_back(sighting.at);
                 }
                 break;
         }
@@ -410,11 +414,14 @@ struct Elements {
 
     Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
         if (fcinfo->args[i].isnull)
-            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL");
+            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
+                        "Pass one element for each sighting; '{}' for none.");
         pg::guard([&] {
             ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
             if (ARR_NDIM(array) > 1)
-                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name)));
+                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
+                                errdetail("It has %d.", ARR_NDIM(array)),
+                                errhint("Pass one element for each sighting.")));
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
@@ -428,7 +435,8 @@ void check_same_length(const Elements& a, const char* a_name, const Elements& b,
     if (a.count == b.count) return;
     throw Error(sqlstate::invalid_parameter,
                 std::string(a_name) + " and " + b_name + " must have the same number of elements",
-                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".");
+                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".",
+                "Pass one element of each for each sighting.");
 }
 
 std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
@@ -446,7 +454,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         if (ids.nulls[i] || times.nulls[i])
             throw Error(sqlstate::invalid_parameter,
                         std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
-                        "Element " + std::to_string(i + 1) + " is NULL.");
+                        "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
         const std::string_view id = ids.text(i);
         pg::check_user_id(id, "user_id");
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
@@ -514,7 +522,7 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
-    if (outcome == Outcome::full) return error_body(world.settings, Gate::if_seat);
+    if (gate == Gate::if_seat && outcome == Outcome::full) return error_body(world.settings, gate);
     return std::nullopt;
 }
 
@@ -561,8 +569,9 @@ Datum explain(FunctionCallInfo fcinfo) {
         request.user_id = user_id;
         const auto body = activity::check(world, request, at, &trace);
         const bool counts = known.membership.holds(at) && counted(known.account);
-        const bool is_full = outcome == Outcome::joined && body &&
-                             needs_seat(world.settings, known.account, known.membership);
+        const bool is_full = outcome == Outcome::joined &&
+                             needs_seat(world.settings, known.account, known.membership) &&
+                             full(world.settings, cohort::count(world, at));
         trace.rule("verdict", counts,
                    std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
                        name(is_full ? Outcome::full : outcome) + "; a request now: " +

@@ -35,8 +35,8 @@ pg::Statement active_query(
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
     " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
-    " AND NOT u.is_guest AND u.user_type IS DISTINCT FROM 'support'"
-    " AND ($3 IS NULL OR coalesce(nullif(u.appservice_id, ''), 'native') OPERATOR(pg_catalog.=) $3)"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U ") OPERATOR(pg_catalog.=) $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
     "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
     "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
@@ -56,13 +56,21 @@ pg::Statement write_many_query(
 
 // Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left for the
 // next time: the reaper waits for nobody.
+// (An upsert draws a user number even where it only updates, so who is known is updated.)
 #define MAU_LEAVE(victims)                                                                                       \
     "WITH victims AS MATERIALIZED (" victims                                                                     \
     "), gone AS ("                                                                                               \
     "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
     "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, m.service" \
+    "), known AS ("                                                                                              \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                                    \
+    "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) g.user_id"    \
+    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                                 \
+    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                                    \
     "), kept AS ("                                                                                               \
-    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g ORDER BY g.user_id"  \
+    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g"                     \
+    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"                 \
+    "   ORDER BY g.user_id"                                                                                      \
     "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
     ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
 
@@ -96,7 +104,7 @@ pg::Statement over_limit_query(
 // As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
-    " SELECT r.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM pg_catalog.unnest($1) r(user_id)"
+    " SELECT r.user_id, $2, " MAU_SERVICE_OF_U " FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
     " WHERE $3 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
@@ -293,7 +301,9 @@ Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
 Datum active_users(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(1);
-    if (args.is_null(0)) throw Error(sqlstate::invalid_parameter, "period must not be NULL");
+    if (args.is_null(0))
+        throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
+                    "Leave the argument out to mean 30 days.");
     const Interval period = *DatumGetIntervalP(fcinfo->args[0].value);
     const Instant length = period.time / 1000 + (Instant{period.day} + Instant{period.month} * 30) * kDay;
     if (length <= 0)
@@ -308,7 +318,9 @@ Datum reap(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    if (max_rows <= 0)
+        throw Error(sqlstate::invalid_parameter, "max_rows must be positive", "It is " + std::to_string(max_rows) + ".",
+                    "Leave the argument out to mean all.");
     pg::ResultSet result(fcinfo);
     const tasks::Task task("reap");
     if (!task.begin()) {

@@ -68,7 +68,9 @@ Found KeyedTable::find(std::string_view key) {
                 found.nulls[i] = slot_->tts_isnull[i];
                 if (found.nulls[i]) continue;
                 Form_pg_attribute const column = TupleDescAttr(shape, i);
-                found.values[i] = datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
+                found.values[i] = column->attlen == -1  // may be compressed, or kept out of line
+                                      ? PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_->tts_values[i]))
+                                      : datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
             }
         }
         index_endscan(scan);
