@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
+#include "seats.hpp"
+#include "seen.hpp"
 
 namespace mau::activity {
 
@@ -80,15 +82,19 @@ struct Step {
     Outcome* outcome;
     std::uint64_t lock = 0;
     bool locked = false;
+    bool past = false;  // before the horizon: kept as last seen only
+    bool sure = false;  // judged on rows that nobody else has in flight
+    seen::Key key{};    // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
 };
 
-void judge(const World& world, Step& step) {
+void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome = Outcome::unchanged;
     if (step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) return;
+    step.sure = true;
     step.account = directory::account(world, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
     // Who is reserved matters only to a user without a row that holds by itself.
@@ -96,31 +102,89 @@ void judge(const World& world, Step& step) {
         step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
+    step.past = sighting.at < horizon && *step.outcome == Outcome::joined;
+    if (step.past) *step.outcome = Outcome::unchanged;
 }
 
 /// Gives out seats to those who would join, in the order in which they were seen; who gets none finds the house
-/// full. Answers whether the lock on the seats is held, until the rows are written.
-bool give_seats(const World& world, std::vector<Step>& steps) {
-    std::vector<Step*> queue;
-    for (Step& step : steps)
-        if (step.locked && *step.outcome == Outcome::joined &&
-            needs_seat(world.settings, step.account, step.membership))
-            queue.push_back(&step);
-    if (queue.empty()) return false;
-    std::stable_sort(queue.begin(), queue.end(),
-                     [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
-    pg::take_lock(pg::LockSpace::seats, 0);
-    // The earliest sighting of the chunk has the fewest expired rows: counting once, at it, is never too few.
-    const std::int64_t counted = cohort::count_with_in_flight(world, queue.front()->sighting->at);
-    std::int64_t taken = 0;
-    for (Step* step : queue) {
-        if (full(world.settings, counted + taken))
-            *step->outcome = Outcome::full;
-        else
-            ++taken;
+/// full.
+class Seating {
+  public:
+    explicit Seating(const World& world) : world_(world) {}
+
+    void give(std::vector<Step>& steps) {
+        std::vector<Step*> queue;
+        for (Step& step : steps)
+            if (step.locked && *step.outcome == Outcome::joined &&
+                needs_seat(world_.settings, step.account, step.membership))
+                queue.push_back(&step);
+        if (queue.empty()) return;
+        std::stable_sort(queue.begin(), queue.end(),
+                         [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
+        auto next = queue.begin();
+        for (; next != queue.end() && seats::enabled(); ++next) {
+            const seats::Take take = seats::take(world_, (*next)->sighting->at);
+            if (take == seats::Take::unknown) break;
+            if (take == seats::Take::taken)
+                ++taken_;
+            else
+                *(*next)->outcome = Outcome::full;
+        }
+        if (next != queue.end()) give_under_lock(next, queue.end());
     }
-    if (taken == 0) pg::release_lock(pg::LockSpace::seats, 0);
-    return taken > 0;
+
+    /// To be called when the rows are written, or were not.
+    void done(bool written) {
+        if (taken_ > 0) written ? seats::used() : seats::give_back(taken_);
+        if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
+    }
+
+  private:
+    /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
+    /// held for the length of a statement, so nobody waits for an open transaction here either.
+    template <class Iterator>
+    void give_under_lock(Iterator next, Iterator end) {
+        pg::take_lock(pg::LockSpace::seats, 0);
+        // The earliest sighting has the fewest expired rows: counting once, at it, is never too few.
+        std::int64_t counted =
+            cohort::count_with_in_flight(world_, (*next)->sighting->at) + seats::in_flight_elsewhere();
+        for (; next != end; ++next) {
+            if (full(world_.settings, counted)) {
+                *(*next)->outcome = Outcome::full;
+                continue;
+            }
+            ++counted;
+            if (seats::enabled()) {
+                seats::take_anyway(world_);
+                ++taken_;
+            }
+            locked_ = true;
+        }
+        if (!locked_) pg::release_lock(pg::LockSpace::seats, 0);
+    }
+
+    const World& world_;
+    std::int64_t taken_ = 0;
+    bool locked_ = false;
+};
+
+/// Tells the counters what the writes do to the cohort's rows.
+void tell_seats(const World& world, const std::vector<Step>& steps) {
+    if (!seats::enabled()) return;
+    for (const Step& step : steps) {
+        if (!step.locked || (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)) continue;
+        const std::string_view service = directory::service(step.account);
+        const pg::Found& row = step.rows.member;
+        if (!row.exists) {
+            seats::add_rows(world, service, 1);
+        } else {
+            if (row.text(cohort::service) != service) {
+                seats::add_rows(world, row.text(cohort::service), -1);
+                seats::add_rows(world, service, 1);
+            }
+            if (*step.outcome == Outcome::joined) seats::add_return(world);
+        }
+    }
 }
 
 /// Whether a sighting outside the cohort is news enough to be written.
@@ -138,6 +202,11 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
         const Sighting& sighting = *step.sighting;
         switch (*step.outcome) {
             case Outcome::unchanged:
+                if (step.past && is_news(world, step)) {
+                    writes.noted.push_back(sighting.user_id);
+                    writes.noted_times.push_back(sighting.at);
+                }
+                break;
             case Outcome::remote:
             case Outcome::off:
                 break;
@@ -167,39 +236,57 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
 }
 
 /// Makes the writes; answers false if a row that we took for free was changed under us by direct DML.
-bool make(const Writes& writes) {
+bool make(const World& world, const std::vector<Step>& steps, const Writes& writes) {
     pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
-    if (!IsolationUsesXactSnapshot()) {
+    auto write = [&] {
+        const seats::ToldAbout told;
+        tell_seats(world, steps);
         writes.make();
-        return true;
-    }
-    return !pg::attempt([&] { writes.make(); }, pg::is_concurrency);
+    };
+    if (IsolationUsesXactSnapshot()) return !pg::attempt(write, pg::is_concurrency);
+    write();
+    return true;
 }
 
-void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes) {
-    std::vector<Step> steps(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        Step& step = steps[i];
-        step.sighting = &sightings[i];
-        step.outcome = &outcomes[i];
-        step.lock = pg::hash(sightings[i].user_id);
+/// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
+void remember(const World& world, const std::vector<Step>& steps) {
+    if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
+    for (const Step& step : steps) {
+        if (!step.locked || !step.sure || step.past) continue;
+        const Instant at = step.sighting->at;
+        Instant last_seen = at;
+        if (*step.outcome == Outcome::unchanged)
+            last_seen = *step.membership.last_seen;
+        else if (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)
+            continue;
+        const Instant end_of_day = (at / kDay + 1) * kDay - 1;
+        seen::remember(step.key, at, std::min(last_seen + world.settings.last_seen_granularity, end_of_day),
+                       seen::kAnyClient);
+    }
+}
+
+void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon) {
+    for (Step& step : steps) {
+        step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
-        outcomes[i] = Outcome::unchanged;
     }
     Looker looker(world);
     for (Step& step : steps) {
         if (!step.locked) continue;
         step.rows = looker.find(step.sighting->user_id);
-        judge(world, step);
+        judge(world, step, horizon);
     }
     looker.close();
 
-    const bool seats_locked = give_seats(world, steps);
+    Seating seating(world);
+    seating.give(steps);
     const Writes writes = plan(world, steps);
-    if (writes.any() && !make(writes))
+    const bool written = !writes.any() || make(world, steps, writes);
+    if (!written)
         for (const Step& step : steps)
             if (step.locked) *step.outcome = Outcome::unchanged;
-    if (seats_locked) pg::release_lock(pg::LockSpace::seats, 0);
+    seating.done(written);
+    if (written) remember(world, steps);
     for (const Step& step : steps)
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
@@ -219,7 +306,16 @@ bool can_write(const World& world) {
 
 }  // namespace
 
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes) {
+void sort_newest(std::vector<Sighting>& sightings) {
+    std::sort(sightings.begin(), sightings.end(), [](const Sighting& a, const Sighting& b) {
+        return a.user_id != b.user_id ? a.user_id < b.user_id : a.at > b.at;
+    });
+    sightings.erase(std::unique(sightings.begin(), sightings.end(),
+                                [](const Sighting& a, const Sighting& b) { return a.user_id == b.user_id; }),
+                    sightings.end());
+}
+
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon) {
     if (!recording(world.settings)) {
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
@@ -229,8 +325,22 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
         std::fill(outcomes, outcomes + count, Outcome::unchanged);
         return;
     }
-    for (std::size_t i = 0; i < count; i += kChunk)
-        record_chunk(world, sightings + i, std::min(kChunk, count - i), outcomes + i);
+    std::vector<Step> steps;
+    steps.reserve(std::min(kChunk, count));
+    for (std::size_t i = 0; i < count; ++i) {
+        outcomes[i] = Outcome::unchanged;
+        const seen::Key key = seen::key_of(sightings[i].user_id);
+        if (!seen::hit(key, sightings[i].at, seen::kAnyClient)) {
+            Step& step = steps.emplace_back();
+            step.sighting = &sightings[i];
+            step.outcome = &outcomes[i];
+            step.key = key;
+        }
+        if (steps.size() == kChunk || (i + 1 == count && !steps.empty())) {
+            record_chunk(world, steps, horizon);
+            steps.clear();
+        }
+    }
 }
 
 namespace {
@@ -295,8 +405,14 @@ Sighting sighting_of(const pg::Arguments& args) {
     return {args.user_id(0), args.instant(1), args.text(2).value_or(std::string_view())};
 }
 
+/// A member's repeated sighting, or request, that the cache knows to change nothing.
+bool known_to_change_nothing(const Sighting& sighting) {
+    return seen::hit(seen::key_of(sighting.user_id), sighting.at, seen::kAnyClient);
+}
+
 Datum record_activity(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) return pg::text_datum(name(Outcome::unchanged));
     Outcome outcome = Outcome::off;
     pg::with_spi([&] { activity::record(directory::world(), &sighting, 1, &outcome); });
     return pg::text_datum(name(outcome));
@@ -356,13 +472,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
                              agents && !agents->nulls[i] ? agents->text(i) : std::string_view()});
     }
-    // Sorted so that two batches meet their users in the same order; the newest sighting of a user stays.
-    std::sort(sightings.begin(), sightings.end(), [](const Sighting& a, const Sighting& b) {
-        return a.user_id != b.user_id ? a.user_id < b.user_id : a.at > b.at;
-    });
-    sightings.erase(std::unique(sightings.begin(), sightings.end(),
-                                [](const Sighting& a, const Sighting& b) { return a.user_id == b.user_id; }),
-                    sightings.end());
+    activity::sort_newest(sightings);  // so that two batches meet their users in the same order
     return sightings;
 }
 
@@ -394,6 +504,10 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     request.user_type = args.text(3);
     request.by_appservice = appservice && !appservice->empty();
     const Instant at = args.instant(5);
+    if (request.user_id && seen::hit(seen::key_of(*request.user_id), at, seen::kAnyClient)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] {
         const World& world = directory::world();
         if (medium) request.threepid_reserved = directory::is_reserved(world, *medium, *address);
@@ -427,6 +541,10 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
 
 Datum admit(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] { return admit(directory::world(), sighting); });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;

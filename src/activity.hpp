@@ -17,8 +17,13 @@ struct Sighting {
     std::string_view user_agent;
 };
 
-/// Records sightings: sorted by user id, no user twice. `outcomes` gets one for each.
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes);
+/// Records sightings: sorted by user id, no user twice. `outcomes` gets one for each. Sightings before `horizon`
+/// are the past: they make nobody a member, but are kept as last seen.
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+            Instant horizon = 0);
+
+/// Sorts sightings by user id and leaves the newest of each user.
+void sort_newest(std::vector<Sighting>& sightings);
 
 /// What a request meets: the error body, or nothing for "go ahead".
 std::optional<std::string> check(const World& world, const Request& request, Instant at, Trace* trace = nullptr);

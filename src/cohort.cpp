@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
+#include "seats.hpp"
+#include "seen.hpp"
 #include "tasks.hpp"
 
 namespace mau::cohort {
@@ -59,7 +61,7 @@ pg::Statement write_many_query(
     "WITH victims AS MATERIALIZED (" victims                                                                     \
     "), gone AS ("                                                                                               \
     "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
-    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen"           \
+    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, m.service" \
     "), known AS ("                                                                                              \
     "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                                    \
     "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) g.user_id"    \
@@ -70,7 +72,7 @@ pg::Statement write_many_query(
     "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"                 \
     "   ORDER BY g.user_id"                                                                                      \
     "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
-    ") SELECT pg_catalog.count(*) FROM gone"
+    ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
 
 pg::Statement remove_query(
     MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
@@ -99,14 +101,14 @@ pg::Statement over_limit_query(
 
 #undef MAU_LEAVE
 
-// As Synapse does at its start, but a row that is there keeps its time, and support users get none.
+// As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
     " SELECT r.user_id, $2, " MAU_SERVICE_OF_U " FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
-    " WHERE NOT " MAU_U_IS_SUPPORT
-    " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING",
-    {TEXTARRAYOID, INT8OID});
+    " WHERE $3 OR u.is_deactivated IS NOT TRUE"
+    " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
+    {TEXTARRAYOID, INT8OID, BOOLOID});
 
 pg::Statement count_reserved_members_query(
     "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
@@ -117,9 +119,65 @@ Instant cutoff(Instant at) { return at - kWindow; }
 
 std::int64_t only_number(const pg::Rows& rows) { return rows.at(0, 0).integer(); }
 
+std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
+    if (reserved.empty() || !recording(world.settings)) return 0;
+    const seats::ToldAbout told;
+    const pg::Rows seated = seat_reserved_query.write(reserved, at, world.settings.count_deactivated_users);
+    for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
+    return static_cast<std::int64_t>(seated.count);
+}
+
+/// Runs one of the statements by which users leave; tells the counters, and answers how many left.
+template <class... Args>
+std::int64_t leave(const World& world, pg::Statement& statement, const Args&... args) {
+    const seats::ToldAbout told;
+    const pg::Rows left = statement.write(args...);
+    std::int64_t users = 0;
+    for (std::uint64_t i = 0; i < left.count; ++i) {
+        seats::add_rows(world, left.at(i, 0).text(), -left.at(i, 1).integer());
+        users += left.at(i, 1).integer();
+    }
+    return users;
+}
+
+/// The rows by service that count no more though they are there; by an index range.
+pg::Statement expired_by_service_query(
+    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
+    " GROUP BY 1",
+    {INT8OID, TEXTARRAYOID});
+
+/// The members by service from the counters; nothing where they cannot tell.
+std::optional<std::vector<ServiceCount>> counted_by_service(const World& world, Instant at) {
+    for (int tries = 0; tries < 3; ++tries) {
+        const std::uint64_t before = seats::changes();
+        const auto rows = seats::rows(world);
+        if (!rows) return std::nullopt;
+        const pg::Rows expired =
+            expired_by_service_query.read_latest(cutoff(at), directory::registered_reserved_users(world));
+        if (seats::changes() != before) continue;  // something left or came back between the two looks
+        std::vector<ServiceCount> services;
+        for (const auto& [service, all] : *rows) {
+            std::int64_t users = all;
+            for (std::uint64_t i = 0; i < expired.count; ++i)
+                if (expired.at(i, 0).text() == service) users -= expired.at(i, 1).integer();
+            if (users > 0) services.push_back({service, users});
+        }
+        std::sort(services.begin(), services.end(),
+                  [](const ServiceCount& a, const ServiceCount& b) { return a.service < b.service; });
+        return services;
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 std::int64_t count(const World& world, Instant at) {
+    if (const auto services = counted_by_service(world, at)) {
+        for (const auto& [service, users] : *services)
+            if (service == "native") return users;
+        return 0;
+    }
     return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
 }
 
@@ -164,6 +222,7 @@ std::int64_t count_with_in_flight(const World& world, Instant at) {
 }
 
 std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
+    if (auto services = counted_by_service(world, at)) return *std::move(services);
     const pg::Rows rows =
         count_by_service_query.read(cutoff(at), directory::registered_reserved_users(world));
     std::vector<ServiceCount> services;
@@ -187,33 +246,40 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
     write_many_query.write(user_ids, at, services);
 }
 
-bool remove(std::string_view user_id) { return only_number(remove_query.write(user_id)) > 0; }
+bool remove(const World& world, std::string_view user_id) {
+    seen::invalidate(user_id);
+    return leave(world, remove_query, user_id) > 0;
+}
+
+std::int64_t seat_reserved(const World& world, Instant at) {
+    return seat(world, directory::registered_reserved_users(world), at);
+}
 
 Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
     Reaped reaped;
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
     std::int64_t left = max_rows;
 
-    if (!reserved.empty() && (world.settings.limit_usage_by_mau || world.settings.mau_stats_only))
-        reaped.seated = static_cast<std::int64_t>(seat_reserved_query.write(reserved, at).count);
-
-    reaped.expired = only_number(expire_query.write(cutoff(at), reserved, left));
+    seats::verify(world);
+    reaped.seated = seat(world, reserved, at);
+    reaped.expired = leave(world, expire_query, cutoff(at), reserved, left);
     left -= reaped.expired;
 
     if (!world.settings.count_deactivated_users && left > 0) {
-        reaped.deactivated = only_number(deactivated_query.write(left));
+        reaped.deactivated = leave(world, deactivated_query, left);
         left -= reaped.deactivated;
     }
 
     if (world.settings.limit_usage_by_mau && left > 0) {
         // The newest max - reserved rows of the others stay, none if there are more reserved ones than seats.
-        const auto held = static_cast<std::int64_t>(reserved.size());
+        const std::int64_t held = only_number(count_reserved_members_query.read_latest(reserved));
         const std::int64_t stay = std::max<std::int64_t>(0, world.settings.max_mau_value - held);
-        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) -
-                                    only_number(count_reserved_members_query.read_latest(reserved));
+        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) - held;
         if (others > stay)
-            reaped.over_limit = only_number(over_limit_query.write(reserved, std::min(others - stay, left)));
+            reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
     }
+    // Who has expired was not seen lately; the others may have been.
+    if (reaped.deactivated + reaped.over_limit > 0) seen::invalidate_all();
     return reaped;
 }
 

@@ -35,7 +35,10 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
            const std::vector<std::string_view>& services);
 
 /// Takes a user out of the cohort, keeping the last sighting in mau.users. Answers whether there was a row.
-bool remove(std::string_view user_id);
+bool remove(const World& world, std::string_view user_id);
+
+/// Gives registered reserved users without a row theirs. Answers how many.
+std::int64_t seat_reserved(const World& world, Instant at);
 
 /// What a reap did.
 struct Reaped {

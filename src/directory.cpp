@@ -133,12 +133,15 @@ struct Seated {
 pg::Statement reserved_users_query(
     "SELECT DISTINCT t.user_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
     " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
-    " AND t.address OPERATOR(pg_catalog.=) r.address ORDER BY 1",
+    " AND t.address OPERATOR(pg_catalog.=) r.address"
+    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1",
     {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement reserved_user_query(
     "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
     " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
-    " WHERE t.user_id OPERATOR(pg_catalog.=) $3 LIMIT 1",
+    " WHERE t.user_id OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
+    "  WHERE u.user_id OPERATOR(pg_catalog.=) $3 AND u.user_type OPERATOR(pg_catalog.=) 'support') LIMIT 1",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
 // An upsert draws a user number even where it only updates, so who is known is updated.
 pg::Statement note_query(

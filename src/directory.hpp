@@ -5,9 +5,10 @@
 // at commit, in every session, before its next statement.
 #pragma once
 
+#include "policy.hpp"
+
 #include "pg/spi.hpp"
 #include "pg/table.hpp"
-#include "policy.hpp"
 
 namespace mau {
 
@@ -66,7 +67,8 @@ std::string fold_address(std::string_view medium, std::string_view address);
 /// Whether a threepid is in the list of reserved ones, at any position.
 bool is_reserved(const World& world, std::string_view medium, std::string_view address);
 
-/// The users who own one of the first `max_mau_value` reserved threepids. In SPI's memory.
+/// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never members.
+/// In SPI's memory.
 std::vector<std::string_view> registered_reserved_users(const World& world);
 /// Whether the user is one of them.
 bool is_reserved_user(const World& world, std::string_view user_id);

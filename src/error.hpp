@@ -1,6 +1,8 @@
 // An error of ours, in PostgreSQL's terms but without PostgreSQL: pure rooms throw it too.
 #pragma once
 
+#include "pure.hpp"
+
 #include <stdexcept>
 #include <string>
 #include <utility>

@@ -1,3 +1,4 @@
+#define MAU_PURE_SOURCE
 #include "policy.hpp"
 
 #include <cstdio>

@@ -1,6 +1,8 @@
 #include "registration.hpp"
 
 #include "pg/values.hpp"
+#include "seats.hpp"
+#include "seen.hpp"
 
 namespace mau::registration {
 
@@ -23,6 +25,11 @@ pg::Statement register_new_query(
 #undef MAU_UPDATE_ACCOUNT
 
 // Somebody seen before being registered was taken for a native user.
+pg::Statement misplaced_query(
+    "SELECT m.service, " MAU_SERVICE_OF_U " FROM mau.monthly_active_users m"
+    " JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
+    {TEXTOID});
 pg::Statement move_service_query(
     "UPDATE mau.monthly_active_users m SET service = " MAU_SERVICE_OF_U
     " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
@@ -34,7 +41,7 @@ pg::Statement join_reserved_query(
     " SELECT u.user_id, $2, " MAU_SERVICE_OF_U " FROM mau.users u"
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
-    " RETURNING true",
+    " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
     {TEXTOID, INT8OID});
 
 pg::Statement add_threepid_query(
@@ -65,17 +72,28 @@ pg::Statement forget_query(
 
 }  // namespace
 
-void register_user(const Report& report) {
+void register_user(const World& world, const Report& report) {
+    const seats::ToldAbout told;
     const auto write = [&report](pg::Statement& statement) {
         return statement.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
                                report.is_guest);
     };
     if (write(register_query).count == 0) write(register_new_query);
+    seen::invalidate(report.user_id);
+    const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
+    if (misplaced.empty()) return;
     move_service_query.write(report.user_id);
+    seats::add_rows(world, misplaced.at(0, 0).text(), -1);
+    seats::add_rows(world, misplaced.at(0, 1).text(), 1);
 }
 
 bool join_reserved(const World& world, std::string_view user_id, Instant at) {
-    return recording(world.settings) && !join_reserved_query.write(user_id, at).empty();
+    if (!recording(world.settings)) return false;
+    const seats::ToldAbout told;
+    const pg::Rows joined = join_reserved_query.write(user_id, at);
+    if (joined.empty()) return false;
+    if (joined.at(0, 0).boolean()) seats::add_rows(world, joined.at(0, 1).text(), 1);
+    return true;
 }
 
 }  // namespace mau::registration
@@ -115,10 +133,10 @@ Datum register_user(FunctionCallInfo fcinfo) {
     std::optional<ThreepidArgument> threepid;
     if (!args.is_null(5)) threepid = threepid_of(args, 5);
     const bool joined = pg::with_spi([&] {
-        registration::register_user(report);
+        const World& world = directory::world();
+        registration::register_user(world, report);
         if (!threepid) return false;
         add_threepid(*threepid, report.user_id);
-        const World& world = directory::world();
         return directory::is_reserved(world, threepid->medium, threepid->address) &&
                registration::join_reserved(world, report.user_id, report.registered_at);
     });
@@ -149,9 +167,12 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = args.user_id(0);
     args.instant(1);
     const bool deactivated = pg::with_spi([&] {
+        const seats::ToldAbout told;
         if (registration::deactivate_query.write(user_id).count == 0) return false;
+        seen::invalidate(user_id);
         registration::remove_threepids_query.write(user_id);  // as Synapse does
-        if (!directory::world().settings.count_deactivated_users) cohort::remove(user_id);
+        const World& world = directory::world();
+        if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
         return true;
     });
     return BoolGetDatum(deactivated);
@@ -160,7 +181,8 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
 Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
-        const bool member = cohort::remove(user_id);
+        const seats::ToldAbout told;
+        const bool member = cohort::remove(directory::world(), user_id);
         registration::remove_threepids_query.write(user_id);
         return (registration::forget_query.write(user_id).count > 0) | member;
     });
@@ -221,6 +243,7 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
+    seen::invalidate_all();
     return PointerGetDatum(nullptr);
 }
 

@@ -116,7 +116,7 @@ Datum Param::datum() const {
     return 0;
 }
 
-Rows Statement::run(const Param* params, int count, Mode mode) {
+Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot) {
     return guard([&]() -> Rows {
         if (count != count_) elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
         if (!plan_) {
@@ -134,8 +134,8 @@ Rows Statement::run(const Param* params, int count, Mode mode) {
         if (mode == Mode::read)
             check(SPI_execute_plan(plan_, values, nulls, true, 0));
         else
-            check(SPI_execute_snapshot(plan_, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
-                                       mode == Mode::read_latest, true, 0));
+            check(SPI_execute_snapshot(plan_, values, nulls, snapshot ? snapshot : GetLatestSnapshot(),
+                                       InvalidSnapshot, mode != Mode::write, true, 0));
         Rows rows = collect(CurrentMemoryContext);
         SPI_freetuptable(SPI_tuptable);
         return rows;

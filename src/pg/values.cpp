@@ -7,7 +7,6 @@ namespace {
 constexpr std::int64_t kEpochShift =  // from 1970 to PostgreSQL's 2000, in microseconds
     static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 constexpr std::size_t kMaxUserId = 255;
-constexpr Instant kEndOfTime = 32503680000000;  // the year 3000
 
 std::string shorten(std::string_view text) {
     if (text.size() <= 60) return std::string(text);

@@ -5,6 +5,11 @@
 #include "calendar.hpp"
 #include "pg/boundary.hpp"
 
+namespace mau {
+/// The first instant that is too far to be kept: the year 3000.
+inline constexpr Instant kEndOfTime = 32503680000000;
+}  // namespace mau
+
 namespace mau::pg {
 
 /// A timestamptz as epoch milliseconds, rounded down.

@@ -1,0 +1,517 @@
+#include "seats.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "pg/shmem.hpp"
+#include "pg/values.hpp"
+#include "seen.hpp"
+
+namespace mau::seats {
+
+namespace {
+
+constexpr int kServices = 16;
+constexpr int kNameLength = 64;
+
+struct ServiceRow {
+    char name[kNameLength];
+    std::int64_t rows;
+};
+
+/// The counters of one database; everything under `lock`.
+struct Counters {
+    LWLock lock;
+    Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
+    bool known;               // the rows were taken from the table and kept up to date since
+    int unsettled_dml;        // transactions between the end of untold DML and its being visible or gone
+    std::int64_t in_flight;   // seats taken by transactions that are not done
+    std::uint64_t changes;
+    std::uint64_t recounts, mended;
+    int services;
+    ServiceRow service[kServices];
+};
+
+/// What one backend's transaction has in the air, for the recount.
+struct Holder {
+    int database;         // number + 1; 0: nothing
+    TransactionId xid;    // top level
+    bool settled;         // a recount has counted its rows already
+};
+
+struct Shared {
+    Counters counters[pg::kMaxDatabases];
+    Holder holders[FLEXIBLE_ARRAY_MEMBER];
+};
+
+int holder_count() { return MaxBackends + NUM_AUXILIARY_PROCS; }
+
+pg::SharedPiece piece(
+    "mau seats",
+    [] { return offsetof(Shared, holders) + sizeof(Holder) * static_cast<std::size_t>(holder_count()); },
+    [](void* memory) {
+        auto* shared = static_cast<Shared*>(memory);
+        int const tranche = LWLockNewTrancheId();
+        for (Counters& counters : shared->counters) LWLockInitialize(&counters.lock, tranche);
+    });
+
+// --- The tally: what this transaction has in the air ------------------------------------------------------------
+
+struct Delta {
+    std::string service;
+    std::int64_t rows;
+};
+
+struct Level {
+    int nest;
+    std::int64_t seats = 0;
+    std::int64_t returns = 0;  // expired rows that it brings back
+    bool untold = false;  // DML on the cohort that nobody told about
+    std::vector<Delta> deltas;
+};
+
+std::vector<Level> tally;  // innermost subtransaction last; empty in most transactions
+Oid tally_cohort = InvalidOid;
+int told_about = 0;
+std::int64_t pending_seats = 0;  // taken, and their rows not told yet
+bool untold_announced = false;  // between pre-commit and the end
+
+Counters* counters() {
+    auto* shared = piece.get<Shared>();
+    int const number = shared ? pg::database_number() : -1;
+    return number < 0 ? nullptr : &shared->counters[number];
+}
+
+Holder& my_holder() { return piece.get<Shared>()->holders[pg::compat::proc_number()]; }
+
+Level& level() {
+    int const nest = GetCurrentTransactionNestLevel();
+    if (tally.empty() || tally.back().nest < nest) tally.push_back(Level{nest, 0, 0, false, {}});
+    return tally.back();
+}
+
+void add_delta(std::vector<Delta>& deltas, std::string_view service, std::int64_t rows) {
+    for (Delta& delta : deltas)
+        if (delta.service == service) {
+            delta.rows += rows;
+            return;
+        }
+    deltas.push_back({std::string(service), rows});
+}
+
+/// Begins a tally: the holder says to a recount whose rows and seats these are.
+void hold(const Counters* mine, Oid cohort) {
+    Holder& holder = my_holder();
+    if (holder.database != 0) return;
+    holder.xid = pg::guard([] { return GetTopTransactionId(); });
+    holder.settled = false;
+    tally_cohort = cohort;
+    level();  // the end of the transaction finds something to end
+    pg_write_barrier();
+    holder.database = static_cast<int>(mine - piece.get<Shared>()->counters) + 1;
+}
+
+ServiceRow* find_service(Counters* mine, std::string_view name) {
+    for (int i = 0; i < mine->services; ++i)
+        if (name == mine->service[i].name) return &mine->service[i];
+    if (mine->services == kServices || name.size() >= kNameLength) return nullptr;
+    ServiceRow& made = mine->service[mine->services++];
+    std::memcpy(made.name, name.data(), name.size());
+    made.name[name.size()] = '\0';
+    made.rows = 0;
+    return &made;
+}
+
+std::int64_t native_rows(const Counters* mine) {
+    for (int i = 0; i < mine->services; ++i)
+        if (std::strcmp(mine->service[i].name, "native") == 0) return mine->service[i].rows;
+    return 0;
+}
+
+/// Forgets the counters: the next who needs them takes them from the table.
+void forget(Counters* mine) {
+    mine->known = false;
+    ++mine->changes;
+}
+
+// --- The end of transactions. No error may leave these: they run when there is no way back. -----------------
+
+void end_transaction(bool committed) {
+    auto* shared = piece.get<Shared>();
+    if (tally.empty() || !shared) return;
+    Counters* mine = counters();
+    Holder& holder = my_holder();
+    LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
+    bool untold = false, returns = false, fewer = false, overflow = false;
+    for (const Level& level : tally) {
+        mine->in_flight -= level.seats;
+        untold |= level.untold;
+        if (!committed) continue;
+        returns |= level.returns > 0;
+        for (const Delta& delta : level.deltas) {
+            fewer |= delta.rows < 0;
+            if (mine->cohort != tally_cohort || holder.settled) continue;
+            if (ServiceRow* row = find_service(mine, delta.service))
+                row->rows += delta.rows;
+            else
+                overflow = true;
+        }
+    }
+    if (mine->in_flight < 0) mine->in_flight = 0;
+    if (untold || overflow) forget(mine);
+    if (untold_announced) --mine->unsettled_dml;
+    if (committed && (returns || fewer)) ++mine->changes;
+    holder.database = 0;
+    LWLockRelease(&mine->lock);
+    tally.clear();
+    untold_announced = false;
+    told_about = 0;
+    pending_seats = 0;
+}
+
+/// Before untold DML becomes visible, admissions stop relying on the counters.
+void announce_untold() {
+    if (std::none_of(tally.begin(), tally.end(), [](const Level& level) { return level.untold; })) return;
+    Counters* mine = counters();
+    LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
+    ++mine->unsettled_dml;
+    untold_announced = true;
+    LWLockRelease(&mine->lock);
+}
+
+void on_transaction(XactEvent event, void*) {
+    if (tally.empty()) {
+        told_about = 0;
+        return;
+    }
+    switch (event) {
+        case XACT_EVENT_PRE_COMMIT:
+        case XACT_EVENT_PARALLEL_PRE_COMMIT:
+            announce_untold();
+            break;
+        case XACT_EVENT_PRE_PREPARE:
+            ereport(ERROR,
+                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                     errmsg("cannot PREPARE a transaction that has written monthly active users"),
+                     errhint("Commit the transaction, or call mau's functions in one of its own.")));
+            break;
+        case XACT_EVENT_COMMIT:
+        case XACT_EVENT_PARALLEL_COMMIT:
+            end_transaction(true);
+            break;
+        case XACT_EVENT_ABORT:
+        case XACT_EVENT_PARALLEL_ABORT:
+        case XACT_EVENT_PREPARE:
+            end_transaction(false);
+            break;
+    }
+}
+
+void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
+    if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB) return;
+    int const nest = GetCurrentTransactionNestLevel();
+    if (event == SUBXACT_EVENT_ABORT_SUB) told_about = 0, pending_seats = 0;
+    while (!tally.empty() && tally.back().nest >= nest) {
+        Level ended = std::move(tally.back());
+        tally.pop_back();
+        if (event == SUBXACT_EVENT_ABORT_SUB) {
+            if (ended.seats > 0) {
+                Counters* mine = counters();
+                LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
+                mine->in_flight -= ended.seats;
+                LWLockRelease(&mine->lock);
+            }
+            if (tally.empty()) {  // the end of the transaction still has to clear the holder
+                tally.push_back(Level{1, 0, 0, ended.untold, {}});
+                break;
+            }
+            continue;
+        }
+        if (tally.empty() || tally.back().nest < nest - 1) {
+            ended.nest = nest - 1;
+            tally.push_back(std::move(ended));
+            break;
+        }
+        Level& outer = tally.back();
+        outer.seats += ended.seats;
+        outer.returns += ended.returns;
+        outer.untold |= ended.untold;
+        for (const Delta& delta : ended.deltas) add_delta(outer.deltas, delta.service, delta.rows);
+    }
+}
+
+// --- Recount ----------------------------------------------------------------------------------------------------
+
+pg::Statement count_rows_query("SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m GROUP BY 1");
+
+pg::Statement expired_query(
+    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND m.service OPERATOR(pg_catalog.=) 'native'"
+    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)",
+    {INT8OID, TEXTARRAYOID});
+
+/// Takes the counters from the table. Answers by how many rows they were off, if they were known.
+std::int64_t recount(const World& world, Counters* mine) {
+    auto* shared = piece.get<Shared>();
+    int const number = static_cast<int>(mine - shared->counters) + 1;
+    Snapshot const snapshot = pg::guard([&]() -> Snapshot {
+        LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
+        Snapshot const now = RegisterSnapshot(GetLatestSnapshot());
+        for (int i = 0; i < holder_count(); ++i) {
+            Holder& holder = shared->holders[i];
+            if (holder.database == number && &holder != &my_holder() && !XidInMVCCSnapshot(holder.xid, now))
+                holder.settled = true;
+        }
+        // What commits from here on comes on top of what the snapshot counts.
+        mine->cohort = world.cohort_table;
+        return now;
+    });
+    std::vector<Delta> before;
+    for (int i = 0; i < mine->services; ++i) before.push_back({mine->service[i].name, mine->service[i].rows});
+    const bool was_known = mine->known;
+    mine->known = false;
+    mine->services = 0;
+    LWLockRelease(&mine->lock);
+
+    const pg::Rows counted = count_rows_query.read_with(snapshot);
+    std::vector<Delta> now;
+    for (std::uint64_t i = 0; i < counted.count; ++i) now.push_back({counted.at(i, 0).string(), counted.at(i, 1).integer()});
+    for (const Level& level : tally)  // our own rows are in the snapshot, and come at commit
+        for (const Delta& delta : level.deltas) add_delta(now, delta.service, -delta.rows);
+    pg::guard([&] { UnregisterSnapshot(snapshot); });
+
+    std::int64_t off = 0;
+    for (const Delta& delta : now) {
+        std::int64_t had = 0;
+        for (const Delta& old : before)
+            if (old.service == delta.service) had = old.rows;
+        off += std::abs(delta.rows - had);
+    }
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
+    bool room = true;
+    for (const Delta& delta : now) {
+        ServiceRow* row = find_service(mine, delta.service);
+        if (row)
+            row->rows += delta.rows;
+        else
+            room = false;
+    }
+    mine->known = room && mine->unsettled_dml == 0;
+    ++mine->changes;
+    ++mine->recounts;
+    if (was_known && off > 0) ++mine->mended;
+    LWLockRelease(&mine->lock);
+    return was_known ? off : 0;
+}
+
+/// Makes sure that the counters are known; false where they cannot be now.
+bool ensure_known(const World& world, Counters* mine) {
+    for (int tries = 0; tries < 3; ++tries) {
+        if (mine->known && mine->cohort == world.cohort_table) return true;
+        if (mine->unsettled_dml > 0) return false;
+        pg::take_lock(pg::LockSpace::seats, 1);  // one recount at a time
+        if (!mine->known || mine->cohort != world.cohort_table) recount(world, mine);
+        pg::release_lock(pg::LockSpace::seats, 1);
+    }
+    return mine->known && mine->cohort == world.cohort_table;
+}
+
+/// By how much this transaction's own doing changes the sum, for itself: its rows, told or taken back, in place of
+/// the seats that it took for them. Others go by the seats until it is done.
+std::int64_t own_doing() {
+    std::int64_t own = pending_seats;
+    for (const Level& level : tally) {
+        own -= level.seats;
+        for (const Delta& delta : level.deltas)
+            if (delta.service == "native") own += delta.rows;
+    }
+    return own;
+}
+
+/// Takes a seat if the sum leaves room, with the lock held.
+bool take_if_room(const World& world, Counters* mine, std::int64_t own, std::int64_t expired) {
+    if (native_rows(mine) + mine->in_flight + own - expired >= world.settings.max_mau_value) return false;
+    ++mine->in_flight;
+    return true;
+}
+
+}  // namespace
+
+void init() {
+    pg::guard([] {
+        RegisterXactCallback(on_transaction, nullptr);
+        RegisterSubXactCallback(on_subtransaction, nullptr);
+    });
+    tally.reserve(8);
+}
+
+bool enabled() { return counters() != nullptr; }
+
+Take take(const World& world, Instant at) {
+    Counters* mine = counters();
+    if (!mine || !ensure_known(world, mine)) return Take::unknown;
+    for (const Level& level : tally)
+        if (level.untold) return Take::unknown;
+    tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
+
+    auto lock = [&] { pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); }); };
+    lock();
+    bool reliable = mine->known && mine->unsettled_dml == 0;
+    const std::int64_t own = own_doing();
+    bool taken = reliable && take_if_room(world, mine, own, 0);
+    std::uint64_t seen = mine->changes;
+    LWLockRelease(&mine->lock);
+
+    // The house looks full: expired rows still sit in it.
+    for (int tries = 0; reliable && !taken && tries < 10; ++tries) {
+        const std::int64_t expired =
+            expired_query.read_latest(at - kWindow, directory::registered_reserved_users(world)).at(0, 0).integer();
+        if (expired == 0) return Take::full;
+        lock();
+        reliable = mine->known && mine->unsettled_dml == 0;
+        const bool same = mine->changes == seen;
+        seen = mine->changes;
+        taken = reliable && same && take_if_room(world, mine, own, expired);
+        LWLockRelease(&mine->lock);
+        if (same && reliable && !taken) return Take::full;
+    }
+    if (taken) {
+        ++level().seats;
+        ++pending_seats;
+        hold(mine, world.cohort_table);
+    }
+    return taken ? Take::taken : reliable ? Take::full : Take::unknown;
+}
+
+void take_anyway(const World& world) {
+    Counters* mine = counters();
+    if (!mine) return;
+    hold(mine, world.cohort_table);
+    ++level().seats;
+    ++pending_seats;
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
+    ++mine->in_flight;
+    LWLockRelease(&mine->lock);
+}
+
+void used() { pending_seats = 0; }
+
+void give_back(std::int64_t seats) {
+    pending_seats = 0;
+    Counters* mine = counters();
+    if (!mine || seats == 0) return;
+    level().seats -= seats;
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
+    mine->in_flight -= seats;
+    LWLockRelease(&mine->lock);
+}
+
+std::int64_t in_flight_elsewhere() {
+    Counters* mine = counters();
+    std::int64_t seats = mine ? mine->in_flight : 0;
+    for (const Level& level : tally) seats -= level.seats;
+    return seats;
+}
+
+void add_rows(const World& world, std::string_view service, std::int64_t rows) {
+    Counters* mine = counters();
+    if (!mine || rows == 0) return;
+    hold(mine, world.cohort_table);
+    add_delta(level().deltas, service, rows);
+}
+
+void add_return(const World& world) {
+    Counters* mine = counters();
+    if (!mine) return;
+    hold(mine, world.cohort_table);
+    ++level().returns;
+}
+
+ToldAbout::ToldAbout() { ++told_about; }
+ToldAbout::~ToldAbout() { --told_about; }
+
+bool told() { return told_about > 0; }
+
+void notice_dml(Oid cohort) {
+    if (told()) return;
+    Counters* mine = counters();
+    if (!mine) return;
+    hold(mine, cohort);
+    level().untold = true;
+    seen::invalidate_all();
+}
+
+std::optional<std::vector<ServiceRows>> rows(const World& world) {
+    Counters* mine = counters();
+    if (!mine || IsolationUsesXactSnapshot() || RecoveryInProgress() || !ensure_known(world, mine))
+        return std::nullopt;
+    for (const Level& level : tally)
+        if (level.untold) return std::nullopt;
+    std::array<ServiceRow, kServices> copy;
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
+    const bool known = mine->known;
+    const int services = mine->services;
+    std::copy(mine->service, mine->service + services, copy.begin());
+    LWLockRelease(&mine->lock);
+    if (!known) return std::nullopt;
+    std::vector<Delta> sum;
+    for (int i = 0; i < services; ++i) add_delta(sum, copy[static_cast<std::size_t>(i)].name, copy[static_cast<std::size_t>(i)].rows);
+    for (const Level& level : tally)
+        for (const Delta& delta : level.deltas) add_delta(sum, delta.service, delta.rows);
+    std::vector<ServiceRows> all;
+    for (Delta& delta : sum) all.push_back({std::move(delta.service), delta.rows});
+    return all;
+}
+
+std::uint64_t changes() {
+    Counters* mine = counters();
+    return mine ? mine->changes : 0;
+}
+
+std::int64_t verify(const World& world) {
+    Counters* mine = counters();
+    if (!mine || !mine->known) return 0;
+    pg::take_lock(pg::LockSpace::seats, 1);
+    const std::int64_t off = recount(world, mine);
+    pg::release_lock(pg::LockSpace::seats, 1);
+    if (off > 0)
+        pg::guard([&] {
+            ereport(LOG, (errmsg("mau's counters were %lld rows off the table, and are mended",
+                                 static_cast<long long>(off))));
+        });
+    return off;
+}
+
+std::string describe() {
+    Counters* mine = counters();
+    if (!mine) return "by lock and count (mau is not in shared_preload_libraries)";
+    if (!mine->known) return "counters to be taken from the table at the next admission";
+    return std::to_string(native_rows(mine)) + " native rows, " + std::to_string(mine->in_flight) +
+           " admissions in flight; counted " + std::to_string(mine->recounts) + " times, mended " +
+           std::to_string(mine->mended);
+}
+
+}  // namespace mau::seats
+
+namespace mau {
+namespace {
+
+Datum cohort_changed(FunctionCallInfo fcinfo) {
+    seats::notice_dml(RelationGetRelid(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation));
+    return PointerGetDatum(nullptr);
+}
+
+Datum users_changed(FunctionCallInfo) {
+    if (!seats::told()) seen::invalidate_all();
+    return PointerGetDatum(nullptr);
+}
+
+Datum describe_seats(FunctionCallInfo) { return pg::text_datum(seats::describe()); }
+
+}  // namespace
+
+MAU_FUNCTION(mau_cohort_changed, cohort_changed);
+MAU_FUNCTION(mau_users_changed, users_changed);
+MAU_FUNCTION(mau_describe_seats, describe_seats);
+
+}  // namespace mau

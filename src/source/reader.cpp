@@ -1,0 +1,115 @@
+#include "source/reader.hpp"
+
+namespace mau::source {
+
+ReadAs::ReadAs(Oid role) {
+    pg::guard([&] {
+        GetUserIdAndSecContext(&saved_role_, &saved_context_);
+        SetUserIdAndSecContext(role,
+                               saved_context_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    });
+}
+
+void ReadAs::done() {
+    pg::guard([&] { SetUserIdAndSecContext(saved_role_, saved_context_); });
+}
+
+Oid reading_role(const std::string& attached_by, Oid table) {
+    return pg::guard([&, name = attached_by.c_str()]() -> Oid {
+        if (!superuser()) return GetUserId();
+        Oid const role = get_role_oid(name, true);
+        if (!OidIsValid(role))
+            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\", who attached, does not exist", name),
+                            errhint("Call mau.detach() and attach again; the numbers are kept.")));
+        if (!superuser_arg(role)) return role;
+        HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+        if (!HeapTupleIsValid(tuple)) return role;
+        Oid const owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+        ReleaseSysCache(tuple);
+        return owner;
+    });
+}
+
+std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after) {
+    constexpr std::uint32_t kNear = 32;  // reading this many pages costs less than another statement
+    struct Seen {
+        bool plain;
+        std::uint32_t count;
+        Blocks* runs;
+    };
+    const Seen seen = pg::guard([&]() -> Seen {
+        Relation const relation = relation_open(table, AccessShareLock);
+        Seen result{relation->rd_rel->relkind == RELKIND_RELATION &&
+                        relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
+                        relation->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT,
+                    0, nullptr};
+        if (result.plain) {
+            BlockNumber const end = RelationGetNumberOfBlocks(relation);
+            std::uint32_t room = 64;
+            result.runs = static_cast<Blocks*>(palloc(sizeof(Blocks) * room));
+            BufferAccessStrategy const ring = GetAccessStrategy(BAS_BULKREAD);  // leaves the cache to others
+            for (BlockNumber block = 0; block < end; ++block) {
+                CHECK_FOR_INTERRUPTS();
+                if (after > 0) {
+                    Buffer const buffer = ReadBufferExtended(relation, MAIN_FORKNUM, block, RBM_NORMAL, ring);
+                    XLogRecPtr const changed = BufferGetLSNAtomic(buffer);
+                    ReleaseBuffer(buffer);
+                    if (changed <= static_cast<XLogRecPtr>(after)) continue;
+                }
+                if (result.count > 0 && block - result.runs[result.count - 1].end < kNear) {
+                    result.runs[result.count - 1].end = block + 1;
+                    continue;
+                }
+                if (result.count == room) {
+                    room *= 2;
+                    result.runs = static_cast<Blocks*>(repalloc(result.runs, sizeof(Blocks) * room));
+                }
+                result.runs[result.count++] = {block, block + 1};
+            }
+            FreeAccessStrategy(ring);
+        }
+        relation_close(relation, AccessShareLock);
+        return result;
+    });
+    if (!seen.plain) return std::nullopt;
+    return std::vector<Blocks>(seen.runs, seen.runs + seen.count);
+}
+
+std::int64_t filenode_of(Oid table) {
+    static pg::Statement query("SELECT coalesce(pg_catalog.pg_relation_filenode($1)::pg_catalog.int8, 0)", {OIDOID});
+    return query.read(static_cast<std::int64_t>(table)).at(0, 0).integer();
+}
+
+Mark take_mark() {
+    return pg::guard([]() -> Mark {
+        Mark mark;
+        mark.place = static_cast<std::int64_t>(RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr());
+        const std::uint64_t next = U64FromFullTransactionId(ReadNextFullTransactionId());
+        mark.next_xid = static_cast<std::int64_t>(next);
+        PushActiveSnapshot(GetLatestSnapshot());
+        Snapshot const snapshot = GetActiveSnapshot();
+        TransactionId oldest = snapshot->xmax;  // what was begun and is not over is at least this, or in xip
+        for (std::uint32_t i = 0; i < snapshot->xcnt; ++i)
+            if (TransactionIdPrecedes(snapshot->xip[i], oldest)) oldest = snapshot->xip[i];
+        mark.oldest_open =
+            static_cast<std::int64_t>(next) - static_cast<std::int32_t>(static_cast<std::uint32_t>(next) - oldest);
+        return mark;
+    });
+}
+
+TableState advance(const TableState& known, std::int64_t filenode, const Mark& mark) {
+    TableState state{filenode, known.until, known.pending_until, known.pending_xid};
+    if (mark.oldest_open >= mark.next_xid) {  // nobody was under way: this very mark can be trusted
+        state.until = mark.place;
+        state.pending_until = state.pending_xid = std::nullopt;
+        return state;
+    }
+    if (known.pending_xid && mark.oldest_open >= *known.pending_xid) state.until = known.pending_until;
+    if (!known.pending_xid || mark.oldest_open >= *known.pending_xid) {
+        state.pending_until = mark.place;
+        state.pending_xid = mark.next_xid;
+    }
+    return state;
+}
+
+}  // namespace mau::source

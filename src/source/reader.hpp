@@ -1,0 +1,63 @@
+// Reading a homeserver's tables: with whose rights, and only the pages that changed.
+#pragma once
+
+#include "pg/spi.hpp"
+
+namespace mau::source {
+
+/// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION. An error while
+/// switched is put right by the end of the (sub)transaction, which restores the role.
+class ReadAs {
+  public:
+    explicit ReadAs(Oid role);
+    /// Back to who we were; call it before anything is written.
+    void done();
+
+  private:
+    Oid saved_role_;
+    int saved_context_;
+};
+
+/// The role that reads: the caller, where the caller is no superuser; else the role that attached, or where that
+/// one is a superuser, the owner of `table` (law L10). Errors: 42704 if the role that attached is gone.
+Oid reading_role(const std::string& attached_by, Oid table);
+
+/// A run of a table's blocks: [first, end).
+struct Blocks {
+    std::uint32_t first, end;
+};
+
+/// The blocks of a table whose pages changed after a place in the WAL (0 = all); runs that are near each other are
+/// one. Nothing for what is not a plain, logged table: read it whole.
+std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after);
+
+/// The file that a table is in; a rewrite of the table changes it.
+std::int64_t filenode_of(Oid table);
+
+// Which changes a reading has seen. Every change of a page writes WAL and leaves its place on the page, so the
+// pages that changed after a place are found without a column that says so. A transaction that was under way at a
+// reading may have changed pages before the reading's mark and become visible after it; so a mark is trusted
+// only after a later reading at which all transactions that could have been under way at the mark were over.
+
+/// The moment of a reading: a place in the WAL, and what was under way.
+struct Mark {
+    std::int64_t place;        // in the WAL, taken before the snapshot
+    std::int64_t next_xid;     // transactions from here on came later
+    std::int64_t oldest_open;  // the oldest transaction of others that the snapshot does not see
+};
+
+/// Takes a mark, then pushes a fresh snapshot for the reading.
+Mark take_mark();
+
+/// How far a table was read.
+struct TableState {
+    std::int64_t filenode = 0;
+    std::optional<std::int64_t> until;          // all changes up to here were seen; nothing: read it all
+    std::optional<std::int64_t> pending_until;  // the mark that is to be trusted next,
+    std::optional<std::int64_t> pending_xid;    // once all transactions before this one are over
+};
+
+/// The state after a reading of what changed since `known.until`.
+TableState advance(const TableState& known, std::int64_t filenode, const Mark& mark);
+
+}  // namespace mau::source

@@ -1,0 +1,649 @@
+// Attach imports what the homeserver knows; sync reads what is new. Both read with the rights that law L10 says,
+// a batch at a time, and hand the batch to the rooms that know what to do with it. Where the reading stands is in
+// mau.source and mau.source_tables, written in the same transaction as what was read: a sync can be stopped
+// anywhere and goes on there.
+#include "policy.hpp"
+
+#include "source/source.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "activity.hpp"
+#include "pg/values.hpp"
+#include "source/contract.hpp"
+#include "source/reader.hpp"
+#include "tasks.hpp"
+
+namespace mau::source {
+
+namespace {
+
+int overlap_seconds = 300;
+
+constexpr long kFetch = 4096;
+constexpr Instant kFuture = kDay;          // how far ahead a homeserver's clock may be
+
+/// The row of mau.source.
+struct Source {
+    std::string kind, schema, attached_by;
+    std::optional<Instant> activity_until, pass_from;
+};
+
+pg::Statement source_query(
+    "SELECT kind, schema_name, attached_by, activity_until, pass_from FROM mau.source");
+pg::Statement attach_query(
+    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at)"
+    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0))",
+    {TEXTOID, TEXTOID, INT8OID, INT8OID});
+pg::Statement progress_query(
+    "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
+    " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
+    " trouble = NULL, trouble_sqlstate = NULL, trouble_at = NULL",
+    {INT8OID, INT8OID, INT8OID});
+pg::Statement trouble_query(
+    "UPDATE mau.source SET trouble = $1, trouble_sqlstate = $2, trouble_at = coalesce(trouble_at, clock_timestamp())",
+    {TEXTOID, TEXTOID});
+
+pg::Statement table_query(
+    "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables WHERE table_name = $1",
+    {TEXTOID});
+pg::Statement remember_table_query(
+    "INSERT INTO mau.source_tables AS s (table_name, filenode, changes_until, pending_until, pending_xid)"
+    " VALUES ($1, $2, $3, $4, $5)"
+    " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = EXCLUDED.changes_until,"
+    " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
+    {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
+
+// Only what is new or differs is written; who was taken for a native user moves to the appservice.
+pg::Statement users_query(
+    "WITH changed AS (INSERT INTO mau.users AS u"
+    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
+    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
+    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
+    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by index
+    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, o.is_deactivated,"
+    "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
+    "   n.is_deactivated, true)"
+    " ORDER BY n.place"
+    " ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
+    "   user_type = EXCLUDED.user_type, appservice_id = EXCLUDED.appservice_id, is_guest = EXCLUDED.is_guest,"
+    "   is_deactivated = EXCLUDED.is_deactivated, is_registered = true"
+    " RETURNING u.user_id, coalesce(nullif(u.appservice_id, ''), 'native') AS service), moved AS ("
+    " UPDATE mau.monthly_active_users m SET service = c.service FROM changed c"
+    " WHERE m.user_id = c.user_id AND m.service <> c.service)"
+    " SELECT count(*) FROM changed",
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
+
+pg::Statement threepids_query(
+    "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
+    " SELECT DISTINCT ON (n.medium, n.address) n.user_id, n.medium, n.address"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)"
+    " LEFT JOIN LATERAL (SELECT k.user_id FROM mau.user_threepids k"
+    "   WHERE k.medium = n.medium AND k.address = n.address LIMIT 1) o ON true"
+    " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
+    " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement lost_threepids_query(
+    "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
+    " (SELECT 1 FROM ROWS FROM (unnest($3), unnest($4)) h(medium, address)"
+    "   WHERE h.medium = r.medium AND h.address = r.address)",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+
+pg::Statement skipped_query(
+    "INSERT INTO mau.source_skipped (table_name, reason, row_key) SELECT DISTINCT n.t, n.r, n.k"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(t, r, k)"
+    " WHERE (SELECT count(*) FROM (SELECT 1 FROM mau.source_skipped LIMIT 10000) s) < 10000"
+    " ON CONFLICT DO NOTHING",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+
+pg::Statement deactivated_query(
+    "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
+    " WHERE u.is_deactivated");
+
+pg::Statement own_usage_query(
+    "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen) AS at FROM mau.users u"
+    "   FULL JOIN mau.monthly_active_users m ON m.user_id = u.user_id),"
+    " accounts AS (SELECT nullif(u.appservice_id, '') AS appservice_id, u.is_guest AS guest,"
+    "   coalesce(u.registered_at > $1 - 86400000, false) AS young FROM mau.users u WHERE u.is_registered)"
+    " SELECT jsonb_build_object("
+    "'daily_active_users', (SELECT count(*) FROM seen s WHERE s.at > $1 - 86400000),"
+    "'monthly_active_users', (SELECT count(*) FROM seen s WHERE s.at > $1 - 2592000000),"
+    "'total_users', count(*), 'total_nonbridged_users', count(*) FILTER (WHERE a.appservice_id IS NULL),"
+    "'daily_user_type_native', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NULL AND a.young),"
+    "'daily_user_type_guest', count(*) FILTER (WHERE a.guest AND a.appservice_id IS NULL AND a.young),"
+    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NOT NULL AND a.young))"
+    " FROM accounts a",
+    {INT8OID});
+
+std::optional<Source> attached() {
+    const pg::Rows rows = source_query.read_latest();
+    if (rows.empty()) return std::nullopt;
+    return Source{rows.at(0, 0).string(), rows.at(0, 1).string(), rows.at(0, 2).string(),
+                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer()};
+}
+
+MakeContract maker(std::string_view kind) {
+    std::string known;
+    for (const Kind& k : kKinds) {
+        if (kind == k.name) return k.make;
+        known += (known.empty() ? "" : ", ") + std::string(k.name);
+    }
+    throw Error(sqlstate::invalid_parameter, "unknown kind of homeserver", "It is \"" + std::string(kind) + "\".",
+                "The kinds are: " + known + ".");
+}
+
+std::string quoted(const std::string& identifier) {
+    const char* text = pg::guard([name = identifier.c_str()] { return quote_identifier(name); });
+    return text;
+}
+
+Contract contract_of(const Source& source) { return maker(source.kind)(quoted(source.schema)); }
+
+Oid table_oid(const std::string& schema, const std::string& table) {
+    return pg::guard([s = schema.c_str(), t = table.c_str()] {
+        Oid const space = get_namespace_oid(s, true);
+        return OidIsValid(space) ? get_relname_relid(t, space) : InvalidOid;
+    });
+}
+
+/// One reading of a homeserver's tables.
+class Reading {
+  public:
+    /// Reads from now on, as of now: takes the mark and a fresh snapshot, which `done` gives back.
+    Reading(const World& world, const Source& source)
+        : world_(world), source_(source), contract_(contract_of(source)), mark_(take_mark()) {}
+    void done() const {
+        pg::guard([] { PopActiveSnapshot(); });
+    }
+
+    /// Makes sure that all that is needed is there and readable; the error names all that is not.
+    void check() const;
+
+    /// Everything, for attach.
+    void import(Instant at);
+    /// What is new up to `at`; about `max_rows` rows. Answers whether it came to the end.
+    bool sync(Instant at, std::int64_t max_rows);
+    /// The server's own figures, as jsonb.
+    Datum usage(Instant at);
+
+    std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
+    std::int64_t outcomes[kOutcomes] = {};
+
+  private:
+    using Params = std::vector<std::pair<Oid, pg::Param>>;
+
+    pg::Rows read(const std::string& sql, const Params& params) const;
+    template <class Take>
+    void read_all(const std::string& sql, const Params& params, Take&& take) const;
+    void read_table(const std::string& table, void (Reading::*read_rows)(const std::string&));
+    void remember(const std::string& table, const TableState& state) const;
+    void read_users(const std::string& where);
+    void read_threepids(const std::string& where);
+    void check_reserved_threepids();
+    void leave_deactivated();
+    void record(std::vector<activity::Sighting>& batch, Instant horizon);
+    void skip(const std::string& table, const char* reason, std::string_view key);
+    void note_malformed(Instant at);
+    void flush_skipped();
+    Oid role() const;
+
+    const World& world_;
+    const Source& source_;
+    const Contract contract_;
+    const Mark mark_;
+    std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
+};
+
+Oid Reading::role() const {
+    return reading_role(source_.attached_by, table_oid(source_.schema, contract_.needs.front().table));
+}
+
+pg::Rows Reading::read(const std::string& sql, const Params& params) const {
+    ReadAs reader(role());
+    const pg::Rows rows = pg::execute(sql, params, true);
+    reader.done();
+    return rows;
+}
+
+template <class Take>
+void Reading::read_all(const std::string& sql, const Params& params, Take&& take) const {
+    const Oid reading_role = role();
+    std::optional<ReadAs> reader(std::in_place, reading_role);
+    pg::Cursor cursor(sql, params);
+    for (;;) {
+        const pg::Rows rows = cursor.fetch(kFetch);
+        reader->done();
+        if (rows.empty()) break;
+        take(rows);
+        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
+        reader.emplace(reading_role);
+    }
+    cursor.close();
+}
+
+void Reading::check() const {
+    std::string missing_tables, missing_columns, forbidden;
+    auto add = [](std::string& list, const std::string& item) { list += (list.empty() ? "" : ", ") + item; };
+    const bool there = pg::guard([s = source_.schema.c_str()] { return OidIsValid(get_namespace_oid(s, true)); });
+    if (!there)
+        throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {},
+                    "Pass the schema that holds the homeserver's tables, such as public.");
+    for (const Requirement& need : contract_.needs) {
+        const Oid table = table_oid(source_.schema, need.table);
+        if (!OidIsValid(table)) {
+            add(missing_tables, "table " + need.table);
+            continue;
+        }
+        bool readable = true;
+        for (const std::string& column : need.columns) {
+            const AttrNumber number = pg::guard([&, c = column.c_str()] { return get_attnum(table, c); });
+            if (number == InvalidAttrNumber) {
+                add(missing_columns, "column " + need.table + "." + column);
+                continue;
+            }
+            readable = readable && pg::guard([&] {
+                return pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+                       pg_attribute_aclcheck(table, number, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+            });
+        }
+        if (!readable) add(forbidden, need.table);
+    }
+    const std::string what = "schema \"" + source_.schema + "\" does not hold what a " + source_.kind + " database has";
+    if (!missing_tables.empty())
+        throw Error(sqlstate::undefined_table, what,
+                    "Missing: " + missing_tables + (missing_columns.empty() ? "" : ", " + missing_columns) + ".",
+                    "Pass the schema that holds the homeserver's tables: mau.attach('" + source_.kind +
+                        "', 'schema').");
+    if (!missing_columns.empty())
+        throw Error(sqlstate::undefined_column, what, "Missing: " + missing_columns + ".",
+                    "The tables are there, but of a version that mau does not know.");
+    const bool usable = pg::guard([s = source_.schema.c_str()] {
+        return pg_namespace_aclcheck(get_namespace_oid(s, false), GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+    });
+    if (!forbidden.empty() || !usable) {
+        const char* user = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
+        const std::string schema = quoted(source_.schema);
+        std::string grants = usable ? "" : "GRANT USAGE ON SCHEMA " + schema + " TO " + quoted(user) + ";";
+        if (!forbidden.empty())
+            grants += (grants.empty() ? "GRANT SELECT ON ALL TABLES IN SCHEMA " : " GRANT SELECT ON ALL TABLES IN SCHEMA ") +
+                      schema + " TO " + quoted(user) + ";";
+        throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
+                    "Role " + std::string(user) + " lacks " +
+                        (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
+                    grants);
+    }
+}
+
+void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
+    ++skipped;
+    if (skipped_keys_.size() >= 1000) return;  // enough to show what is wrong
+    std::size_t length = std::min<std::size_t>(key.size(), 80);
+    while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80) --length;
+    skipped_tables_.push_back(table);
+    skipped_reasons_.push_back(reason);
+    skipped_keys_.emplace_back(key.substr(0, length));
+}
+
+void Reading::flush_skipped() {
+    if (skipped_keys_.empty()) return;
+    const std::vector<std::string_view> tables(skipped_tables_.begin(), skipped_tables_.end());
+    const std::vector<std::string_view> reasons(skipped_reasons_.begin(), skipped_reasons_.end());
+    const std::vector<std::string_view> keys(skipped_keys_.begin(), skipped_keys_.end());
+    skipped_query.write(tables, reasons, keys);
+}
+
+/// A view for an array parameter in which an empty text is NULL.
+std::string_view or_null(const pg::Field& field) {
+    return field.text().empty() ? std::string_view() : field.text();
+}
+
+void Reading::read_users(const std::string& where) {
+    std::vector<std::string_view> ids, types, appservices;
+    std::vector<std::optional<std::int64_t>> registered;
+    std::vector<char> guests, deactivated;
+    read_all(substitute(contract_.users, "where", where), {}, [&](const pg::Rows& rows) {
+        ids.clear(), types.clear(), appservices.clear(), registered.clear(), guests.clear(), deactivated.clear();
+        std::set<std::string_view> met;
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            if (rows.at(i, 0).is_null() || !pg::valid_user_id(id)) {
+                skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8", id);
+                continue;
+            }
+            if (!met.insert(id).second) {
+                skip(contract_.users_table, "the same user again", id);
+                continue;
+            }
+            std::optional<Instant> at = rows.at(i, 1).optional_integer();
+            if (at && (*at < 0 || *at >= kEndOfTime)) {
+                skip(contract_.users_table, "registration time makes no sense; the user is taken without", id);
+                at.reset();
+            }
+            ids.push_back(id);
+            registered.push_back(at);
+            types.push_back(or_null(rows.at(i, 2)));
+            appservices.push_back(or_null(rows.at(i, 3)));
+            guests.push_back(rows.at(i, 4).boolean());
+            deactivated.push_back(rows.at(i, 5).boolean());
+        }
+        users += users_query.write(ids, registered, types, appservices, guests, deactivated).at(0, 0).integer();
+    });
+}
+
+void Reading::read_threepids(const std::string& where) {
+    std::vector<std::string_view> ids, mediums, addresses;
+    std::vector<std::string> folded;
+    read_all(substitute(contract_.threepids, "where", where), {}, [&](const pg::Rows& rows) {
+        ids.clear(), mediums.clear(), addresses.clear(), folded.clear();
+        folded.reserve(rows.count);
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
+                                   address = rows.at(i, 2).text();
+            if (!pg::valid_user_id(id) || medium.empty() || address.empty() || address.size() > 1024) {
+                skip(contract_.threepids_table, "no user, medium or address", id);
+                continue;
+            }
+            ids.push_back(id);
+            mediums.push_back(medium);
+            folded.push_back(directory::fold_address(medium, address));
+            addresses.push_back(folded.back());
+        }
+        threepids += static_cast<std::int64_t>(threepids_query.write(ids, mediums, addresses).count);
+    });
+}
+
+void Reading::remember(const std::string& table, const TableState& state) const {
+    remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid);
+}
+
+/// Reads the rows of the pages that changed since the last time.
+void Reading::read_table(const std::string& table, void (Reading::*read_rows)(const std::string&)) {
+    const Oid oid = table_oid(source_.schema, table);
+    if (!OidIsValid(oid))
+        throw Error(sqlstate::undefined_table, "table " + quoted(source_.schema) + "." + table + " is gone", {},
+                    "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
+    const pg::Rows row = table_query.read_latest(table);
+    TableState known;
+    if (!row.empty())
+        known = {row.at(0, 0).integer(), row.at(0, 1).optional_integer(), row.at(0, 2).optional_integer(),
+                 row.at(0, 3).optional_integer()};
+    const std::int64_t filenode = filenode_of(oid);
+    if (known.filenode != filenode) known = TableState{};
+    const auto changed = changed_blocks(oid, known.until.value_or(0));
+    if (!changed) {
+        (this->*read_rows)("true");
+    } else {
+        for (const Blocks& run : *changed)
+            (this->*read_rows)("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
+                               std::to_string(run.end) + ",0)'::tid");
+    }
+    remember(table, advance(known, filenode, mark_));
+}
+
+/// Asks for the owners of reserved threepids by key: the only threepids that matter, and the only way to see that
+/// one was removed.
+void Reading::check_reserved_threepids() {
+    if (world_.reserved.empty()) return;
+    std::vector<std::string_view> mediums, addresses;
+    for (const Threepid& threepid : world_.reserved) {
+        mediums.push_back(threepid.medium);
+        addresses.push_back(threepid.address);
+    }
+    const pg::Rows rows = read(contract_.holders, {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}});
+    std::vector<std::string_view> ids, held_mediums, held_addresses;
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        ids.push_back(rows.at(i, 0).text());
+        held_mediums.push_back(rows.at(i, 1).text());
+        held_addresses.push_back(rows.at(i, 2).text());
+    }
+    threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
+    threepids += static_cast<std::int64_t>(
+        lost_threepids_query.write(mediums, addresses, held_mediums, held_addresses).count);
+}
+
+void Reading::leave_deactivated() {
+    if (world_.settings.count_deactivated_users) return;
+    const pg::Rows rows = deactivated_query.read_latest();
+    for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
+}
+
+void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon) {
+    activity::sort_newest(batch);
+    std::vector<Outcome> results(batch.size());
+    activity::record(world_, batch.data(), batch.size(), results.data(), horizon);
+    for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
+    sightings += static_cast<std::int64_t>(batch.size());
+}
+
+void Reading::note_malformed(Instant at) {
+    const pg::Rows rows = read(contract_.malformed, {{INT8OID, at}});
+    for (std::uint64_t i = 0; i < rows.count; ++i)
+        skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
+}
+
+void Reading::import(Instant at) {
+    read_users("true");
+    read_threepids("true");
+    for (const std::string& table : {contract_.users_table, contract_.threepids_table})
+        remember(table, advance(TableState{}, filenode_of(table_oid(source_.schema, table)), mark_));
+    const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
+    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
+    // counts at no instant after.
+    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
+    // With a limit the newest come first: they are whom the reaper would leave.
+    const std::string order = world_.settings.limit_usage_by_mau ? " ORDER BY 2 DESC" : "";
+    std::vector<activity::Sighting> batch;
+    read_all(contract_.last_seen + order, {{INT8OID, at + kFuture}}, [&](const pg::Rows& rows) {
+        batch.clear();
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            if (pg::valid_user_id(id))
+                batch.push_back({id, rows.at(i, 1).integer(), {}});
+            else
+                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+        }
+        record(batch, horizon);
+    });
+    note_malformed(at);
+    cohort::seat_reserved(world_, at);
+    flush_skipped();
+    progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at);
+}
+
+bool Reading::sync(Instant at, std::int64_t max_rows) {
+    read_table(contract_.users_table, &Reading::read_users);
+    read_table(contract_.threepids_table, &Reading::read_threepids);
+    check_reserved_threepids();
+    leave_deactivated();
+
+    // A row may be committed some time after its time; so each pass begins a little before the end of the last.
+    const Instant until = source_.activity_until.value_or(0);
+    Instant from = source_.pass_from.value_or(std::max<Instant>(0, until - Instant{overlap_seconds} * 1000));
+    Instant newest = until;
+    std::optional<Instant> resume;
+    std::vector<activity::Sighting> batch;
+    for (std::int64_t left = max_rows; from <= at;) {
+        const std::int64_t limit = std::min<std::int64_t>(left, kFetch);
+        const pg::Rows rows = read(contract_.activity, {{INT8OID, from}, {INT8OID, at}, {INT8OID, limit}});
+        batch.clear();
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            newest = std::max(newest, rows.at(i, 1).integer());
+            if (pg::valid_user_id(id))
+                batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
+            else
+                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+        }
+        record(batch, at - kWindow);
+        if (static_cast<std::int64_t>(rows.count) < limit) break;
+        from = rows.at(rows.count - 1, 1).integer() + 1;
+        left -= static_cast<std::int64_t>(rows.count);
+        if (left <= 0) {
+            resume = from;
+            break;
+        }
+        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
+    }
+    if (!resume) note_malformed(at);
+    flush_skipped();
+    progress_query.write(newest, resume, at);
+    return !resume;
+}
+
+Datum Reading::usage(Instant at) {
+    return read(contract_.usage, {{INT8OID, at}}).at(0, 0).datum();
+}
+
+void report(pg::ResultSet& result, const Reading& reading) {
+    result.add({"users", reading.users});
+    result.add({"threepids", reading.threepids});
+    result.add({"sightings", reading.sightings});
+    for (int i = 0; i < kOutcomes; ++i)
+        if (reading.outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading.outcomes[i]});
+    if (reading.skipped > 0) result.add({"skipped", reading.skipped});
+}
+
+Datum attach(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    if (args.is_null(0) || args.is_null(1))
+        throw Error(sqlstate::invalid_parameter, args.is_null(0) ? "kind must not be NULL" : "schema must not be NULL",
+                    {}, "Call mau.attach('synapse'), or with the schema of the tables: mau.attach('synapse', 'public').");
+    Source source;
+    source.kind = *args.text(0);
+    source.schema = NameStr(*DatumGetName(fcinfo->args[1].value));
+    source.attached_by = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
+    const Instant at = args.instant(2);
+    pg::ResultSet result(fcinfo);
+    pg::with_spi([&] {
+        maker(source.kind);
+        if (const auto other = attached())
+            throw Error(sqlstate::object_not_in_prerequisite_state, "mau is already attached",
+                        "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
+                        "Call mau.detach() first; the numbers are kept.");
+        const World& world = directory::world();
+        Reading reading(world, source);
+        reading.check();
+        attach_query.write(source.kind, source.schema, std::nullopt, at);
+        reading.import(at);
+        reading.done();
+        report(result, reading);
+    });
+    return Datum(0);
+}
+
+Datum sync(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const Instant at = args.instant(0);
+    const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
+    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    pg::ResultSet result(fcinfo);
+    const tasks::Task task("sync");
+    if (!task.begin()) {
+        result.add({"busy", std::int64_t{0}});
+        return Datum(0);
+    }
+    pg::with_spi([&] {
+        const std::optional<Source> source = attached();
+        if (!source) {
+            result.add({"not attached", std::int64_t{0}});
+            return;
+        }
+        const World& world = directory::world();
+        std::optional<Reading> reading;
+        bool complete = false;
+        const auto trouble = pg::attempt([&] {
+            reading.emplace(world, *source);
+            complete = reading->sync(at, max_rows);
+            reading->done();
+        });
+        if (trouble) {
+            trouble_query.write(trouble->message, trouble->state);
+            task.fail(*trouble);
+            result.add({"trouble", std::int64_t{1}});
+            pg::guard([message = trouble->message.c_str()] {
+                ereport(WARNING, (errmsg("mau could not read the homeserver's tables: %s", message),
+                                  errdetail("Nothing is lost; the next sync goes on where this one began."),
+                                  errhint("See mau.status.")));
+            });
+            return;
+        }
+        task.end(reading->users + reading->threepids + reading->sightings);
+        report(result, *reading);
+        if (!complete) result.add({"more", std::int64_t{1}});
+    });
+    return Datum(0);
+}
+
+Datum detach(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    const std::int64_t detached = pg::with_spi([] {
+        static pg::Statement tables("DELETE FROM mau.source_tables"), skipped("DELETE FROM mau.source_skipped"),
+            source("DELETE FROM mau.source");
+        tables.write();
+        skipped.write();
+        return static_cast<std::int64_t>(source.write().count);
+    });
+    result.add({"detached", detached});
+    return Datum(0);
+}
+
+Datum usage_statistics(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    MemoryContext const caller = CurrentMemoryContext;
+    return pg::with_spi([&] {
+        const std::optional<Source> source = attached();
+        Datum figures;
+        if (source) {
+            Reading reading(directory::world(), *source);
+            figures = reading.usage(at);
+            reading.done();
+        } else
+            figures = own_usage_query.read(at).at(0, 0).datum();
+        return pg::guard([&] {
+            MemoryContext const spi = MemoryContextSwitchTo(caller);
+            Datum const copy = PointerGetDatum(PG_DETOAST_DATUM_COPY(figures));
+            MemoryContextSwitchTo(spi);
+            return copy;
+        });
+    });
+}
+
+/// The worker reads with the rights of attached_by: nobody may name somebody else there.
+Datum check_source(FunctionCallInfo fcinfo) {
+    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    HeapTuple const row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
+    pg::guard([&] {
+        if (superuser()) return;
+        TupleDesc const shape = RelationGetDescr(trigger->tg_relation);
+        bool null = false;
+        Datum const name = heap_getattr(row, SPI_fnumber(shape, "attached_by"), shape, &null);
+        if (null || strcmp(TextDatumGetCString(name), GetUserNameFromId(GetUserId(), false)) != 0)
+            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                            errmsg("attached_by must be the current role"),
+                            errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));
+    });
+    return PointerGetDatum(row);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_attach, attach);
+MAU_FUNCTION(mau_sync, sync);
+MAU_FUNCTION(mau_detach, detach);
+MAU_FUNCTION(mau_usage_statistics, usage_statistics);
+MAU_FUNCTION(mau_check_source, check_source);
+
+void init() {
+    pg::guard([] {
+        DefineCustomIntVariable("mau.sync_overlap",
+                                "How far back before the last activity that was read each sync begins.",
+                                "A homeserver's rows are committed some time after the time that they carry. Raise it "
+                                "if the homeserver's writes are held up for longer than this.",
+                                &overlap_seconds, 300, 0, 86400, PGC_USERSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    });
+}
+
+}  // namespace mau::source

@@ -1,0 +1,9 @@
+// The homeserver that mau is attached to: attach, sync, detach, and its own usage statistics.
+#pragma once
+
+namespace mau::source {
+
+/// Defines the room's settings; called once per process.
+void init();
+
+}  // namespace mau::source
