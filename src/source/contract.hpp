@@ -68,10 +68,14 @@ struct Kind {
 /// The homeservers we know, one file each.
 Contract synapse(const Place& place);
 Contract prosody(const Place& place);
+Contract ejabberd(const Place& place);
+Contract dendrite(const Place& place);
 
 inline constexpr Kind kKinds[] = {
     {"synapse", synapse},
     {"prosody", prosody},
+    {"ejabberd", ejabberd},
+    {"dendrite", dendrite},
 };
 
 /// Writes `newest` and `last_seen` of a contract whose `activity` takes {where}.

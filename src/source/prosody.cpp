@@ -28,7 +28,7 @@ std::string json_seconds(const std::string& value) {
         flat = "regexp_replace(" + flat + ", " + literal(R"(([:,\[]\s*)(?:)" + object + "|" + array + ")") + ", " +
                literal(R"(\1null)") + ", 'g')";
     const std::string written = "substring(" + value + " FROM " +
-                                literal(R"(^\{(?:"ip":"[0-9A-Fa-f:.]*",)?"timestamp":([0-9]{1,12}(?:\.[0-9]{1,9})?)\}$)") +
+                                literal(R"(^\{(?:"ip":"[0-9A-Fa-f:.]*",)?"timestamp":((?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,9})?)\}$)") +
                                 ")::numeric";
     const std::string legal =
         "(SELECT substring(substring(f.flat FROM " + literal(R"(.*"timestamp"\s*:\s*([^,}\s]+))") + ") FROM " +
