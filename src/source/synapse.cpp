@@ -4,14 +4,8 @@
 
 namespace mau::source {
 
-std::string substitute(std::string text, std::string_view name, std::string_view value) {
-    const std::string place = "{" + std::string(name) + "}";
-    for (std::size_t at = text.find(place); at != std::string::npos; at = text.find(place, at + value.size()))
-        text.replace(at, place.size(), value);
-    return text;
-}
-
-Contract synapse(const std::string& schema) {
+Contract synapse(const Place& place) {
+    const std::string& schema = place.schema;
     Contract contract;
     contract.needs = {
         {"users", {"name", "creation_ts", "is_guest", "appservice_id", "user_type", "deactivated"}},
