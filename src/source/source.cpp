@@ -203,7 +203,9 @@ class Reading {
     bool find_later();
     void check_reserved_threepids();
     void leave_deactivated();
-    void record(std::vector<activity::Sighting>& batch, Instant horizon);
+    void read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue);
+    void record(std::vector<activity::Sighting>& batch, Instant horizon,
+                activity::Queue queue = activity::Queue::first_come);
     void skip(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& where);
     void flush_skipped();
@@ -459,12 +461,18 @@ void Reading::leave_deactivated() {
     for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
 }
 
-void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon) {
-    activity::sort_newest(batch);
-    std::vector<Outcome> results(batch.size());
-    activity::record(world_, batch.data(), batch.size(), results.data(), horizon);
-    for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
-    sightings += static_cast<std::int64_t>(batch.size());
+/// Records a batch; what is to be a queue must be one already.
+void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon, activity::Queue queue) {
+    const std::size_t size = queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
+    for (std::size_t i = 0; i < batch.size(); i += size) {
+        const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
+        std::vector<activity::Sighting> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
+        activity::sort_newest(part);
+        std::vector<Outcome> results(part.size());
+        activity::record(world_, part.data(), part.size(), results.data(), horizon, queue);
+        for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
+        sightings += static_cast<std::int64_t>(part.size());
+    }
 }
 
 void Reading::note_malformed(const std::string& where) {
@@ -472,6 +480,22 @@ void Reading::note_malformed(const std::string& where) {
     const pg::Rows rows = read(substitute(contract_.malformed, "where", where), {{INT8OID, at_}});
     for (std::uint64_t i = 0; i < rows.count; ++i)
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
+}
+
+/// Reads and records everybody's last sighting.
+void Reading::read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue) {
+    std::vector<activity::Sighting> batch;
+    read_all(sql, params, [&](const pg::Rows& rows) {
+        batch.clear();
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            if (pg::valid_user_id(id))
+                batch.push_back({id, rows.at(i, 1).integer(), {}});
+            else
+                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+        }
+        record(batch, horizon, queue);
+    });
 }
 
 void Reading::import(Instant at) {
@@ -482,20 +506,17 @@ void Reading::import(Instant at) {
     // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
     // counts at no instant after.
     const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
-    // With a limit the newest come first: they are whom the reaper would leave.
-    const std::string order = world_.settings.limit_usage_by_mau ? " ORDER BY 2 DESC" : "";
-    std::vector<activity::Sighting> batch;
-    read_all(contract_.last_seen + order, {{INT8OID, at + kFuture}}, [&](const pg::Rows& rows) {
-        batch.clear();
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            if (pg::valid_user_id(id))
-                batch.push_back({id, rows.at(i, 1).integer(), {}});
-            else
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
-        }
-        record(batch, horizon);
-    });
+    const std::string seen = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
+                             ") s(user_id, last_seen) WHERE (s.user_id = ANY ($2)) IS ";
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
+    const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
+    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the newest.
+    if (!reserved.empty()) read_last_seen(seen + "TRUE", params, horizon, activity::Queue::first_come);
+    cohort::seat_reserved(world_, at);
+    if (world_.settings.limit_usage_by_mau)
+        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, horizon, activity::Queue::newest_first);
+    else
+        read_last_seen(seen + "NOT TRUE", params, horizon, activity::Queue::first_come);
     const bool later = !contract_.activity_table.empty() && find_later();
     for (const Part& part : parts()) {
         const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
@@ -503,7 +524,6 @@ void Reading::import(Instant at) {
         remember(part.table, unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
     }
     note_malformed("true");
-    cohort::seat_reserved(world_, at);
     flush_skipped();
     progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at);
 }
