@@ -47,6 +47,7 @@ struct Contract {
     std::string activity_table, activity, newest, last_seen;
     std::string malformed;
     std::string usage;
+    std::string activity_name;  // what reports call that which activity is read from, where it is not activity_table
 };
 
 /// Where a homeserver's tables are, and what can be known of them before they are read.

@@ -207,6 +207,8 @@ class Reading {
     void record(std::vector<activity::Sighting>& batch, Instant horizon,
                 activity::Queue queue = activity::Queue::first_come);
     void skip(const std::string& table, const char* reason, std::string_view key);
+    void skip_sighting(std::string_view user_id);
+    void note(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& where);
     void flush_skipped();
     Oid role() const;
@@ -302,8 +304,18 @@ void Reading::check() const {
     }
 }
 
+/// Counts a row that is left out, and notes it for mau.source_skipped.
 void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
     ++skipped;
+    note(table, reason, key);
+}
+
+void Reading::skip_sighting(std::string_view user_id) {
+    const std::string& name = contract_.activity_table.empty() ? contract_.activity_name : contract_.activity_table;
+    skip(name.empty() ? "activity" : name, "no user id, or one that is too long or not UTF-8", user_id);
+}
+
+void Reading::note(const std::string& table, const char* reason, std::string_view key) {
     if (skipped_keys_.size() >= 1000) return;  // enough to show what is wrong
     std::size_t length = std::min<std::size_t>(key.size(), 80);
     while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80) --length;
@@ -345,7 +357,7 @@ void Reading::read_users(const std::string& where) {
             }
             std::optional<Instant> at = rows.at(i, 1).optional_integer();
             if (at && (*at < 0 || *at >= kEndOfTime)) {
-                skip(contract_.users_table, "registration time makes no sense; the user is taken without", id);
+                note(contract_.users_table, "registration time makes no sense; the user is taken without", id);
                 at.reset();
             }
             ids.push_back(id);
@@ -492,7 +504,7 @@ void Reading::read_last_seen(const std::string& sql, const Params& params, Insta
             if (pg::valid_user_id(id))
                 batch.push_back({id, rows.at(i, 1).integer(), {}});
             else
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
         }
         record(batch, horizon, queue);
     });
@@ -552,7 +564,7 @@ void Reading::read_activity(const std::string& where) {
             if (seen_at > at_) {
                 later_ = later_ || seen_at <= limit;
             } else if (!pg::valid_user_id(id)) {
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
             } else if (seen_at >= 0) {
                 newest_ = std::max(newest_, seen_at);
                 batch.push_back({id, seen_at, rows.at(i, 2).text()});
@@ -578,7 +590,7 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
             if (pg::valid_user_id(id))
                 batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
             else
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
         }
         record(batch, at_ - kWindow);
         if (static_cast<std::int64_t>(rows.count) < limit) break;
