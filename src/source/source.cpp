@@ -85,6 +85,10 @@ pg::Statement threepids_query(
     " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
     " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement holders_query(
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address",
+    {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement lost_threepids_query(
     "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
     " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
@@ -381,8 +385,9 @@ void Reading::read_threepids(const std::string& where) {
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
                                    address = rows.at(i, 2).text();
-            if (!pg::valid_user_id(id) || medium.empty() || address.empty() || address.size() > 1024) {
-                skip(contract_.threepids_table, "no user, medium or address", id);
+            if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
+                address.size() > 1024) {  // what an index can hold
+                skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
                 continue;
             }
             ids.push_back(id);
@@ -446,21 +451,30 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     if (!later_) remember(table, advance(known, filenode, mark_));
 }
 
-/// Asks for the owners of reserved threepids by key: the only threepids that matter, and the only way to see that
-/// one was removed.
+/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was removed.
 void Reading::check_reserved_threepids() {
     if (world_.reserved.empty() || contract_.holders.empty()) return;
-    std::vector<std::string_view> mediums, addresses;
+    std::vector<std::string_view> mediums, addresses, holders;
+    std::set<std::pair<std::string_view, std::string_view>> asked;
     for (const Threepid& threepid : world_.reserved) {
         mediums.push_back(threepid.medium);
         addresses.push_back(threepid.address);
+        asked.insert({threepid.medium, threepid.address});
     }
-    const pg::Rows rows = read(contract_.holders, {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}});
+    const pg::Rows known = holders_query.read_latest(mediums, addresses);
+    for (std::uint64_t i = 0; i < known.count; ++i) holders.push_back(known.at(i, 0).text());
+    const pg::Rows rows = read(contract_.holders,
+                               {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}, {TEXTARRAYOID, holders}});
     std::vector<std::string_view> ids, held_mediums, held_addresses;
     for (std::uint64_t i = 0; i < rows.count; ++i) {
+        if (!pg::valid_user_id(rows.at(i, 0).text())) continue;
+        const std::string_view medium = rows.at(i, 1).text();
+        const auto held = asked.find({medium, directory::fold_address(medium, rows.at(i, 2).text())});
+        if (held == asked.end()) continue;
         ids.push_back(rows.at(i, 0).text());
-        held_mediums.push_back(rows.at(i, 1).text());
-        held_addresses.push_back(rows.at(i, 2).text());
+        held_mediums.push_back(held->first);
+        held_addresses.push_back(held->second);
+        asked.erase(held);  // of two spellings the first: the one that is as our list has it
     }
     threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
     threepids += static_cast<std::int64_t>(

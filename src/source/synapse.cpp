@@ -27,10 +27,13 @@ Contract synapse(const Place& place) {
     contract.threepids = substitute(
         "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE {where}",
         "schema", schema);
-    // Synapse keeps e-mail in lower case, as our list has it.
+    // Old rows may have e-mail in any case; our list has it in lower case.
     contract.holders = substitute(
-        "SELECT t.user_id::text, r.medium, r.address FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-        " JOIN {schema}.user_threepids t ON t.medium = r.medium AND t.address = r.address",
+        "SELECT t.user_id::text, t.medium::text, t.address::text"
+        " FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+        " JOIN {schema}.user_threepids t ON t.medium = r.medium AND t.address = r.address"
+        " UNION ALL SELECT t.user_id::text, t.medium::text, t.address::text"
+        " FROM {schema}.user_threepids t WHERE t.user_id = ANY ($3)",
         "schema", schema);
     contract.activity_name = "user_ips";
     contract.activity = substitute(
