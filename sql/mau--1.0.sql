@@ -47,7 +47,7 @@ COMMENT ON COLUMN mau.settings.admin_contact IS 'How to reach the administrator,
 COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed to everybody but support users.';
 COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error that users see while hs_disabled is on.';
 COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends server notices; never blocked.';
-COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name is a local user and everybody else is remote.';
+COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name and the JIDs …@server_name are local users and everybody else is remote: leave it NULL where one database serves several hosts.';
 COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether users who were deactivated count until they expire, as in Synapse; off: they leave at once.';
 COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is rewritten (more than this). Up to 1 day.';
 COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept.';
@@ -227,6 +227,17 @@ CREATE FUNCTION mau.monthly_active_count_by_service(at timestamptz DEFAULT now()
 COMMENT ON FUNCTION mau.monthly_active_count_by_service(timestamptz) IS
 'The members of the cohort at an instant by service: native, or the appservice''s id. Errors: 22008.';
 
+CREATE FUNCTION mau.host_of(user_id text) RETURNS text
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_host_of';
+COMMENT ON FUNCTION mau.host_of(text) IS
+'The host in a user''s id: of @local:host what follows the first colon, of a JID local@host what follows the at sign, up to the resource; empty where there is none.';
+
+CREATE FUNCTION mau.monthly_active_count_by_host(at timestamptz DEFAULT now())
+    RETURNS TABLE (host text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_host';
+COMMENT ON FUNCTION mau.monthly_active_count_by_host(timestamptz) IS
+'monthly_active_count by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
+
 CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT NULL, end_at timestamptz DEFAULT NULL)
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -245,6 +256,13 @@ CREATE FUNCTION mau.active_users(period interval DEFAULT '30 days', at timestamp
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_active_users';
 COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text) IS
 'How many users of a service (NULL = all) who count were last seen within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Last sightings are kept to within last_seen_granularity. Errors: 22008 for an infinite time, 22023 for a period that is not positive.';
+
+CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
+                                         service text DEFAULT 'native')
+    RETURNS TABLE (host text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
+COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
+'active_users by virtual host: day, week and month of each. Arguments and errors as active_users.';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
