@@ -372,6 +372,7 @@ CREATE TABLE mau.source (
     attached_at timestamptz NOT NULL DEFAULT now(),
     activity_until bigint,
     pass_from bigint,
+    queries jsonb,
     synced_at timestamptz,
     trouble text,
     trouble_sqlstate text,
@@ -386,6 +387,7 @@ COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables 
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.queries IS 'Of a custom source, the queries of mau.custom_source as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
 COMMENT ON COLUMN mau.source.trouble IS 'What kept the last sync from reading the homeserver''s tables; NULL = nothing.';
 COMMENT ON COLUMN mau.source.trouble_sqlstate IS 'Its SQLSTATE.';
@@ -420,6 +422,17 @@ COMMENT ON COLUMN mau.source_skipped.reason IS 'What is wrong with the row.';
 COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, as far as there is one.';
 COMMENT ON COLUMN mau.source_skipped.seen_at IS 'When it was first met.';
 
+CREATE TABLE mau.custom_source (
+    part text NOT NULL PRIMARY KEY
+        CONSTRAINT part_is_known CHECK (part IN ('users', 'threepids', 'activity', 'usage')),
+    query text NOT NULL
+);
+COMMENT ON TABLE mau.custom_source IS
+'What a homeserver of another kind answers: a query a part, filled before mau.attach(''custom'') and read then; activity is required. A change takes a new attach.';
+COMMENT ON COLUMN mau.custom_source.part IS 'users, threepids, activity or usage.';
+COMMENT ON COLUMN mau.custom_source.query IS
+'One SELECT with these columns, in any order, the bracketed ones optional; times are epoch milliseconds. users: user_id text [registered_at bigint, user_type text, appservice_id text, is_guest boolean, is_deactivated boolean]. threepids: user_id, medium, address text. activity: user_id text, last_seen bigint [user_agent text]; it is asked for a range of last_seen, which wants an index. usage: usage jsonb. Names are qualified: the search_path is pg_catalog. {schema} stands for the schema given to attach, {since} in users and threepids for when they were last read (0 at attach), {at} in usage for the instant; the last two are milliseconds.';
+
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
@@ -432,7 +445,7 @@ CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamp
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_attach';
 COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
-'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse. Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
+'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
 
 CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
@@ -470,6 +483,7 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
 
