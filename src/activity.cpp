@@ -1,6 +1,7 @@
 #include "activity.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "pg/values.hpp"
 #include "seats.hpp"
@@ -9,8 +10,6 @@
 namespace mau::activity {
 
 namespace {
-
-constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock table's share of one batch
 
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
@@ -106,11 +105,10 @@ void judge(const World& world, Step& step, Instant horizon) {
     if (step.past) *step.outcome = Outcome::unchanged;
 }
 
-/// Gives out seats to those who would join, in the order in which they were seen; who gets none finds the house
-/// full.
+/// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
 class Seating {
   public:
-    explicit Seating(const World& world) : world_(world) {}
+    Seating(const World& world, Queue order) : world_(world), order_(order) {}
 
     void give(std::vector<Step>& steps) {
         std::vector<Step*> queue;
@@ -119,8 +117,9 @@ class Seating {
                 needs_seat(world_.settings, step.account, step.membership))
                 queue.push_back(&step);
         if (queue.empty()) return;
-        std::stable_sort(queue.begin(), queue.end(),
-                         [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
+        std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
+            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at : a->sighting->at > b->sighting->at;
+        });
         auto next = queue.begin();
         for (; next != queue.end() && seats::enabled(); ++next) {
             const seats::Take take = seats::take(world_, (*next)->sighting->at);
@@ -146,8 +145,9 @@ class Seating {
     void give_under_lock(Iterator next, Iterator end) {
         pg::take_lock(pg::LockSpace::seats, 0);
         // The earliest sighting has the fewest expired rows: counting once, at it, is never too few.
+        const Step* earliest = order_ == Queue::first_come ? *next : *std::prev(end);
         std::int64_t counted =
-            cohort::count_with_in_flight(world_, (*next)->sighting->at) + seats::in_flight_elsewhere();
+            cohort::count_with_in_flight(world_, earliest->sighting->at) + seats::in_flight_elsewhere();
         for (; next != end; ++next) {
             if (full(world_.settings, counted)) {
                 *(*next)->outcome = Outcome::full;
@@ -164,6 +164,7 @@ class Seating {
     }
 
     const World& world_;
+    const Queue order_;
     std::int64_t taken_ = 0;
     bool locked_ = false;
 };
@@ -265,7 +266,7 @@ void remember(const World& world, const std::vector<Step>& steps) {
     }
 }
 
-void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon) {
+void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon, Queue queue) {
     for (Step& step : steps) {
         step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
@@ -278,7 +279,7 @@ void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon)
     }
     looker.close();
 
-    Seating seating(world);
+    Seating seating(world, queue);
     seating.give(steps);
     const Writes writes = plan(world, steps);
     const bool written = !writes.any() || make(world, steps, writes);
@@ -315,7 +316,8 @@ void sort_newest(std::vector<Sighting>& sightings) {
                     sightings.end());
 }
 
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon) {
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon,
+            Queue queue) {
     if (!recording(world.settings)) {
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
@@ -337,7 +339,7 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
             step.key = key;
         }
         if (steps.size() == kChunk || (i + 1 == count && !steps.empty())) {
-            record_chunk(world, steps, horizon);
+            record_chunk(world, steps, horizon, queue);
             steps.clear();
         }
     }
