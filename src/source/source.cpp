@@ -11,7 +11,7 @@
 
 #include "activity.hpp"
 #include "pg/values.hpp"
-#include "source/contract.hpp"
+#include "source/custom.hpp"
 #include "source/reader.hpp"
 #include "tasks.hpp"
 
@@ -28,13 +28,19 @@ constexpr Instant kFuture = kDay;          // how far ahead a homeserver's clock
 struct Source {
     std::string kind, schema, attached_by;
     std::optional<Instant> activity_until, pass_from;
+    Instant synced_at = 0;
+    std::map<std::string, std::string> queries;  // of a custom source
 };
 
 pg::Statement source_query(
-    "SELECT kind, schema_name, attached_by, activity_until, pass_from FROM mau.source");
+    "SELECT kind, schema_name, attached_by, activity_until, pass_from,"
+    " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0) FROM mau.source");
+pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
+pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
 pg::Statement attach_query(
-    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at)"
-    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0))",
+    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, queries)"
+    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0),"
+    " CASE WHEN $1 = 'custom' THEN (SELECT jsonb_object_agg(c.part, c.query) FROM mau.custom_source c) END)",
     {TEXTOID, TEXTOID, INT8OID, INT8OID});
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
@@ -122,11 +128,19 @@ pg::Statement own_usage_query(
     " FROM accounts a",
     {INT8OID});
 
+std::map<std::string, std::string> queries(pg::Statement& query) {
+    std::map<std::string, std::string> parts;
+    const pg::Rows rows = query.read_latest();
+    for (std::uint64_t i = 0; i < rows.count; ++i) parts[rows.at(i, 0).string()] = rows.at(i, 1).string();
+    return parts;
+}
+
 std::optional<Source> attached() {
     const pg::Rows rows = source_query.read_latest();
     if (rows.empty()) return std::nullopt;
     return Source{rows.at(0, 0).string(), rows.at(0, 1).string(), rows.at(0, 2).string(),
-                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer()};
+                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer(), rows.at(0, 5).integer(),
+                  queries(queries_query)};
 }
 
 MakeContract maker(std::string_view kind) {
@@ -151,7 +165,7 @@ Oid table_oid(const std::string& schema, const std::string& table) {
     });
 }
 
-Contract contract_of(const World& world, const Source& source) {
+Place place_of(const World& world, const Source& source) {
     Place place;
     place.schema = quoted(source.schema);
     place.server_name = world.settings.server_name.value_or("");
@@ -159,7 +173,9 @@ Contract contract_of(const World& world, const Source& source) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
     };
-    return maker(source.kind)(place);
+    place.queries = source.queries;
+    place.since = std::max<Instant>(0, source.synced_at - Instant{overlap_seconds} * 1000);
+    return place;
 }
 
 /// One reading of a homeserver's tables.
@@ -167,7 +183,7 @@ class Reading {
   public:
     /// Reads from now on, as of now: takes the mark and a fresh snapshot, which `done` gives back.
     Reading(const World& world, const Source& source)
-        : world_(world), source_(source), contract_(contract_of(world, source)), mark_(take_mark()) {}
+        : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)), mark_(take_mark()) {}
     void done() const {
         pg::guard([] { PopActiveSnapshot(); });
     }
@@ -181,6 +197,7 @@ class Reading {
     bool sync(Instant at, std::int64_t max_rows);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
+    bool has_usage() const { return !contract_.usage.empty(); }
 
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
     std::int64_t outcomes[kOutcomes] = {};
@@ -219,7 +236,9 @@ class Reading {
 
     const World& world_;
     const Source& source_;
+    const Place place_;
     const Contract contract_;
+    mutable std::optional<Oid> custom_role_;
     const Mark mark_;
     Instant at_ = 0;       // up to when is read
     Instant newest_ = 0;   // the newest activity that was read
@@ -229,7 +248,13 @@ class Reading {
 };
 
 Oid Reading::role() const {
-    return reading_role(source_.attached_by, table_oid(source_.schema, contract_.needs.front().table));
+    if (!contract_.needs.empty())
+        return reading_role(source_.attached_by, table_oid(source_.schema, contract_.needs.front().table));
+    if (custom_role_) return *custom_role_;
+    const Oid role = reading_role(source_.attached_by, InvalidOid);
+    const bool all_mighty = pg::guard([&] { return superuser_arg(role); });
+    custom_role_ = all_mighty ? owner_of_queries(place_).value_or(role) : role;
+    return *custom_role_;
 }
 
 pg::Rows Reading::read(const std::string& sql, const Params& params) const {
@@ -665,6 +690,10 @@ Datum attach(FunctionCallInfo fcinfo) {
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
                         "Call mau.detach() first; the numbers are kept.");
         const World& world = directory::world();
+        if (source.kind == "custom") {
+            source.queries = queries(custom_queries_query);
+            check_queries(place_of(world, source));
+        }
         Reading reading(world, source);
         reading.check();
         attach_query.write(source.kind, source.schema, std::nullopt, at);
@@ -739,7 +768,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
         Datum figures;
         if (source) {
             Reading reading(directory::world(), *source);
-            figures = reading.usage(at);
+            figures = reading.has_usage() ? reading.usage(at) : own_usage_query.read(at).at(0, 0).datum();
             reading.done();
         } else
             figures = own_usage_query.read(at).at(0, 0).datum();
