@@ -661,6 +661,37 @@ SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
 
+CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        to_grantee CONSTANT text := (SELECT format('TO %I', rolname) FROM pg_roles WHERE oid = grantee);
+    BEGIN
+        IF NOT (SELECT pg_has_role(extowner, 'USAGE') FROM pg_extension WHERE extname = 'mau') THEN
+            RAISE insufficient_privilege USING MESSAGE = 'must be owner of extension mau',
+                HINT = 'Call it as the role that created the extension, or as a superuser.';
+        END IF;
+        IF to_grantee IS NULL THEN
+            RAISE undefined_object USING MESSAGE = 'no role to grant to', HINT = 'Name an existing role.';
+        END IF;
+        IF rights IS NULL OR rights NOT IN ('homeserver', 'monitoring') THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown set of rights',
+                DETAIL = format('It is %L.', rights), HINT = 'Name homeserver or monitoring.';
+        END IF;
+        EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
+        EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
+        IF rights = 'homeserver' THEN
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
+                    || to_grantee;
+            EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
+                    ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
+                    || to_grantee;
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION mau.grant_to(regrole, text) IS
+'Grants a role what it needs. homeserver: to record activity, to register and to forget users, and to read; monitoring: to read. Neither may change settings, attach or reap. Call it again after an upgrade of the extension. Errors: 42501 where the caller does not own the extension, 42704 no such role, 22023 unknown rights.';
+
 REVOKE ALL ON FUNCTION
     mau.register_user(text, timestamptz, text, text, boolean, text, text),
     mau.add_threepid(text, text, text),
@@ -677,7 +708,8 @@ REVOKE ALL ON FUNCTION
     mau.detach(),
     mau.wake_worker(),
     mau.directory_changed(),
-    mau.replace_settings()
+    mau.replace_settings(),
+    mau.grant_to(regrole, text)
     FROM PUBLIC;
 
 -- The worker comes as soon as CREATE EXTENSION has committed.
