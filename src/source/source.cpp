@@ -14,6 +14,7 @@
 #include "source/contract.hpp"
 #include "source/reader.hpp"
 #include "tasks.hpp"
+#include "worker.hpp"
 
 namespace mau::source {
 
@@ -531,6 +532,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.done();
         report(result, reading);
     });
+    worker::wake_at_commit();
     return Datum(0);
 }
 
