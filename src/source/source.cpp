@@ -14,6 +14,7 @@
 #include "source/custom.hpp"
 #include "source/reader.hpp"
 #include "tasks.hpp"
+#include "worker.hpp"
 
 namespace mau::source {
 
@@ -701,6 +702,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.done();
         report(result, reading);
     });
+    worker::wake_at_commit();
     return Datum(0);
 }
 
