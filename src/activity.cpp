@@ -1,20 +1,27 @@
 #include "activity.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 
 namespace mau::activity {
 
 namespace {
 
-constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock table's share of one batch
-
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are left.
 pg::Statement note_many_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
+    " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
+    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
+    " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
+    {TEXTARRAYOID, INT8ARRAYOID});
+pg::Statement note_many_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
@@ -52,19 +59,15 @@ struct Writes {
     std::vector<std::string_view> members, services;  // cohort rows
     std::vector<std::int64_t> member_times;
     std::vector<std::string_view> newly_known;  // users rows to be made
-    std::vector<std::string_view> noted;        // users rows that take a last sighting
-    std::vector<std::int64_t> noted_times;
+    std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
+    std::vector<std::int64_t> noted_times, noted_new_times;
 
-    bool any() const { return !members.empty() || !noted.empty(); }
+    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty(); }
 
     void make() const {
-        if (newly_known.size() + noted.size() > 0) {
-            if (!newly_known.empty()) know_query.write(newly_known);
-            if (noted.size() == 1)
-                directory::note_last_seen(noted[0], noted_times[0]);
-            else if (!noted.empty())
-                note_many_query.write(noted, noted_times);
-        }
+        if (!newly_known.empty()) know_query.write(newly_known);
+        if (!noted.empty()) note_many_query.write(noted, noted_times);
+        if (!noted_new.empty()) note_many_new_query.write(noted_new, noted_new_times);
         if (members.size() == 1)
             cohort::write(members[0], member_times[0], services[0]);
         else if (!members.empty())
@@ -79,6 +82,8 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
+    bool sure = false;  // judged on rows that nobody else has in flight
+    seen::Key key{};    // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
@@ -88,6 +93,7 @@ void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome = Outcome::unchanged;
     if (step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) return;
+    step.sure = true;
     step.account = directory::account(world, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
     // Who is reserved matters only to a user without a row that holds by itself.
@@ -99,11 +105,10 @@ void judge(const World& world, Step& step, Instant horizon) {
     if (step.past) *step.outcome = Outcome::unchanged;
 }
 
-/// Gives out seats to those who would join, in the order in which they were seen; who gets none finds the house
-/// full.
+/// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
 class Seating {
   public:
-    explicit Seating(const World& world) : world_(world) {}
+    Seating(const World& world, Queue order) : world_(world), order_(order) {}
 
     void give(std::vector<Step>& steps) {
         std::vector<Step*> queue;
@@ -112,8 +117,9 @@ class Seating {
                 needs_seat(world_.settings, step.account, step.membership))
                 queue.push_back(&step);
         if (queue.empty()) return;
-        std::stable_sort(queue.begin(), queue.end(),
-                         [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
+        std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
+            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at : a->sighting->at > b->sighting->at;
+        });
         auto next = queue.begin();
         for (; next != queue.end() && seats::enabled(); ++next) {
             const seats::Take take = seats::take(world_, (*next)->sighting->at);
@@ -128,7 +134,7 @@ class Seating {
 
     /// To be called when the rows are written, or were not.
     void done(bool written) {
-        if (!written) seats::give_back(taken_);
+        if (taken_ > 0) written ? seats::used() : seats::give_back(taken_);
         if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
     }
 
@@ -139,8 +145,9 @@ class Seating {
     void give_under_lock(Iterator next, Iterator end) {
         pg::take_lock(pg::LockSpace::seats, 0);
         // The earliest sighting has the fewest expired rows: counting once, at it, is never too few.
+        const Step* earliest = order_ == Queue::first_come ? *next : *std::prev(end);
         std::int64_t counted =
-            cohort::count_with_in_flight(world_, (*next)->sighting->at) + seats::in_flight();
+            cohort::count_with_in_flight(world_, earliest->sighting->at) + seats::in_flight_elsewhere();
         for (; next != end; ++next) {
             if (full(world_.settings, counted)) {
                 *(*next)->outcome = Outcome::full;
@@ -157,6 +164,7 @@ class Seating {
     }
 
     const World& world_;
+    const Queue order_;
     std::int64_t taken_ = 0;
     bool locked_ = false;
 };
@@ -218,8 +226,9 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
             case Outcome::deactivated:
             case Outcome::full:
                 if (is_news(world, step)) {
-                    writes.noted.push_back(sighting.user_id);
-                    writes.noted_times.push_back(sighting.at);
+                    const bool known = step.rows.user.exists;
+                    (known ? writes.noted : writes.noted_new).push_back(sighting.user_id);
+                    (known ? writes.noted_times : writes.noted_new_times).push_back(sighting.at);
                 }
                 break;
         }
@@ -240,16 +249,27 @@ bool make(const World& world, const std::vector<Step>& steps, const Writes& writ
     return true;
 }
 
-void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-                  Instant horizon) {
-    std::vector<Step> steps(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        Step& step = steps[i];
-        step.sighting = &sightings[i];
-        step.outcome = &outcomes[i];
-        step.lock = pg::hash(sightings[i].user_id);
+/// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
+void remember(const World& world, const std::vector<Step>& steps) {
+    if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
+    for (const Step& step : steps) {
+        if (!step.locked || !step.sure || step.past) continue;
+        const Instant at = step.sighting->at;
+        Instant last_seen = at;
+        if (*step.outcome == Outcome::unchanged)
+            last_seen = *step.membership.last_seen;
+        else if (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)
+            continue;
+        const Instant end_of_day = (at / kDay + 1) * kDay - 1;
+        seen::remember(step.key, at, std::min(last_seen + world.settings.last_seen_granularity, end_of_day),
+                       seen::kAnyClient);
+    }
+}
+
+void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon, Queue queue) {
+    for (Step& step : steps) {
+        step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
-        outcomes[i] = Outcome::unchanged;
     }
     Looker looker(world);
     for (Step& step : steps) {
@@ -259,7 +279,7 @@ void record_chunk(const World& world, const Sighting* sightings, std::size_t cou
     }
     looker.close();
 
-    Seating seating(world);
+    Seating seating(world, queue);
     seating.give(steps);
     const Writes writes = plan(world, steps);
     const bool written = !writes.any() || make(world, steps, writes);
@@ -267,6 +287,7 @@ void record_chunk(const World& world, const Sighting* sightings, std::size_t cou
         for (const Step& step : steps)
             if (step.locked) *step.outcome = Outcome::unchanged;
     seating.done(written);
+    if (written) remember(world, steps);
     for (const Step& step : steps)
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
@@ -288,7 +309,8 @@ void sort_newest(std::vector<Sighting>& sightings) {
                     sightings.end());
 }
 
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon) {
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon,
+            Queue queue) {
     if (!recording(world.settings)) {
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
@@ -298,8 +320,22 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
         std::fill(outcomes, outcomes + count, Outcome::unchanged);
         return;
     }
-    for (std::size_t i = 0; i < count; i += kChunk)
-        record_chunk(world, sightings + i, std::min(kChunk, count - i), outcomes + i, horizon);
+    std::vector<Step> steps;
+    steps.reserve(std::min(kChunk, count));
+    for (std::size_t i = 0; i < count; ++i) {
+        outcomes[i] = Outcome::unchanged;
+        const seen::Key key = seen::key_of(sightings[i].user_id);
+        if (!seen::hit(key, sightings[i].at, seen::kAnyClient)) {
+            Step& step = steps.emplace_back();
+            step.sighting = &sightings[i];
+            step.outcome = &outcomes[i];
+            step.key = key;
+        }
+        if (steps.size() == kChunk || (i + 1 == count && !steps.empty())) {
+            record_chunk(world, steps, horizon, queue);
+            steps.clear();
+        }
+    }
 }
 
 namespace {
@@ -359,8 +395,14 @@ Sighting sighting_of(const pg::Arguments& args) {
     return {args.user_id(0), args.instant(1), args.text(2).value_or(std::string_view())};
 }
 
+/// A member's repeated sighting, or request, that the cache knows to change nothing.
+bool known_to_change_nothing(const Sighting& sighting) {
+    return seen::hit(seen::key_of(sighting.user_id), sighting.at, seen::kAnyClient);
+}
+
 Datum record_activity(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) return pg::text_datum(name(Outcome::unchanged));
     Outcome outcome = Outcome::off;
     pg::with_spi([&] { activity::record(directory::world(), &sighting, 1, &outcome); });
     return pg::text_datum(name(outcome));
@@ -374,11 +416,14 @@ struct Elements {
 
     Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
         if (fcinfo->args[i].isnull)
-            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL");
+            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
+                        "Pass one element for each sighting; '{}' for none.");
         pg::guard([&] {
             ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
             if (ARR_NDIM(array) > 1)
-                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name)));
+                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
+                                errdetail("It has %d.", ARR_NDIM(array)),
+                                errhint("Pass one element for each sighting.")));
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
@@ -392,7 +437,8 @@ void check_same_length(const Elements& a, const char* a_name, const Elements& b,
     if (a.count == b.count) return;
     throw Error(sqlstate::invalid_parameter,
                 std::string(a_name) + " and " + b_name + " must have the same number of elements",
-                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".");
+                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".",
+                "Pass one element of each for each sighting.");
 }
 
 std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
@@ -410,7 +456,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         if (ids.nulls[i] || times.nulls[i])
             throw Error(sqlstate::invalid_parameter,
                         std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
-                        "Element " + std::to_string(i + 1) + " is NULL.");
+                        "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
         const std::string_view id = ids.text(i);
         pg::check_user_id(id, "user_id");
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
@@ -448,6 +494,10 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     request.user_type = args.text(3);
     request.by_appservice = appservice && !appservice->empty();
     const Instant at = args.instant(5);
+    if (request.user_id && seen::hit(seen::key_of(*request.user_id), at, seen::kAnyClient)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] {
         const World& world = directory::world();
         if (medium) request.threepid_reserved = directory::is_reserved(world, *medium, *address);
@@ -474,12 +524,16 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
-    if (outcome == Outcome::full) return error_body(world.settings, Gate::if_seat);
+    if (gate == Gate::if_seat && outcome == Outcome::full) return error_body(world.settings, gate);
     return std::nullopt;
 }
 
 Datum admit(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] { return admit(directory::world(), sighting); });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;
@@ -517,8 +571,9 @@ Datum explain(FunctionCallInfo fcinfo) {
         request.user_id = user_id;
         const auto body = activity::check(world, request, at, &trace);
         const bool counts = known.membership.holds(at) && counted(known.account);
-        const bool is_full = outcome == Outcome::joined && body &&
-                             needs_seat(world.settings, known.account, known.membership);
+        const bool is_full = outcome == Outcome::joined &&
+                             needs_seat(world.settings, known.account, known.membership) &&
+                             full(world.settings, cohort::count(world, at));
         trace.rule("verdict", counts,
                    std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
                        name(is_full ? Outcome::full : outcome) + "; a request now: " +

@@ -4,6 +4,7 @@
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 #include "tasks.hpp"
 
 namespace mau::cohort {
@@ -34,8 +35,8 @@ pg::Statement active_query(
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
     " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
-    " AND NOT u.is_guest AND u.user_type IS DISTINCT FROM 'support'"
-    " AND ($3 IS NULL OR coalesce(nullif(u.appservice_id, ''), 'native') OPERATOR(pg_catalog.=) $3)"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U ") OPERATOR(pg_catalog.=) $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
     "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
     "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
@@ -76,13 +77,21 @@ pg::Statement write_many_query(
 
 // Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left for the
 // next time: the reaper waits for nobody.
+// (An upsert draws a user number even where it only updates, so who is known is updated.)
 #define MAU_LEAVE(victims)                                                                                       \
     "WITH victims AS MATERIALIZED (" victims                                                                     \
     "), gone AS ("                                                                                               \
     "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
     "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, m.service" \
+    "), known AS ("                                                                                              \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                                    \
+    "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) g.user_id"    \
+    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                                 \
+    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                                    \
     "), kept AS ("                                                                                               \
-    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g ORDER BY g.user_id"  \
+    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g"                     \
+    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"                 \
+    "   ORDER BY g.user_id"                                                                                      \
     "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
     ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
 
@@ -113,14 +122,14 @@ pg::Statement over_limit_query(
 
 #undef MAU_LEAVE
 
-// As Synapse does at its start, but a row that is there keeps its time, and support users get none.
+// As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
-    " SELECT r.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM pg_catalog.unnest($1) r(user_id)"
+    " SELECT r.user_id, $2, " MAU_SERVICE_OF_U " FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
-    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support'"
+    " WHERE $3 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
-    {TEXTARRAYOID, INT8OID});
+    {TEXTARRAYOID, INT8OID, BOOLOID});
 
 pg::Statement count_reserved_members_query(
     "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
@@ -134,7 +143,7 @@ std::int64_t only_number(const pg::Rows& rows) { return rows.at(0, 0).integer();
 std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
     if (reserved.empty() || !recording(world.settings)) return 0;
     const seats::ToldAbout told;
-    const pg::Rows seated = seat_reserved_query.write(reserved, at);
+    const pg::Rows seated = seat_reserved_query.write(reserved, at, world.settings.count_deactivated_users);
     for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
     return static_cast<std::int64_t>(seated.count);
 }
@@ -269,7 +278,10 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
     write_many_query.write(user_ids, at, services);
 }
 
-bool remove(const World& world, std::string_view user_id) { return leave(world, remove_query, user_id) > 0; }
+bool remove(const World& world, std::string_view user_id) {
+    seen::invalidate(user_id);
+    return leave(world, remove_query, user_id) > 0;
+}
 
 std::int64_t seat_reserved(const World& world, Instant at) {
     return seat(world, directory::registered_reserved_users(world), at);
@@ -292,13 +304,14 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
 
     if (world.settings.limit_usage_by_mau && left > 0) {
         // The newest max - reserved rows of the others stay, none if there are more reserved ones than seats.
-        const auto held = static_cast<std::int64_t>(reserved.size());
+        const std::int64_t held = only_number(count_reserved_members_query.read_latest(reserved));
         const std::int64_t stay = std::max<std::int64_t>(0, world.settings.max_mau_value - held);
-        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) -
-                                    only_number(count_reserved_members_query.read_latest(reserved));
+        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) - held;
         if (others > stay)
             reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
     }
+    // Who has expired was not seen lately; the others may have been.
+    if (reaped.deactivated + reaped.over_limit > 0) seen::invalidate_all();
     return reaped;
 }
 
@@ -335,7 +348,9 @@ Datum host_of(FunctionCallInfo fcinfo) {
 
 /// The length of a period in milliseconds; a month is 30 days.
 Instant period_of(FunctionCallInfo fcinfo, int i) {
-    if (fcinfo->args[i].isnull) throw Error(sqlstate::invalid_parameter, "period must not be NULL");
+    if (fcinfo->args[i].isnull)
+        throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
+                    "Leave the argument out to mean 30 days.");
     const Interval period = *DatumGetIntervalP(fcinfo->args[i].value);
     const Instant length = period.time / 1000 + (Instant{period.day} + Instant{period.month} * 30) * kDay;
     if (length <= 0)
@@ -367,7 +382,9 @@ Datum reap(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    if (max_rows <= 0)
+        throw Error(sqlstate::invalid_parameter, "max_rows must be positive", "It is " + std::to_string(max_rows) + ".",
+                    "Leave the argument out to mean all.");
     pg::ResultSet result(fcinfo);
     const tasks::Task task("reap");
     if (!task.begin()) {

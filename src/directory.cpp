@@ -1,5 +1,7 @@
 #include "directory.hpp"
 
+#include <algorithm>
+
 #include "pg/values.hpp"
 
 namespace mau {
@@ -92,12 +94,14 @@ void load(World& world) {
     }
 }
 
-/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse.
+/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse. (The leftmost
+/// match is asked where it begins: a pattern cannot be anchored from outside, it may begin with options.)
 bool matches(const std::string& pattern, std::string_view id) {
-    const std::string anchored = "^(?:" + pattern + ")";
-    return pg::guard([&, text = anchored.c_str()] {
+    return pg::guard([&, text = pattern.c_str()] {
+        regmatch_t match[1];
         return RE_compile_and_execute(cstring_to_text(text), const_cast<char*>(id.data()),
-                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 0, nullptr);
+                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 1, match) &&
+               match[0].rm_so == 0;
     });
 }
 
@@ -127,14 +131,21 @@ struct Seated {
 pg::Statement reserved_users_query(
     "SELECT DISTINCT t.user_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
     " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
-    " AND t.address OPERATOR(pg_catalog.=) r.address ORDER BY 1",
+    " AND t.address OPERATOR(pg_catalog.=) r.address"
+    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1",
     {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement reserved_user_query(
     "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
     " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
-    " WHERE t.user_id OPERATOR(pg_catalog.=) $3 LIMIT 1",
+    " WHERE t.user_id OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
+    "  WHERE u.user_id OPERATOR(pg_catalog.=) $3 AND u.user_type OPERATOR(pg_catalog.=) 'support') LIMIT 1",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
+// An upsert draws a user number even where it only updates, so who is known is updated.
 pg::Statement note_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, $2) WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+    {TEXTOID, INT8OID});
+pg::Statement note_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE"
     " SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTOID, INT8OID});
@@ -175,16 +186,22 @@ Account account(const World& world, std::string_view user_id, const pg::Found& r
     return account;
 }
 
+/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What is
+/// written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
 std::string fold_address(std::string_view medium, std::string_view address) {
     if (medium != "email") return std::string(address);
+    const bool ascii = std::all_of(address.begin(), address.end(), [](unsigned char c) { return c < 0x80; });
     const char* folded = pg::guard([&]() -> const char* {
         Oid collation = C_COLLATION_OID;
-        if (GetDatabaseEncoding() == PG_UTF8) {
+        if (!ascii && GetDatabaseEncoding() == PG_UTF8) {
             Oid const unicode = get_collation_oid(
                 list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("und-x-icu"))), true);
             if (OidIsValid(unicode)) collation = unicode;
         }
-        return str_tolower(address.data(), address.size(), collation);
+        const char* const lower = str_tolower(address.data(), address.size(), collation);
+        if (collation == C_COLLATION_OID) return lower;
+        const char* const upper = str_toupper(lower, std::strlen(lower), collation);
+        return str_tolower(upper, std::strlen(upper), collation);
     });
     return folded;
 }
@@ -212,7 +229,9 @@ bool is_reserved_user(const World& world, std::string_view user_id) {
     return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
 }
 
-void note_last_seen(std::string_view user_id, Instant at) { note_query.write(user_id, at); }
+void note_last_seen(std::string_view user_id, Instant at) {
+    if (note_query.write(user_id, at).count == 0) note_new_query.write(user_id, at);
+}
 
 }  // namespace directory
 }  // namespace mau

@@ -21,7 +21,7 @@ struct Appservice {
 
 struct Threepid {
     std::string medium;
-    std::string address;  // folded: e-mail in lower case
+    std::string address;  // folded
 };
 
 /// Everything that is configured, and where our tables are.
@@ -36,6 +36,11 @@ struct World {
 
     const Appservice* appservice(std::string_view id) const;
 };
+
+/// The service of an account, by its row `u` of mau.users. (coalesce(nullif(…)) would look for its = in the caller's
+/// search_path, and so would IS DISTINCT FROM.)
+#define MAU_SERVICE_OF_U "CASE WHEN u.appservice_id OPERATOR(pg_catalog.<>) '' THEN u.appservice_id ELSE 'native' END"
+#define MAU_U_IS_SUPPORT "((u.user_type OPERATOR(pg_catalog.=) 'support') IS TRUE)"
 
 namespace directory {
 
@@ -61,7 +66,8 @@ std::string fold_address(std::string_view medium, std::string_view address);
 /// Whether a threepid is in the list of reserved ones, at any position.
 bool is_reserved(const World& world, std::string_view medium, std::string_view address);
 
-/// The users who own one of the first `max_mau_value` reserved threepids. In SPI's memory.
+/// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never members.
+/// In SPI's memory.
 std::vector<std::string_view> registered_reserved_users(const World& world);
 /// Whether the user is one of them.
 bool is_reserved_user(const World& world, std::string_view user_id);

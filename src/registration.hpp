@@ -11,12 +11,12 @@ struct Report {
     Instant registered_at;
     std::optional<std::string_view> user_type;
     std::optional<std::string_view> appservice_id;
-    bool is_guest = false;
+    std::optional<bool> is_guest;
 };
 
 /// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
 /// appservice that is given replaces the old one, and the account is active again.
-void register_user(const Report& report);
+void register_user(const World& world, const Report& report);
 
 /// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is off.
 /// Answers whether the user is in now.

@@ -4,6 +4,8 @@
 #include <cstdlib>
 
 #include "pg/shmem.hpp"
+#include "pg/values.hpp"
+#include "seen.hpp"
 
 namespace mau::seats {
 
@@ -71,6 +73,7 @@ struct Level {
 std::vector<Level> tally;  // innermost subtransaction last; empty in most transactions
 Oid tally_cohort = InvalidOid;
 int told_about = 0;
+std::int64_t pending_seats = 0;  // taken, and their rows not told yet
 bool untold_announced = false;  // between pre-commit and the end
 
 Counters* counters() {
@@ -163,6 +166,7 @@ void end_transaction(bool committed) {
     tally.clear();
     untold_announced = false;
     told_about = 0;
+    pending_seats = 0;
 }
 
 /// Before untold DML becomes visible, admissions stop relying on the counters.
@@ -206,7 +210,7 @@ void on_transaction(XactEvent event, void*) {
 void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
     if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB) return;
     int const nest = GetCurrentTransactionNestLevel();
-    if (event == SUBXACT_EVENT_ABORT_SUB) told_about = 0;
+    if (event == SUBXACT_EVENT_ABORT_SUB) told_about = 0, pending_seats = 0;
     while (!tally.empty() && tally.back().nest >= nest) {
         Level ended = std::move(tally.back());
         tally.pop_back();
@@ -312,9 +316,21 @@ bool ensure_known(const World& world, Counters* mine) {
     return mine->known && mine->cohort == world.cohort_table;
 }
 
+/// By how much this transaction's own doing changes the sum, for itself: its rows, told or taken back, in place of
+/// the seats that it took for them. Others go by the seats until it is done.
+std::int64_t own_doing() {
+    std::int64_t own = pending_seats;
+    for (const Level& level : tally) {
+        own -= level.seats;
+        for (const Delta& delta : level.deltas)
+            if (delta.service == "native") own += delta.rows;
+    }
+    return own;
+}
+
 /// Takes a seat if the sum leaves room, with the lock held.
-bool take_if_room(const World& world, Counters* mine, std::int64_t expired) {
-    if (native_rows(mine) + mine->in_flight - expired >= world.settings.max_mau_value) return false;
+bool take_if_room(const World& world, Counters* mine, std::int64_t own, std::int64_t expired) {
+    if (native_rows(mine) + mine->in_flight + own - expired >= world.settings.max_mau_value) return false;
     ++mine->in_flight;
     return true;
 }
@@ -334,33 +350,36 @@ bool enabled() { return counters() != nullptr; }
 Take take(const World& world, Instant at) {
     Counters* mine = counters();
     if (!mine || !ensure_known(world, mine)) return Take::unknown;
-    hold(mine, world.cohort_table);
-    Level& here = level();
+    for (const Level& level : tally)
+        if (level.untold) return Take::unknown;
+    tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
 
     auto lock = [&] { pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); }); };
     lock();
     bool reliable = mine->known && mine->unsettled_dml == 0;
-    bool taken = reliable && take_if_room(world, mine, 0);
+    const std::int64_t own = own_doing();
+    bool taken = reliable && take_if_room(world, mine, own, 0);
     std::uint64_t seen = mine->changes;
     LWLockRelease(&mine->lock);
 
     // The house looks full: expired rows still sit in it.
-    std::int64_t returning = 0;
-    for (const Level& level : tally) returning += level.returns;
     for (int tries = 0; reliable && !taken && tries < 10; ++tries) {
         const std::int64_t expired =
-            returning +
             expired_query.read_latest(at - kWindow, directory::registered_reserved_users(world)).at(0, 0).integer();
         if (expired == 0) return Take::full;
         lock();
         reliable = mine->known && mine->unsettled_dml == 0;
         const bool same = mine->changes == seen;
         seen = mine->changes;
-        taken = reliable && same && take_if_room(world, mine, expired);
+        taken = reliable && same && take_if_room(world, mine, own, expired);
         LWLockRelease(&mine->lock);
         if (same && reliable && !taken) return Take::full;
     }
-    if (taken) ++here.seats;
+    if (taken) {
+        ++level().seats;
+        ++pending_seats;
+        hold(mine, world.cohort_table);
+    }
     return taken ? Take::taken : reliable ? Take::full : Take::unknown;
 }
 
@@ -369,12 +388,16 @@ void take_anyway(const World& world) {
     if (!mine) return;
     hold(mine, world.cohort_table);
     ++level().seats;
+    ++pending_seats;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
     ++mine->in_flight;
     LWLockRelease(&mine->lock);
 }
 
+void used() { pending_seats = 0; }
+
 void give_back(std::int64_t seats) {
+    pending_seats = 0;
     Counters* mine = counters();
     if (!mine || seats == 0) return;
     level().seats -= seats;
@@ -383,9 +406,11 @@ void give_back(std::int64_t seats) {
     LWLockRelease(&mine->lock);
 }
 
-std::int64_t in_flight() {
+std::int64_t in_flight_elsewhere() {
     Counters* mine = counters();
-    return mine ? mine->in_flight : 0;
+    std::int64_t seats = mine ? mine->in_flight : 0;
+    for (const Level& level : tally) seats -= level.seats;
+    return seats;
 }
 
 void add_rows(const World& world, std::string_view service, std::int64_t rows) {
@@ -405,12 +430,15 @@ void add_return(const World& world) {
 ToldAbout::ToldAbout() { ++told_about; }
 ToldAbout::~ToldAbout() { --told_about; }
 
+bool told() { return told_about > 0; }
+
 void notice_dml(Oid cohort) {
-    if (told_about > 0) return;
+    if (told()) return;
     Counters* mine = counters();
     if (!mine) return;
     hold(mine, cohort);
     level().untold = true;
+    seen::invalidate_all();
 }
 
 std::optional<std::vector<ServiceRows>> rows(const World& world) {
@@ -473,8 +501,17 @@ Datum cohort_changed(FunctionCallInfo fcinfo) {
     return PointerGetDatum(nullptr);
 }
 
+Datum users_changed(FunctionCallInfo) {
+    if (!seats::told()) seen::invalidate_all();
+    return PointerGetDatum(nullptr);
+}
+
+Datum describe_seats(FunctionCallInfo) { return pg::text_datum(seats::describe()); }
+
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
+MAU_FUNCTION(mau_users_changed, users_changed);
+MAU_FUNCTION(mau_describe_seats, describe_seats);
 
 }  // namespace mau

@@ -38,17 +38,19 @@ enum class Take { taken, full, unknown };
 Take take(const World& world, Instant at);
 /// Takes a seat that was found in another way, so that everybody knows of it.
 void take_anyway(const World& world);
+/// Tells that the rows for the seats taken so far are written and told about.
+void used();
 /// Gives back seats that were not used.
 void give_back(std::int64_t seats);
-/// The seats that all transactions under way have taken.
-std::int64_t in_flight();
+/// The seats that other transactions under way have taken.
+std::int64_t in_flight_elsewhere();
 
 /// Tells that this transaction adds (or removes) rows of a service.
 void add_rows(const World& world, std::string_view service, std::int64_t rows);
 /// Tells that this transaction brings an expired row back to life.
 void add_return(const World& world);
 
-/// While one lives, DML on the cohort is ours and told about.
+/// While one lives, DML on the cohort and on mau.users is ours, and told about where it matters.
 class ToldAbout {
   public:
     ToldAbout();
@@ -56,6 +58,9 @@ class ToldAbout {
     ToldAbout(const ToldAbout&) = delete;
     ToldAbout& operator=(const ToldAbout&) = delete;
 };
+
+/// Whether DML that a trigger sees is told about.
+bool told();
 
 /// Notices DML on the cohort, by a trigger; untold DML makes the counters be taken from the table again.
 void notice_dml(Oid cohort);

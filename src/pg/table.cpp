@@ -21,9 +21,18 @@ bool locked_by_other(TupleTableSlot* slot) {
     if (!TTS_IS_BUFFERTUPLE(slot)) return false;
     HeapTupleHeader const header = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data;
     if (header->t_infomask & HEAP_XMAX_INVALID) return false;
+    auto other = [](TransactionId xid) {
+        return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
+    };
     TransactionId const locker = HeapTupleHeaderGetRawXmax(header);
-    if (header->t_infomask & HEAP_XMAX_IS_MULTI) return MultiXactIdIsRunning(locker, true);
-    return !TransactionIdIsCurrentTransactionId(locker) && TransactionIdIsInProgress(locker);
+    if (!(header->t_infomask & HEAP_XMAX_IS_MULTI)) return other(locker);
+    // Savepoints make us members of a multixact too.
+    MultiXactMember* members = nullptr;
+    int const count = GetMultiXactIdMembers(locker, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+    bool found = false;
+    for (int i = 0; i < count && !found; ++i) found = other(members[i].xid);
+    if (count > 0) pfree(members);
+    return found;
 }
 
 }  // namespace
@@ -59,7 +68,9 @@ Found KeyedTable::find(std::string_view key) {
                 found.nulls[i] = slot_->tts_isnull[i];
                 if (found.nulls[i]) continue;
                 Form_pg_attribute const column = TupleDescAttr(shape, i);
-                found.values[i] = datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
+                found.values[i] = column->attlen == -1  // may be compressed, or kept out of line
+                                      ? PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_->tts_values[i]))
+                                      : datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
             }
         }
         index_endscan(scan);
@@ -80,6 +91,13 @@ bool try_lock(LockSpace space, std::uint64_t key) {
     return guard([&] {
         LOCKTAG const tag = tag_of(space, key);
         return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+    });
+}
+
+bool try_session_lock(LockSpace space, std::uint64_t key) {
+    return guard([&] {
+        LOCKTAG const tag = tag_of(space, key);
+        return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
     });
 }
 

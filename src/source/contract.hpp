@@ -10,7 +10,8 @@
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,
 //               rows of `users_table`            appservice_id text, is_guest boolean, is_deactivated boolean
 //   threepids   {where}                          user_id text, medium text, address text
-//   holders     $1 medium[], $2 address[]        user_id text, medium text, address text
+//   holders     $1 medium[], $2 address[], and   user_id text, medium text, address text: who has these now, and
+//               $3 user_id[], who had them       all that these users have; addresses as they are written there
 //   activity    $1 from, $2 to (ms, both         user_id text, last_seen bigint (ms), user_agent text;
 //               inclusive), $3 at most rows      in order of last_seen, WITH TIES
 //     or, with an `activity_table` (a table without an index on the time):
@@ -48,6 +49,7 @@ struct Contract {
     std::string activity_table, activity, newest, last_seen;
     std::string malformed;
     std::string usage;
+    std::string activity_name;  // what reports call that which activity is read from, where it is not activity_table
 };
 
 /// Where a homeserver's tables are, and what can be known of them before they are read.

@@ -91,6 +91,10 @@ pg::Statement threepids_query(
     " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
     " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement holders_query(
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address",
+    {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement lost_threepids_query(
     "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
     " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
@@ -225,8 +229,12 @@ class Reading {
     bool find_later();
     void check_reserved_threepids();
     void leave_deactivated();
-    void record(std::vector<activity::Sighting>& batch, Instant horizon);
+    void read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue);
+    void record(std::vector<activity::Sighting>& batch, Instant horizon,
+                activity::Queue queue = activity::Queue::first_come);
     void skip(const std::string& table, const char* reason, std::string_view key);
+    void skip_sighting(std::string_view user_id);
+    void note(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& where);
     void flush_skipped();
     Oid role() const;
@@ -330,8 +338,18 @@ void Reading::check() const {
     }
 }
 
+/// Counts a row that is left out, and notes it for mau.source_skipped.
 void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
     ++skipped;
+    note(table, reason, key);
+}
+
+void Reading::skip_sighting(std::string_view user_id) {
+    const std::string& name = contract_.activity_table.empty() ? contract_.activity_name : contract_.activity_table;
+    skip(name.empty() ? "activity" : name, "no user id, or one that is too long or not UTF-8", user_id);
+}
+
+void Reading::note(const std::string& table, const char* reason, std::string_view key) {
     if (skipped_keys_.size() >= 1000) return;  // enough to show what is wrong
     std::size_t length = std::min<std::size_t>(key.size(), 80);
     while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80) --length;
@@ -373,7 +391,7 @@ void Reading::read_users(const std::string& where) {
             }
             std::optional<Instant> at = rows.at(i, 1).optional_integer();
             if (at && (*at < 0 || *at >= kEndOfTime)) {
-                skip(contract_.users_table, "registration time makes no sense; the user is taken without", id);
+                note(contract_.users_table, "registration time makes no sense; the user is taken without", id);
                 at.reset();
             }
             ids.push_back(id);
@@ -397,8 +415,9 @@ void Reading::read_threepids(const std::string& where) {
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
                                    address = rows.at(i, 2).text();
-            if (!pg::valid_user_id(id) || medium.empty() || address.empty() || address.size() > 1024) {
-                skip(contract_.threepids_table, "no user, medium or address", id);
+            if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
+                address.size() > 1024) {  // what an index can hold
+                skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
                 continue;
             }
             ids.push_back(id);
@@ -462,21 +481,30 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     if (!later_) remember(table, advance(known, filenode, mark_));
 }
 
-/// Asks for the owners of reserved threepids by key: the only threepids that matter, and the only way to see that
-/// one was removed.
+/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was removed.
 void Reading::check_reserved_threepids() {
     if (world_.reserved.empty() || contract_.holders.empty()) return;
-    std::vector<std::string_view> mediums, addresses;
+    std::vector<std::string_view> mediums, addresses, holders;
+    std::set<std::pair<std::string_view, std::string_view>> asked;
     for (const Threepid& threepid : world_.reserved) {
         mediums.push_back(threepid.medium);
         addresses.push_back(threepid.address);
+        asked.insert({threepid.medium, threepid.address});
     }
-    const pg::Rows rows = read(contract_.holders, {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}});
+    const pg::Rows known = holders_query.read_latest(mediums, addresses);
+    for (std::uint64_t i = 0; i < known.count; ++i) holders.push_back(known.at(i, 0).text());
+    const pg::Rows rows = read(contract_.holders,
+                               {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}, {TEXTARRAYOID, holders}});
     std::vector<std::string_view> ids, held_mediums, held_addresses;
     for (std::uint64_t i = 0; i < rows.count; ++i) {
+        if (!pg::valid_user_id(rows.at(i, 0).text())) continue;
+        const std::string_view medium = rows.at(i, 1).text();
+        const auto held = asked.find({medium, directory::fold_address(medium, rows.at(i, 2).text())});
+        if (held == asked.end()) continue;
         ids.push_back(rows.at(i, 0).text());
-        held_mediums.push_back(rows.at(i, 1).text());
-        held_addresses.push_back(rows.at(i, 2).text());
+        held_mediums.push_back(held->first);
+        held_addresses.push_back(held->second);
+        asked.erase(held);  // of two spellings the first: the one that is as our list has it
     }
     threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
     threepids += static_cast<std::int64_t>(
@@ -489,12 +517,18 @@ void Reading::leave_deactivated() {
     for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
 }
 
-void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon) {
-    activity::sort_newest(batch);
-    std::vector<Outcome> results(batch.size());
-    activity::record(world_, batch.data(), batch.size(), results.data(), horizon);
-    for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
-    sightings += static_cast<std::int64_t>(batch.size());
+/// Records a batch; what is to be a queue must be one already.
+void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon, activity::Queue queue) {
+    const std::size_t size = queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
+    for (std::size_t i = 0; i < batch.size(); i += size) {
+        const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
+        std::vector<activity::Sighting> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
+        activity::sort_newest(part);
+        std::vector<Outcome> results(part.size());
+        activity::record(world_, part.data(), part.size(), results.data(), horizon, queue);
+        for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
+        sightings += static_cast<std::int64_t>(part.size());
+    }
 }
 
 void Reading::note_malformed(const std::string& where) {
@@ -504,27 +538,41 @@ void Reading::note_malformed(const std::string& where) {
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
 }
 
-void Reading::import(Instant at) {
-    at_ = at;
-    read_users("true");
-    read_threepids("true");
-    const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
-    // An old dump is taken over as it was at its end; what has expired since counts at no instant after.
-    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow;
-    // With a limit the newest come first: they are whom the reaper would leave.
-    const std::string order = world_.settings.limit_usage_by_mau ? " ORDER BY 2 DESC" : "";
+/// Reads and records everybody's last sighting.
+void Reading::read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue) {
     std::vector<activity::Sighting> batch;
-    read_all(contract_.last_seen + order, {{INT8OID, at + kFuture}}, [&](const pg::Rows& rows) {
+    read_all(sql, params, [&](const pg::Rows& rows) {
         batch.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
             if (pg::valid_user_id(id))
                 batch.push_back({id, rows.at(i, 1).integer(), {}});
             else
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
         }
-        record(batch, horizon);
+        record(batch, horizon, queue);
     });
+}
+
+void Reading::import(Instant at) {
+    at_ = at;
+    read_users("true");
+    read_threepids("true");
+    const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
+    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
+    // counts at no instant after.
+    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
+    const std::string seen = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
+                             ") s(user_id, last_seen) WHERE (s.user_id = ANY ($2)) IS ";
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
+    const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
+    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the newest.
+    if (!reserved.empty()) read_last_seen(seen + "TRUE", params, horizon, activity::Queue::first_come);
+    cohort::seat_reserved(world_, at);
+    if (world_.settings.limit_usage_by_mau)
+        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, horizon, activity::Queue::newest_first);
+    else
+        read_last_seen(seen + "NOT TRUE", params, horizon, activity::Queue::first_come);
     const bool later = !contract_.activity_table.empty() && find_later();
     for (const Part& part : parts()) {
         const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
@@ -532,7 +580,6 @@ void Reading::import(Instant at) {
         remember(part.table, unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
     }
     note_malformed("true");
-    cohort::seat_reserved(world_, at);
     flush_skipped();
     progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at);
 }
@@ -561,7 +608,7 @@ void Reading::read_activity(const std::string& where) {
             if (seen_at > at_) {
                 later_ = later_ || seen_at <= limit;
             } else if (!pg::valid_user_id(id)) {
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
             } else if (seen_at >= 0) {
                 newest_ = std::max(newest_, seen_at);
                 batch.push_back({id, seen_at, rows.at(i, 2).text()});
@@ -587,7 +634,7 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
             if (pg::valid_user_id(id))
                 batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
             else
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
         }
         record(batch, at_ - kWindow);
         if (static_cast<std::int64_t>(rows.count) < limit) break;

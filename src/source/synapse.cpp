@@ -27,11 +27,15 @@ Contract synapse(const Place& place) {
     contract.threepids = substitute(
         "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE {where}",
         "schema", schema);
-    // Synapse keeps e-mail in lower case, as our list has it.
+    // Old rows may have e-mail in any case; our list has it in lower case.
     contract.holders = substitute(
-        "SELECT t.user_id::text, r.medium, r.address FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-        " JOIN {schema}.user_threepids t ON t.medium = r.medium AND t.address = r.address",
+        "SELECT t.user_id::text, t.medium::text, t.address::text"
+        " FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+        " JOIN {schema}.user_threepids t ON t.medium = r.medium AND t.address = r.address"
+        " UNION ALL SELECT t.user_id::text, t.medium::text, t.address::text"
+        " FROM {schema}.user_threepids t WHERE t.user_id = ANY ($3)",
         "schema", schema);
+    contract.activity_name = "user_ips";
     contract.activity = substitute(
         "SELECT i.user_id::text, i.last_seen::bigint, i.user_agent::text FROM {schema}.user_ips i"
         " WHERE i.last_seen BETWEEN $1 AND $2 ORDER BY i.last_seen FETCH FIRST $3 ROWS WITH TIES",
@@ -43,6 +47,8 @@ Contract synapse(const Place& place) {
         " WHERE i.last_seen BETWEEN 0 AND $1 GROUP BY i.user_id",
         "schema", schema);
     contract.malformed = substitute(
+        "(SELECT 'user_ips', 'last_seen is missing', i.user_id::text FROM {schema}.user_ips i"
+        "  WHERE i.last_seen IS NULL LIMIT 1000) UNION ALL "
         "(SELECT 'user_ips', 'last_seen is negative', i.user_id::text FROM {schema}.user_ips i"
         "  WHERE i.last_seen < 0 LIMIT 1000) UNION ALL "
         "(SELECT 'user_ips', 'last_seen is in the future', i.user_id::text FROM {schema}.user_ips i"
