@@ -392,6 +392,7 @@ CREATE TABLE mau.source (
     attached_at timestamptz NOT NULL DEFAULT now(),
     activity_until bigint,
     pass_from bigint,
+    finds_new_by text,
     queries jsonb,
     synced_at timestamptz,
     trouble text,
@@ -407,6 +408,7 @@ COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables 
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which takes a look at every page of the table.';
 COMMENT ON COLUMN mau.source.queries IS 'Of a custom source, the queries of mau.custom_source as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
 COMMENT ON COLUMN mau.source.trouble IS 'What kept the last sync from reading the homeserver''s tables; NULL = nothing.';
@@ -598,6 +600,7 @@ CREATE VIEW mau.status AS
            t.last_run,
            t.next_run,
            h.kind || ' in schema ' || h.schema_name AS source,
+           h.finds_new_by,
            pg_catalog.now() - h.synced_at AS lag,
            (SELECT pg_catalog.count(*) FROM mau.source_skipped) AS skipped_rows,
            t.failures,
@@ -632,6 +635,7 @@ COMMENT ON COLUMN mau.status.next_tick IS 'When it comes next.';
 COMMENT ON COLUMN mau.status.last_run IS 'When a task last came to a good end, whoever ran it.';
 COMMENT ON COLUMN mau.status.next_run IS 'When the worker means to run the next one.';
 COMMENT ON COLUMN mau.status.source IS 'The homeserver that mau is attached to; NULL = none.';
+COMMENT ON COLUMN mau.status.finds_new_by IS 'How new activity is found in its tables: by time, through an index, or by changed pages, which takes a look at every page.';
 COMMENT ON COLUMN mau.status.lag IS 'How far behind the homeserver''s tables mau is.';
 COMMENT ON COLUMN mau.status.skipped_rows IS 'Rows of the homeserver''s tables that were left out because they make no sense; see mau.source_skipped.';
 COMMENT ON COLUMN mau.status.failures IS 'How often tasks failed since their last good end; 0 = all is well.';
