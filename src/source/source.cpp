@@ -752,16 +752,24 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     });
 }
 
-/// The worker reads with the rights of attached_by: nobody may name somebody else there.
+/// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading that
+/// somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
     auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
-    HeapTuple const row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
+    const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+    HeapTuple const row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
     pg::guard([&] {
         if (superuser()) return;
         TupleDesc const shape = RelationGetDescr(trigger->tg_relation);
-        bool null = false;
-        Datum const name = heap_getattr(row, SPI_fnumber(shape, "attached_by"), shape, &null);
-        if (null || strcmp(TextDatumGetCString(name), GetUserNameFromId(GetUserId(), false)) != 0)
+        auto read = [&](HeapTuple tuple, const char* column) -> const char* {
+            bool null = false;
+            Datum const value = heap_getattr(tuple, SPI_fnumber(shape, column), shape, &null);
+            return null ? "" : TextDatumGetCString(value);
+        };
+        bool moved = !update;
+        for (const char* column : {"kind", "schema_name", "attached_by"})
+            moved = moved || strcmp(read(trigger->tg_trigtuple, column), read(row, column)) != 0;
+        if (moved && strcmp(read(row, "attached_by"), GetUserNameFromId(GetUserId(), false)) != 0)
             ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                             errmsg("attached_by must be the current role"),
                             errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));
