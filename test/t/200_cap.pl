@@ -2,8 +2,8 @@
 # transaction, in READ COMMITTED and REPEATABLE READ, while a watcher counts; also when clients die, the server crashes, an admin
 # changes the table and the maximum, and the reaper is at work. test/load/cap_client.cpp does the loading.
 #
-#     MAU_SEED    the seed of who does what (it is printed); else one by the clock
-#     MAU_ONLY_SCENARIO    a pattern: only scenarios whose name matches
+#     MAU_SEED        the seed of who does what (it is printed); else one by the clock
+#     MAU_SCENARIO    a pattern: only scenarios whose name with the mode, as in "plain crowd", matches
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ use Test::More;
 
 my $seed = $ENV{MAU_SEED} || 1 + time % 1_000_000;
 note "MAU_SEED=$seed";
-my $which = $ENV{MAU_ONLY_SCENARIO} // '.';
+my $which = $ENV{MAU_SCENARIO} // '.';
 
 my $root   = "$FindBin::RealBin/../..";
 my $client = "$root/build/test/cap_client";
@@ -30,6 +30,7 @@ my $client = "$root/build/test/cap_client";
 my $number = 0;
 my $node;
 my $mode;
+my $log_begin = 0;    # where the scenario's log begins
 
 sub cluster
 {
@@ -110,9 +111,8 @@ sub held
 sub counters_right
 {
 	my ($name, $database) = @_;
-	my $offset = -s $node->logfile;
 	$node->safe_psql($database, 'SELECT * FROM mau.reap()');
-	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, 0);
+	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $log_begin);
 	unlike($log, qr/rows off/, "$mode, $name: the counters were right");
 	my ($count, $table) = split /\|/, $node->safe_psql(
 		$database, q{SELECT mau.monthly_active_count(), count(*) FROM mau.monthly_active_users WHERE service = 'native'});
@@ -123,8 +123,9 @@ sub counters_right
 sub scenario
 {
 	my ($name, $code) = @_;
-	return if $name !~ /$which/;
+	return if "$mode $name" !~ /$which/;
 	my $start = time;
+	$log_begin = -s $node->logfile;
 	$code->($name);
 	note "$mode, $name: " . (time - $start) . ' s';
 	return;
@@ -313,8 +314,8 @@ crowd('read committed',  16, 10_000, 5_000);
 crowd('repeatable read', 16, 10_000, 5_000);
 same_user(100);
 expiry(2_500, 800);
-loss('termination', 3_000, 1_200, '--terminate-every', 40);
-loss('kill -9', 3_000, 1_200, '--kill-every', 600);
+loss('termination', 5_000, 2_000, '--terminate-every', 20);
+loss('kill -9', 6_000, 2_400, '--kill-every', 300);
 loss('immediate restart', 3_000, 1_200,
 	map { ('--sh-at', $_, "pg_ctl -s -w -D '" . $node->data_dir . "' -l '" . $node->logfile . "' -m immediate restart >/dev/null") } 500, 1_500);
 admin(3_000, 1_000);
