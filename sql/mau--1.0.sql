@@ -113,6 +113,14 @@ COMMENT ON COLUMN mau.users.is_registered IS 'Whether the homeserver has an acco
 COMMENT ON COLUMN mau.users.is_guest IS 'Whether the account is a guest''s.';
 COMMENT ON COLUMN mau.users.is_deactivated IS 'Whether the account was deactivated.';
 
+CREATE FUNCTION mau.users_changed() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_users_changed';
+COMMENT ON FUNCTION mau.users_changed() IS
+'Trigger: tells the cache of recently seen users of changes to accounts that are not mau''s own.';
+CREATE TRIGGER changed BEFORE UPDATE OR DELETE OR TRUNCATE ON mau.users
+    FOR EACH STATEMENT EXECUTE FUNCTION mau.users_changed();
+ALTER TABLE mau.users ENABLE ALWAYS TRIGGER changed;
+
 CREATE TABLE mau.user_threepids (
     medium text NOT NULL,
     address text COLLATE "C" NOT NULL,
@@ -342,6 +350,16 @@ COMMENT ON COLUMN mau.snapshots.mau IS 'monthly_active_count: the figure that th
 COMMENT ON COLUMN mau.snapshots.max IS 'max_mau_value at that time; NULL without a limit.';
 COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"native": 14, "irc-bridge": 2}.';
 
+CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
+COMMENT ON FUNCTION mau.refresh(timestamptz) IS
+'Keeps the figures of an instant as a row of mau.snapshots (again for the same instant replaces it), and removes snapshots older than snapshot_retention. Returns what was done; busy when another session is at it. Errors: 22008.';
+
+CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
+    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
+COMMENT ON FUNCTION mau.metrics(timestamptz) IS
+'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit) and synapse_admin_mau_registered_reserved_users, with the label server_name where it is set. Errors: 22008.';
+
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to
 -------------------------------------------------------------------------------------------------------------
@@ -439,6 +457,160 @@ COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 -- worker: is it working?
 -------------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION mau.wake_worker() RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
+COMMENT ON FUNCTION mau.wake_worker() IS
+'Asks the background worker to run sync, refresh and reap in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+
+CREATE FUNCTION mau.worker_state()
+    RETURNS TABLE (preloaded boolean, enabled boolean, serves boolean, launcher_pid integer, running boolean,
+                   extension text, last_tick_started timestamptz, last_tick_finished timestamptz,
+                   next_tick timestamptz, error text, error_sqlstate text,
+                   tick_interval integer, refresh_interval integer, reap_interval integer)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
+COMMENT ON FUNCTION mau.worker_state() IS
+'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
+
+CREATE FUNCTION mau.describe_seats() RETURNS text
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
+COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words.';
+
+CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
+COMMENT ON FUNCTION mau.seen_cache() IS
+'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
+
+CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
+    AS $$
+    WITH world AS (
+        SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
+               h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
+               CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
+                    WHEN NOT w.enabled THEN 'mau.worker is off'
+                    WHEN NOT w.serves THEN 'mau.databases does not name this database'
+                    WHEN w.launcher_pid IS NULL THEN 'the launcher is not running; the server starts it again within a minute, and its log says why it ended'
+               END AS no_worker
+        FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
+    ), tasks AS (
+        -- Without a source there is nothing to sync.
+        SELECT t.*, make_interval(secs => i.seconds) AS every,
+               make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
+        FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
+                                                   ('reap', w.reap_interval)) i(task, seconds)
+        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL)
+    ), told AS (
+        SELECT max(t.last_finished) AS last_run,
+               string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
+                                 t.last_error, t.last_error_sqlstate)
+                          || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0')))
+                                      , ''), '; ' ORDER BY t.task)
+                   FILTER (WHERE t.failures_in_a_row > 0) AS failing,
+               string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
+                                 coalesce(date_trunc('second', at - t.last_finished)::text, 'ever'), t.every),
+                          '; ' ORDER BY t.task)
+                   FILTER (WHERE coalesce(at - t.last_finished > t.patience, true)) AS late
+        FROM tasks t
+    )
+    SELECT c.health, c.reason
+    FROM world w, told t, LATERAL (VALUES
+        (1, pg_is_in_recovery(), 'standby',
+         'this server is a standby: readers work here, the worker runs on the primary'),
+        (2, w.extension = 'other version', 'failing',
+         w.error),
+        (3, w.trouble IS NOT NULL, 'failing',
+         format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
+        (4, t.failing IS NOT NULL, 'failing',
+         t.failing),
+        (5, w.no_worker IS NOT NULL AND t.late IS NULL, 'ok',
+         format('tasks are run by hand or by a scheduler, last %s ago (%s)',
+                date_trunc('second', at - t.last_run), w.no_worker)),
+        (6, w.no_worker IS NOT NULL, 'off',
+         format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
+        (7, w.extension = 'restoring', 'waiting',
+         'a restore of this database is under way; the worker goes on when it has ended'),
+        (8, w.error IS NOT NULL, 'failing',
+         format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
+        (9, t.last_run IS NULL, 'starting',
+         'the worker has not done its first tick here yet; it comes within seconds'),
+        (10, t.late IS NOT NULL, 'late',
+         t.late),
+        (11, at - w.read_until > make_interval(secs => 5 * w.tick_interval + 30), 'late',
+         format('sync is catching up: it has read up to %s', w.read_until)),
+        (12, NOT w.recording, 'off',
+         'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
+        (13, w.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users), 'idle',
+         'nothing was recorded yet: SELECT mau.attach(''synapse''), or let the homeserver call mau.record_activity'),
+        (14, true, 'ok',
+         format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
+                coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached')))
+    ) c(rank, holds, health, reason)
+    WHERE c.holds ORDER BY c.rank LIMIT 1
+    $$;
+COMMENT ON FUNCTION mau.health(timestamptz) IS
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (before the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run.';
+
+CREATE VIEW mau.status AS
+    SELECT w.preloaded,
+           CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
+                WHEN NOT w.preloaded THEN 'not preloaded'
+                WHEN NOT w.enabled THEN 'off'
+                WHEN NOT w.serves THEN 'not in mau.databases'
+                WHEN w.launcher_pid IS NULL THEN 'not running'
+                WHEN w.running THEN 'at work'
+                ELSE 'waiting' END AS worker,
+           w.launcher_pid,
+           w.last_tick_finished AS last_tick,
+           w.next_tick,
+           t.last_run,
+           t.next_run,
+           h.kind || ' in schema ' || h.schema_name AS source,
+           pg_catalog.now() - h.synced_at AS lag,
+           (SELECT pg_catalog.count(*) FROM mau.source_skipped) AS skipped_rows,
+           t.failures,
+           coalesce(e.message, w.error) AS last_error,
+           coalesce(e.sqlstate, w.error_sqlstate) AS last_error_sqlstate,
+           e.at AS last_error_at,
+           c.users AS monthly_active_users,
+           CASE WHEN s.limit_usage_by_mau THEN c.users || ' of ' || s.max_mau_value ELSE c.users || ', no limit' END
+               || '; ' || mau.describe_seats() AS seats,
+           CASE WHEN r.bytes > 0 THEN pg_catalog.pg_size_pretty(r.bytes)
+                || coalesce(', hit rate ' || pg_catalog.round(100.0 * r.hits / nullif(r.hits + r.misses, 0), 1) || ' %', '')
+                ELSE 'none (mau is not in shared_preload_libraries)' END AS seen_cache,
+           v.health,
+           v.reason
+    FROM mau.worker_state() w
+         CROSS JOIN mau.monthly_active_count() c(users)
+         CROSS JOIN mau.health() v
+         CROSS JOIN mau.seen_cache() r
+         CROSS JOIN (SELECT pg_catalog.max(last_finished) AS last_run, pg_catalog.min(next_run) AS next_run,
+                            pg_catalog.sum(failures_in_a_row) AS failures FROM mau.tasks) t
+         LEFT JOIN mau.settings s ON true
+         LEFT JOIN mau.source h ON true
+         LEFT JOIN (SELECT last_error AS message, last_error_sqlstate AS sqlstate, last_error_at AS at FROM mau.tasks
+                    WHERE last_error_at IS NOT NULL ORDER BY last_error_at DESC LIMIT 1) e ON true;
+COMMENT ON VIEW mau.status IS
+'How mau is doing, one row. What each task did is in mau.tasks.';
+COMMENT ON COLUMN mau.status.preloaded IS 'Whether mau is in shared_preload_libraries.';
+COMMENT ON COLUMN mau.status.worker IS 'The background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (it was stopped; the server starts it again within a minute), standby.';
+COMMENT ON COLUMN mau.status.launcher_pid IS 'The launcher''s process id.';
+COMMENT ON COLUMN mau.status.last_tick IS 'When the worker last was done with this database; NULL: not since the server started.';
+COMMENT ON COLUMN mau.status.next_tick IS 'When it comes next.';
+COMMENT ON COLUMN mau.status.last_run IS 'When a task last came to a good end, whoever ran it.';
+COMMENT ON COLUMN mau.status.next_run IS 'When the worker means to run the next one.';
+COMMENT ON COLUMN mau.status.source IS 'The homeserver that mau is attached to; NULL = none.';
+COMMENT ON COLUMN mau.status.lag IS 'How far behind the homeserver''s tables mau is.';
+COMMENT ON COLUMN mau.status.skipped_rows IS 'Rows of the homeserver''s tables that were left out because they make no sense; see mau.source_skipped.';
+COMMENT ON COLUMN mau.status.failures IS 'How often tasks failed since their last good end; 0 = all is well.';
+COMMENT ON COLUMN mau.status.last_error IS 'The message of the last failure, also if it is over.';
+COMMENT ON COLUMN mau.status.last_error_sqlstate IS 'Its SQLSTATE.';
+COMMENT ON COLUMN mau.status.last_error_at IS 'When it was.';
+COMMENT ON COLUMN mau.status.monthly_active_users IS 'The figure that the limit is about.';
+COMMENT ON COLUMN mau.status.seats IS 'The figure against the limit, and how the cap is held.';
+COMMENT ON COLUMN mau.status.seen_cache IS 'The size of the cache of recently seen users, and how often who was asked for was in it.';
+COMMENT ON COLUMN mau.status.health IS 'mau.health in one word.';
+COMMENT ON COLUMN mau.status.reason IS 'The reason for that word.';
+
 -------------------------------------------------------------------------------------------------------------
 -- rights and dumps
 -------------------------------------------------------------------------------------------------------------
@@ -465,7 +637,12 @@ REVOKE ALL ON FUNCTION
     mau.record_activities(text[], timestamptz[], text[]),
     mau.admit(text, timestamptz, text),
     mau.reap(timestamptz, bigint),
+    mau.refresh(timestamptz),
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
-    mau.detach()
+    mau.detach(),
+    mau.wake_worker()
     FROM PUBLIC;
+
+-- The worker comes as soon as CREATE EXTENSION has committed.
+SELECT mau.wake_worker();

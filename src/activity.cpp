@@ -4,6 +4,7 @@
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 
 namespace mau::activity {
 
@@ -79,6 +80,8 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
+    bool sure = false;  // judged on rows that nobody else has in flight
+    seen::Key key{};    // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
@@ -88,6 +91,7 @@ void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome = Outcome::unchanged;
     if (step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) return;
+    step.sure = true;
     step.account = directory::account(world, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
     // Who is reserved matters only to a user without a row that holds by itself.
@@ -240,16 +244,27 @@ bool make(const World& world, const std::vector<Step>& steps, const Writes& writ
     return true;
 }
 
-void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-                  Instant horizon) {
-    std::vector<Step> steps(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        Step& step = steps[i];
-        step.sighting = &sightings[i];
-        step.outcome = &outcomes[i];
-        step.lock = pg::hash(sightings[i].user_id);
+/// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
+void remember(const World& world, const std::vector<Step>& steps) {
+    if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
+    for (const Step& step : steps) {
+        if (!step.locked || !step.sure || step.past) continue;
+        const Instant at = step.sighting->at;
+        Instant last_seen = at;
+        if (*step.outcome == Outcome::unchanged)
+            last_seen = *step.membership.last_seen;
+        else if (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)
+            continue;
+        const Instant end_of_day = (at / kDay + 1) * kDay - 1;
+        seen::remember(step.key, at, std::min(last_seen + world.settings.last_seen_granularity, end_of_day),
+                       seen::kAnyClient);
+    }
+}
+
+void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon) {
+    for (Step& step : steps) {
+        step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
-        outcomes[i] = Outcome::unchanged;
     }
     Looker looker(world);
     for (Step& step : steps) {
@@ -267,6 +282,7 @@ void record_chunk(const World& world, const Sighting* sightings, std::size_t cou
         for (const Step& step : steps)
             if (step.locked) *step.outcome = Outcome::unchanged;
     seating.done(written);
+    if (written) remember(world, steps);
     for (const Step& step : steps)
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
@@ -298,8 +314,22 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
         std::fill(outcomes, outcomes + count, Outcome::unchanged);
         return;
     }
-    for (std::size_t i = 0; i < count; i += kChunk)
-        record_chunk(world, sightings + i, std::min(kChunk, count - i), outcomes + i, horizon);
+    std::vector<Step> steps;
+    steps.reserve(std::min(kChunk, count));
+    for (std::size_t i = 0; i < count; ++i) {
+        outcomes[i] = Outcome::unchanged;
+        const seen::Key key = seen::key_of(sightings[i].user_id);
+        if (!seen::hit(key, sightings[i].at, seen::kAnyClient)) {
+            Step& step = steps.emplace_back();
+            step.sighting = &sightings[i];
+            step.outcome = &outcomes[i];
+            step.key = key;
+        }
+        if (steps.size() == kChunk || (i + 1 == count && !steps.empty())) {
+            record_chunk(world, steps, horizon);
+            steps.clear();
+        }
+    }
 }
 
 namespace {
@@ -359,8 +389,14 @@ Sighting sighting_of(const pg::Arguments& args) {
     return {args.user_id(0), args.instant(1), args.text(2).value_or(std::string_view())};
 }
 
+/// A member's repeated sighting, or request, that the cache knows to change nothing.
+bool known_to_change_nothing(const Sighting& sighting) {
+    return seen::hit(seen::key_of(sighting.user_id), sighting.at, seen::kAnyClient);
+}
+
 Datum record_activity(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) return pg::text_datum(name(Outcome::unchanged));
     Outcome outcome = Outcome::off;
     pg::with_spi([&] { activity::record(directory::world(), &sighting, 1, &outcome); });
     return pg::text_datum(name(outcome));
@@ -448,6 +484,10 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     request.user_type = args.text(3);
     request.by_appservice = appservice && !appservice->empty();
     const Instant at = args.instant(5);
+    if (request.user_id && seen::hit(seen::key_of(*request.user_id), at, seen::kAnyClient)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] {
         const World& world = directory::world();
         if (medium) request.threepid_reserved = directory::is_reserved(world, *medium, *address);
@@ -480,6 +520,10 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
 
 Datum admit(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] { return admit(directory::world(), sighting); });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;

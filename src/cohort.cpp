@@ -4,6 +4,7 @@
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 #include "tasks.hpp"
 
 namespace mau::cohort {
@@ -233,7 +234,10 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
     write_many_query.write(user_ids, at, services);
 }
 
-bool remove(const World& world, std::string_view user_id) { return leave(world, remove_query, user_id) > 0; }
+bool remove(const World& world, std::string_view user_id) {
+    seen::invalidate(user_id);
+    return leave(world, remove_query, user_id) > 0;
+}
 
 std::int64_t seat_reserved(const World& world, Instant at) {
     return seat(world, directory::registered_reserved_users(world), at);
@@ -262,6 +266,8 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
         if (others > stay)
             reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
     }
+    // Who has expired was not seen lately; the others may have been.
+    if (reaped.deactivated + reaped.over_limit > 0) seen::invalidate_all();
     return reaped;
 }
 

@@ -2,6 +2,7 @@
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 
 namespace mau::registration {
 
@@ -65,11 +66,12 @@ pg::Statement forget_query(
 }  // namespace
 
 void register_user(const World& world, const Report& report) {
+    const seats::ToldAbout told;
     register_query.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
                          report.is_guest);
+    seen::invalidate(report.user_id);
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
-    const seats::ToldAbout told;
     move_service_query.write(report.user_id);
     seats::add_rows(world, misplaced.at(0, 0).text(), -1);
     seats::add_rows(world, misplaced.at(0, 1).text(), 1);
@@ -154,7 +156,9 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = args.user_id(0);
     args.instant(1);
     const bool deactivated = pg::with_spi([&] {
+        const seats::ToldAbout told;
         if (registration::deactivate_query.write(user_id).count == 0) return false;
+        seen::invalidate(user_id);
         registration::remove_threepids_query.write(user_id);  // as Synapse does
         const World& world = directory::world();
         if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
@@ -166,6 +170,7 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
 Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
+        const seats::ToldAbout told;
         const bool member = cohort::remove(directory::world(), user_id);
         registration::remove_threepids_query.write(user_id);
         return (registration::forget_query.write(user_id).count > 0) | member;
@@ -212,6 +217,7 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
+    seen::invalidate_all();
     return PointerGetDatum(nullptr);
 }
 

@@ -4,6 +4,8 @@
 #include <cstdlib>
 
 #include "pg/shmem.hpp"
+#include "pg/values.hpp"
+#include "seen.hpp"
 
 namespace mau::seats {
 
@@ -350,8 +352,7 @@ Take take(const World& world, Instant at) {
     if (!mine || !ensure_known(world, mine)) return Take::unknown;
     for (const Level& level : tally)
         if (level.untold) return Take::unknown;
-    hold(mine, world.cohort_table);
-    Level& here = level();
+    tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
 
     auto lock = [&] { pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); }); };
     lock();
@@ -375,8 +376,9 @@ Take take(const World& world, Instant at) {
         if (same && reliable && !taken) return Take::full;
     }
     if (taken) {
-        ++here.seats;
+        ++level().seats;
         ++pending_seats;
+        hold(mine, world.cohort_table);
     }
     return taken ? Take::taken : reliable ? Take::full : Take::unknown;
 }
@@ -428,12 +430,15 @@ void add_return(const World& world) {
 ToldAbout::ToldAbout() { ++told_about; }
 ToldAbout::~ToldAbout() { --told_about; }
 
+bool told() { return told_about > 0; }
+
 void notice_dml(Oid cohort) {
-    if (told_about > 0) return;
+    if (told()) return;
     Counters* mine = counters();
     if (!mine) return;
     hold(mine, cohort);
     level().untold = true;
+    seen::invalidate_all();
 }
 
 std::optional<std::vector<ServiceRows>> rows(const World& world) {
@@ -496,8 +501,17 @@ Datum cohort_changed(FunctionCallInfo fcinfo) {
     return PointerGetDatum(nullptr);
 }
 
+Datum users_changed(FunctionCallInfo) {
+    if (!seats::told()) seen::invalidate_all();
+    return PointerGetDatum(nullptr);
+}
+
+Datum describe_seats(FunctionCallInfo) { return pg::text_datum(seats::describe()); }
+
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
+MAU_FUNCTION(mau_users_changed, users_changed);
+MAU_FUNCTION(mau_describe_seats, describe_seats);
 
 }  // namespace mau

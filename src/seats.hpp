@@ -50,7 +50,7 @@ void add_rows(const World& world, std::string_view service, std::int64_t rows);
 /// Tells that this transaction brings an expired row back to life.
 void add_return(const World& world);
 
-/// While one lives, DML on the cohort is ours and told about.
+/// While one lives, DML on the cohort and on mau.users is ours, and told about where it matters.
 class ToldAbout {
   public:
     ToldAbout();
@@ -58,6 +58,9 @@ class ToldAbout {
     ToldAbout(const ToldAbout&) = delete;
     ToldAbout& operator=(const ToldAbout&) = delete;
 };
+
+/// Whether DML that a trigger sees is told about.
+bool told();
 
 /// Notices DML on the cohort, by a trigger; untold DML makes the counters be taken from the table again.
 void notice_dml(Oid cohort);

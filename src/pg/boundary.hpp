@@ -78,11 +78,13 @@ auto guard(Call&& call) -> decltype(call()) {
 /// What went wrong, as plain data that outlives the exception: recorded inside a catch block, raised after it.
 struct Failure {
     ErrorData* backend = nullptr;  // set: raise this again as it was
-    char state[6] = "XX000";
-    char message[1024] = "";
-    char detail[1024] = "";
-    char hint[1024] = "";
+    char state[6];
+    char message[1024];
+    char detail[1024];
+    char hint[1024];
 
+    // Not by initializers: they would fill the arrays at every call.
+    Failure() noexcept { std::memcpy(state, "XX000", sizeof state), message[0] = detail[0] = hint[0] = '\0'; }
     /// Records the exception being handled; call it in a catch block only.
     void record() noexcept;
     /// Raises what was recorded as an ERROR; never call it inside a catch block.
@@ -118,6 +120,9 @@ void enter(Body&& body) {
 struct Trouble {
     std::string state, message, hint;
 };
+
+/// Describes the exception being handled, whatever it is; call it in a catch block only.
+Trouble describe_current_exception();
 
 namespace detail {
 void begin_subtransaction();

@@ -26,6 +26,11 @@ inline uint32 wait_event(const char* name) {
 #endif
 }
 
+/// Whether a database is what an interrupted DROP DATABASE left behind.
+inline bool is_invalid(Form_pg_database database) {
+    return database->datconnlimit == -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
+}
+
 /// This process's place in the array of all processes.
 inline int proc_number() {
 #if PG_VERSION_NUM >= 170000

@@ -92,6 +92,13 @@ bool try_lock(LockSpace space, std::uint64_t key) {
     });
 }
 
+bool try_session_lock(LockSpace space, std::uint64_t key) {
+    return guard([&] {
+        LOCKTAG const tag = tag_of(space, key);
+        return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+    });
+}
+
 void take_lock(LockSpace space, std::uint64_t key) {
     guard([&] {
         LOCKTAG const tag = tag_of(space, key);
