@@ -56,7 +56,7 @@ Options options;
 // --- What came of it --------------------------------------------------------------------------------------------
 
 std::atomic<long long> progress{0}, errors{0}, disconnects{0}, next_user{0}, samples{0}, most{0}, waits{0}, kills{0},
-    admin_errors{0};
+    admin_errors{0}, arrived{0};
 std::atomic<bool> over{false};
 std::mutex mutex;
 std::string first_error;
@@ -241,7 +241,10 @@ class Client {
         }
         run("BEGIN");
         if (percent(50)) run("SELECT count(*) FROM mau.settings");  // fixes the snapshot of REPEATABLE READ
-        switch (kind) {
+        if (options.shape == "same") {
+            call(users[0]);
+            run("SELECT pg_sleep(0.003)");  // who waits for us is seen waiting
+        } else switch (kind) {
             case 3:
             case 4:
                 for (const std::string& user : users) {
@@ -276,7 +279,10 @@ class Client {
 
     /// Everybody's user, one after the other, for all clients at the same time.
     std::string next_same() {
-        return turn_ < options.users ? options.prefix + std::to_string(turn_++) : std::string();
+        if (turn_ == options.users) return {};
+        ++arrived;
+        while (arrived < static_cast<long long>(options.clients) * (turn_ + 1)) std::this_thread::yield();
+        return options.prefix + std::to_string(turn_++);
     }
 
     int number_;
@@ -304,12 +310,12 @@ void watch(int holder_pid) {
         } else if (!options.losses) {
             note_error(errors, "watcher: " + result.message());
         }
-        if (holder_pid != 0 && samples % 5 == 0) {
-            const pq::Result blocked = connection.run(
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cap_client' AND " +
-                std::to_string(holder_pid) + " = ANY (pg_blocking_pids(pid))");
-            if (blocked.ok()) waits += blocked.integer(0, 0);
-        }
+        // Who waits for the one that holds, or for any transaction at all.
+        const pq::Result blocked = connection.run(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cap_client' AND wait_event_type = 'Lock'"
+            " AND (wait_event IN ('transactionid', 'tuple', 'spectoken') OR " +
+            std::to_string(holder_pid) + " = ANY (pg_blocking_pids(pid)))");
+        if (blocked.ok()) waits += blocked.integer(0, 0);
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
 }
