@@ -310,11 +310,13 @@ void watch(int holder_pid) {
         } else if (!options.losses) {
             note_error(errors, "watcher: " + result.message());
         }
-        // Who waits for the one that holds, or for any transaction at all.
+        // Clients who wait for another's transaction.
         const pq::Result blocked = connection.run(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cap_client' AND wait_event_type = 'Lock'"
+            "SELECT count(*) FROM pg_stat_activity a WHERE application_name = 'cap_client' AND wait_event_type = 'Lock'"
             " AND (wait_event IN ('transactionid', 'tuple', 'spectoken') OR " +
-            std::to_string(holder_pid) + " = ANY (pg_blocking_pids(pid)))");
+            std::to_string(holder_pid) + " = ANY (pg_blocking_pids(pid)))"
+            " AND EXISTS (SELECT FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid))"
+            "             AND b.application_name IN ('cap_client', 'cap_holder'))");
         if (blocked.ok()) waits += blocked.integer(0, 0);
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
