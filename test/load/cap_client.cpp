@@ -36,6 +36,7 @@ struct Options {
     std::string conninfo;
     int clients = 16;
     int users = 10000;
+    std::string max = "1000000";        // the most that there may be, to show when there are more
     std::string prefix = "@new";
     std::vector<std::string> also;      // prefixes of further users, taken at random: "@old:600"
     std::string isolation = "read committed";
@@ -296,16 +297,20 @@ class Client {
 
 // The rule itself, by the wall clock: what there is at this instant, whoever was told what.
 constexpr const char* kCount =
-    "SELECT count(*) FROM mau.monthly_active_users WHERE service = 'native' AND \"timestamp\" >="
+    "SELECT count(*), CASE WHEN count(*) > $1 THEN string_agg(format('%s since %s, %s ms left', user_id, xmin, \"timestamp\" -"
+    " (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 30 * 86400000::bigint), E'\\n' ORDER BY age(xmin)) END"
+    " FROM mau.monthly_active_users WHERE service = 'native' AND \"timestamp\" >="
     " floor(extract(epoch FROM clock_timestamp()) * 1000) - 30 * 86400000::bigint";
 
 void watch(int holder_pid) {
     pq::Connection connection;
     while (!over) {
         if (!connection.alive()) connection = pq::Connection(options.conninfo + " application_name=cap_watcher");
-        const pq::Result result = connection.run(kCount);
+        const pq::Result result = connection.run(kCount, {options.max});
         if (result.ok()) {
             ++samples;
+            if (!result.is_null(0, 1) && result.integer(0, 0) > most)
+                std::fprintf(stderr, "%s members:\n%.1000s\n", result.text(0, 0).c_str(), result.text(0, 1).c_str());
             most = std::max(most.load(), result.integer(0, 0));
         } else if (!options.losses) {
             note_error(errors, "watcher: " + result.message());
@@ -394,6 +399,7 @@ int main(int argc, char** argv) {
         if (name == "--conninfo") options.conninfo = value();
         else if (name == "--clients") options.clients = static_cast<int>(number());
         else if (name == "--users") options.users = static_cast<int>(number());
+        else if (name == "--max") options.max = value();
         else if (name == "--prefix") options.prefix = value();
         else if (name == "--also") options.also.push_back(value());
         else if (name == "--isolation") options.isolation = value();

@@ -88,8 +88,9 @@ sub load
 	my ($database, @options) = @_;
 	my ($out, $err) = ('', '');
 	my @command = ($client, '--conninfo', $node->connstr($database), '--seed', $seed + $number, @options);
-	IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err) or diag("cap_client failed: $err");
+	IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err) or diag('cap_client failed');
 	my %result = map { /^(\S+) (.*)$/ ? ($1 => $2) : () } split /\n/, $out;
+	diag $err if $err;
 	note "$mode $database: " . join ', ', map { "$_ $result{$_}" } grep { $_ ne 'first_error' } sort keys %result;
 	return \%result;
 }
@@ -184,7 +185,7 @@ sub expiry
 			FROM generate_series(0, $max - 1) i});
 		my $result = load(
 			$database, '--users', $users, '--also', "\@old:$max", '--isolation', 'repeatable read', '--clients', 8,
-			'--sql-every', 211, 'SELECT * FROM mau.reap()');
+			'--max', $max, '--sql-every', 211, 'SELECT * FROM mau.reap()');
 		held($name, $result, $max);
 		# The last rows to expire free their seats now.
 		$node->safe_psql($database, q{SELECT pg_sleep(greatest(0, (max("timestamp") + 30 * 86400000::bigint
