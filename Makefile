@@ -78,6 +78,17 @@ $(BITCODE): %.bc: %.cpp build/flags | build/dep
 build/flags: FORCE
 	@$(call note,$(PG_CONFIG) $(VERSION) $(CXX) $(CXXFLAGS) $(CPPFLAGS) $(CLANG) $(BITCODE_CXXFLAGS))
 
+# A module of functions that fail, to prove the boundary; test/t/030_boundary.pl loads it.
+test-modules: build/test/boundary.so
+
+build/test/boundary.o: test/boundary/boundary.cpp build/flags | build/dep
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) $(NOTE_HEADERS) -c -o $@ $<
+
+# Symbolic: with its own copy of the boundary, also where mau.so is loaded.
+build/test/boundary.so: build/test/boundary.o src/pg/boundary.o
+	$(CXX) $(CXXFLAGS) -shared -Wl,-Bsymbolic -o $@ $^ $(LDFLAGS) -lstdc++
+
 else # no PGXS: only what can do without, or installs it
 
 all install installcheck:
@@ -164,7 +175,7 @@ test:
 bench:
 	@test/bench/run
 
-OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp)
+OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/boundary/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp test/bench/*.[ch]pp)
 SCRIPTS_OF_OURS = test/setup test/run test/suite test/demo test/bench/run test/lib.sh .ci/run
 
 format:
@@ -196,4 +207,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build test-clients fuzz fuzz-run demo test bench format lint dist help FORCE
+.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients fuzz fuzz-run demo test bench format lint dist help FORCE

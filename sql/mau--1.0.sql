@@ -47,7 +47,7 @@ COMMENT ON COLUMN mau.settings.admin_contact IS 'How to reach the administrator,
 COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed to everybody but support users.';
 COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error that users see while hs_disabled is on.';
 COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends server notices; never blocked.';
-COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name is a local user and everybody else is remote.';
+COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name and the JIDs …@server_name are local users and everybody else is remote: leave it NULL where one database serves several hosts.';
 COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether users who were deactivated count until they expire, as in Synapse; off: they leave at once.';
 COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is rewritten (more than this). Up to 1 day.';
 COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept.';
@@ -128,6 +128,8 @@ CREATE TABLE mau.user_threepids (
     PRIMARY KEY (medium, address)
 );
 CREATE INDEX user_threepids_user_id ON mau.user_threepids (user_id);
+COMMENT ON SEQUENCE mau.users_user_no_seq IS 'Draws the numbers of users.';
+COMMENT ON SEQUENCE mau.reserved_threepids_position_seq IS 'Draws the places of reserved threepids.';
 COMMENT ON TABLE mau.user_threepids IS
 'Whose e-mail address or phone number is whose; needed for reserved threepids only. Written by add_threepid, register_user and sync.';
 COMMENT ON COLUMN mau.user_threepids.medium IS 'email or msisdn.';
@@ -157,7 +159,7 @@ INSERT INTO mau.settings DEFAULT VALUES;
 CREATE FUNCTION mau.fold_address(medium text, address text) RETURNS text
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_fold_address';
 COMMENT ON FUNCTION mau.fold_address(text, text) IS
-'The form in which addresses are compared: e-mail in lower case (Unicode), all else as it is.';
+'The form in which addresses are compared: e-mail without regard to case (Unicode), in lower case; all else as it is.';
 
 CREATE FUNCTION mau.registered_reserved_users() RETURNS SETOF text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_registered_reserved_users';
@@ -235,6 +237,17 @@ CREATE FUNCTION mau.monthly_active_count_by_service(at timestamptz DEFAULT now()
 COMMENT ON FUNCTION mau.monthly_active_count_by_service(timestamptz) IS
 'The members of the cohort at an instant by service: native, or the appservice''s id. Errors: 22008.';
 
+CREATE FUNCTION mau.host_of(user_id text) RETURNS text
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_host_of';
+COMMENT ON FUNCTION mau.host_of(text) IS
+'The host in a user''s id: of @local:host what follows the first colon, of a JID local@host what follows the at sign, up to the resource; empty where there is none.';
+
+CREATE FUNCTION mau.monthly_active_count_by_host(at timestamptz DEFAULT now())
+    RETURNS TABLE (host text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_host';
+COMMENT ON FUNCTION mau.monthly_active_count_by_host(timestamptz) IS
+'The members that monthly_active_count counts, by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
+
 CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT NULL, end_at timestamptz DEFAULT NULL)
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -253,6 +266,13 @@ CREATE FUNCTION mau.active_users(period interval DEFAULT '30 days', at timestamp
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_active_users';
 COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text) IS
 'How many users of a service (NULL = all) who count were last seen within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Last sightings are kept to within last_seen_granularity. Errors: 22008 for an infinite time, 22023 for a period that is not positive.';
+
+CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
+                                         service text DEFAULT 'native')
+    RETURNS TABLE (host text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
+COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
+'What active_users counts, by virtual host: day, week and month of each. Arguments and errors as active_users.';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
@@ -317,7 +337,7 @@ CREATE FUNCTION mau.check_auth_blocking(user_id text DEFAULT NULL, medium text D
                                         at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_check_auth_blocking';
 COMMENT ON FUNCTION mau.check_auth_blocking(text, text, text, text, text, timestamptz) IS
-'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Errors: 22023 for a user together with a threepid, or half a threepid.';
+'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Waits for nobody: while somebody''s open transaction has locked mau''s tables as a whole, requests go ahead. Errors: 22023 for a user together with a threepid, or half a threepid.';
 
 CREATE FUNCTION mau.admit(user_id text, at timestamptz DEFAULT now(), user_agent text DEFAULT NULL) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_admit';
@@ -372,6 +392,7 @@ CREATE TABLE mau.source (
     attached_at timestamptz NOT NULL DEFAULT now(),
     activity_until bigint,
     pass_from bigint,
+    queries jsonb,
     synced_at timestamptz,
     trouble text,
     trouble_sqlstate text,
@@ -386,6 +407,7 @@ COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables 
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.queries IS 'Of a custom source, the queries of mau.custom_source as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
 COMMENT ON COLUMN mau.source.trouble IS 'What kept the last sync from reading the homeserver''s tables; NULL = nothing.';
 COMMENT ON COLUMN mau.source.trouble_sqlstate IS 'Its SQLSTATE.';
@@ -420,6 +442,17 @@ COMMENT ON COLUMN mau.source_skipped.reason IS 'What is wrong with the row.';
 COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, as far as there is one.';
 COMMENT ON COLUMN mau.source_skipped.seen_at IS 'When it was first met.';
 
+CREATE TABLE mau.custom_source (
+    part text NOT NULL PRIMARY KEY
+        CONSTRAINT part_is_known CHECK (part IN ('users', 'threepids', 'activity', 'usage')),
+    query text NOT NULL
+);
+COMMENT ON TABLE mau.custom_source IS
+'What a homeserver of another kind answers: a query a part, filled before mau.attach(''custom'') and read then; activity is required. A change takes a new attach.';
+COMMENT ON COLUMN mau.custom_source.part IS 'users, threepids, activity or usage.';
+COMMENT ON COLUMN mau.custom_source.query IS
+'One SELECT with these columns, in any order, the bracketed ones optional; times are epoch milliseconds. users: user_id text [registered_at bigint, user_type text, appservice_id text, is_guest boolean, is_deactivated boolean]. threepids: user_id, medium, address text. activity: user_id text, last_seen bigint [user_agent text]; it is asked for a range of last_seen, which wants an index. usage: usage jsonb. Names are qualified: the search_path is pg_catalog. {schema} stands for the schema given to attach, {since} in users and threepids for when they were last read (0 at attach), {at} in usage for the instant; the last two are milliseconds.';
+
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
@@ -432,7 +465,7 @@ CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamp
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_attach';
 COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
-'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse. Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
+'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
 
 CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
@@ -472,11 +505,11 @@ COMMENT ON FUNCTION mau.worker_state() IS
 'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
 
 CREATE FUNCTION mau.describe_seats() RETURNS text
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
+    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
 COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words.';
 
 CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
 COMMENT ON FUNCTION mau.seen_cache() IS
 'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
 
@@ -624,8 +657,40 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
+
+CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        to_grantee CONSTANT text := (SELECT format('TO %I', rolname) FROM pg_roles WHERE oid = grantee);
+    BEGIN
+        IF NOT (SELECT pg_has_role(extowner, 'USAGE') FROM pg_extension WHERE extname = 'mau') THEN
+            RAISE insufficient_privilege USING MESSAGE = 'must be owner of extension mau',
+                HINT = 'Call it as the role that created the extension, or as a superuser.';
+        END IF;
+        IF to_grantee IS NULL THEN
+            RAISE undefined_object USING MESSAGE = 'no role to grant to', HINT = 'Name an existing role.';
+        END IF;
+        IF rights IS NULL OR rights NOT IN ('homeserver', 'monitoring') THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown set of rights',
+                DETAIL = format('It is %L.', rights), HINT = 'Name homeserver or monitoring.';
+        END IF;
+        EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
+        EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
+        IF rights = 'homeserver' THEN
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
+                    || to_grantee;
+            EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
+                    ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
+                    || to_grantee;
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION mau.grant_to(regrole, text) IS
+'Grants a role what it needs. homeserver: to record activity, to register and to forget users, and to read; monitoring: to read. Neither may change settings, attach or reap. Call it again after an upgrade of the extension. Errors: 42501 where the caller does not own the extension, 42704 no such role, 22023 unknown rights.';
 
 REVOKE ALL ON FUNCTION
     mau.register_user(text, timestamptz, text, text, boolean, text, text),
@@ -641,7 +706,13 @@ REVOKE ALL ON FUNCTION
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
     mau.detach(),
-    mau.wake_worker()
+    mau.wake_worker(),
+    mau.directory_changed(),
+    mau.cohort_changed(),
+    mau.users_changed(),
+    mau.check_source(),
+    mau.replace_settings(),
+    mau.grant_to(regrole, text)
     FROM PUBLIC;
 
 -- The worker comes as soon as CREATE EXTENSION has committed.

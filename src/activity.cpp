@@ -1,6 +1,7 @@
 #include "activity.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "pg/values.hpp"
 #include "seats.hpp"
@@ -10,12 +11,17 @@ namespace mau::activity {
 
 namespace {
 
-constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock table's share of one batch
-
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are left.
 pg::Statement note_many_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
+    " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
+    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
+    " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
+    {TEXTARRAYOID, INT8ARRAYOID});
+pg::Statement note_many_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
@@ -53,19 +59,15 @@ struct Writes {
     std::vector<std::string_view> members, services;  // cohort rows
     std::vector<std::int64_t> member_times;
     std::vector<std::string_view> newly_known;  // users rows to be made
-    std::vector<std::string_view> noted;        // users rows that take a last sighting
-    std::vector<std::int64_t> noted_times;
+    std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
+    std::vector<std::int64_t> noted_times, noted_new_times;
 
-    bool any() const { return !members.empty() || !noted.empty(); }
+    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty(); }
 
     void make() const {
-        if (newly_known.size() + noted.size() > 0) {
-            if (!newly_known.empty()) know_query.write(newly_known);
-            if (noted.size() == 1)
-                directory::note_last_seen(noted[0], noted_times[0]);
-            else if (!noted.empty())
-                note_many_query.write(noted, noted_times);
-        }
+        if (!newly_known.empty()) know_query.write(newly_known);
+        if (!noted.empty()) note_many_query.write(noted, noted_times);
+        if (!noted_new.empty()) note_many_new_query.write(noted_new, noted_new_times);
         if (members.size() == 1)
             cohort::write(members[0], member_times[0], services[0]);
         else if (!members.empty())
@@ -115,15 +117,14 @@ void judge(const World& world, Step& step, Instant horizon) {
     if (step.past) *step.outcome = Outcome::unchanged;
 }
 
-/// Gives out seats to those who would join, in the order in which they were seen; who gets none finds the house
-/// full.
+/// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
 ///
 /// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with an
 /// earlier time, as a member still. So who is late takes a seat first, which keeps others from counting the old row
 /// as free, and then looks at the clock: if the row has expired by now, the seat may be another's, and is asked for.
 class Seating {
   public:
-    explicit Seating(const World& world) : world_(world) {}
+    Seating(const World& world, Queue order) : world_(world), order_(order) {}
 
     void give(std::vector<Step>& steps) {
         std::vector<Step*> queue;
@@ -133,8 +134,9 @@ class Seating {
             if (step.late || *step.outcome == Outcome::joined) queue.push_back(&step);
         }
         if (queue.empty()) return;
-        std::stable_sort(queue.begin(), queue.end(),
-                         [](const Step* a, const Step* b) { return a->sighting->at < b->sighting->at; });
+        std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
+            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at : a->sighting->at > b->sighting->at;
+        });
         auto next = queue.begin();
         for (; next != queue.end() && seats::enabled(); ++next)
             if (!give_one(**next)) break;
@@ -193,6 +195,7 @@ class Seating {
     }
 
     const World& world_;
+    const Queue order_;
     std::int64_t taken_ = 0;
     bool locked_ = false;
 };
@@ -254,8 +257,9 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
             case Outcome::deactivated:
             case Outcome::full:
                 if (is_news(world, step)) {
-                    writes.noted.push_back(sighting.user_id);
-                    writes.noted_times.push_back(sighting.at);
+                    const bool known = step.rows.user.exists;
+                    (known ? writes.noted : writes.noted_new).push_back(sighting.user_id);
+                    (known ? writes.noted_times : writes.noted_new_times).push_back(sighting.at);
                 }
                 break;
         }
@@ -293,7 +297,7 @@ void remember(const World& world, const std::vector<Step>& steps) {
     }
 }
 
-void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon) {
+void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon, Queue queue) {
     for (Step& step : steps) {
         step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
@@ -306,7 +310,7 @@ void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon)
     }
     looker.close();
 
-    Seating seating(world);
+    Seating seating(world, queue);
     seating.give(steps);
     const Writes writes = plan(world, steps);
     const bool written = !writes.any() || make(world, steps, writes);
@@ -319,10 +323,17 @@ void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon)
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
 
-/// Whether our tables can be written without waiting for somebody's ALTER or TRUNCATE.
-bool tables_are_free(const World& world) {
+/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX.
+bool can_read(const World& world) {
+    return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
+}
+
+/// Likewise for what a sighting writes.
+bool can_write(const World& world) {
     return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
-           pg::try_table_lock(world.users_table, RowExclusiveLock);
+           pg::try_table_lock(world.users_table, RowExclusiveLock) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
 }
 
 }  // namespace
@@ -336,12 +347,13 @@ void sort_newest(std::vector<Sighting>& sightings) {
                     sightings.end());
 }
 
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon) {
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon,
+            Queue queue) {
     if (!recording(world.settings)) {
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
     }
-    if (RecoveryInProgress() || !tables_are_free(world)) {
+    if (RecoveryInProgress() || !can_write(world)) {
         if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
         std::fill(outcomes, outcomes + count, Outcome::unchanged);
         return;
@@ -358,7 +370,7 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
             step.key = key;
         }
         if (steps.size() == kChunk || (i + 1 == count && !steps.empty())) {
-            record_chunk(world, steps, horizon);
+            record_chunk(world, steps, horizon, queue);
             steps.clear();
         }
     }
@@ -390,12 +402,17 @@ Known look_up(const World& world, std::string_view user_id, Instant at, bool alw
 }  // namespace
 
 std::optional<std::string> check(const World& world, const Request& request, Instant at, Trace* trace) {
+    const bool readable = trace || can_read(world);  // whoever wants an explanation waits for it
     Known known;
-    if (request.user_id) known = look_up(world, *request.user_id, at, false);
+    if (request.user_id && readable)
+        known = look_up(world, *request.user_id, at, false);
+    else if (request.user_id)
+        known.account = directory::account(world, *request.user_id, pg::Found());
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, at, trace);
     if (gate == Gate::open) return std::nullopt;
     if (gate == Gate::if_seat) {
-        const std::int64_t count = cohort::count(world, at);
+        if (!readable) return std::nullopt;  // perhaps a member: nobody is kept out for a lock of ours
+        const std::int64_t count = cohort::count_now(world, at);
         const bool is_full = full(world.settings, count);
         if (trace)
             trace->rule("server is full", is_full,
@@ -442,11 +459,14 @@ struct Elements {
 
     Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
         if (fcinfo->args[i].isnull)
-            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL");
+            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
+                        "Pass one element for each sighting; '{}' for none.");
         pg::guard([&] {
             ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
             if (ARR_NDIM(array) > 1)
-                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name)));
+                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
+                                errdetail("It has %d.", ARR_NDIM(array)),
+                                errhint("Pass one element for each sighting.")));
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
@@ -460,7 +480,8 @@ void check_same_length(const Elements& a, const char* a_name, const Elements& b,
     if (a.count == b.count) return;
     throw Error(sqlstate::invalid_parameter,
                 std::string(a_name) + " and " + b_name + " must have the same number of elements",
-                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".");
+                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".",
+                "Pass one element of each for each sighting.");
 }
 
 std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
@@ -478,7 +499,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         if (ids.nulls[i] || times.nulls[i])
             throw Error(sqlstate::invalid_parameter,
                         std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
-                        "Element " + std::to_string(i + 1) + " is NULL.");
+                        "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
         const std::string_view id = ids.text(i);
         pg::check_user_id(id, "user_id");
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
@@ -534,6 +555,7 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
 std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     Request request;
     request.user_id = sighting.user_id;
+    if (!activity::can_read(world)) return activity::check(world, request, sighting.at);  // nor can it be written
     const auto known = activity::look_up(world, sighting.user_id, sighting.at, false);
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, sighting.at);
     if (gate == Gate::disabled) return error_body(world.settings, gate);
@@ -542,11 +564,11 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
         judge_sighting(world.settings, sighting.user_id, known.account, known.membership, sighting.at) ==
             Outcome::joined;
     const bool blocked_by_count = gate == Gate::if_seat && !seat_decides &&
-                                  full(world.settings, cohort::count(world, sighting.at));
+                                  full(world.settings, cohort::count_now(world, sighting.at));
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
-    if (outcome == Outcome::full) return error_body(world.settings, Gate::if_seat);
+    if (gate == Gate::if_seat && outcome == Outcome::full) return error_body(world.settings, gate);
     return std::nullopt;
 }
 
@@ -593,8 +615,9 @@ Datum explain(FunctionCallInfo fcinfo) {
         request.user_id = user_id;
         const auto body = activity::check(world, request, at, &trace);
         const bool counts = known.membership.holds(at) && counted(known.account);
-        const bool is_full = outcome == Outcome::joined && body &&
-                             needs_seat(world.settings, known.account, known.membership);
+        const bool is_full = outcome == Outcome::joined &&
+                             needs_seat(world.settings, known.account, known.membership) &&
+                             full(world.settings, cohort::count_now(world, at));
         trace.rule("verdict", counts,
                    std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
                        name(is_full ? Outcome::full : outcome) + "; a request now: " +

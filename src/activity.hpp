@@ -17,10 +17,15 @@ struct Sighting {
     std::string_view user_agent;
 };
 
+/// How seats are given out among sightings that come together: to who was seen first, or, in an import, to whom
+/// the reaper would leave: who was seen last.
+enum class Queue { first_come, newest_first };
+
 /// Records sightings: sorted by user id, no user twice. `outcomes` gets one for each. Sightings before `horizon`
-/// are the past: they make nobody a member, but are kept as last seen.
+/// are the past: they make nobody a member, but are kept as last seen. At most `kChunk` of them are one queue.
+inline constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock table's share of one batch
 void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-            Instant horizon = 0);
+            Instant horizon = 0, Queue queue = Queue::first_come);
 
 /// Sorts sightings by user id and leaves the newest of each user.
 void sort_newest(std::vector<Sighting>& sightings);

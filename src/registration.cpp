@@ -8,31 +8,38 @@ namespace mau::registration {
 
 namespace {
 
+// An upsert draws a user number even where it only updates, so who is known is updated.
+#define MAU_UPDATE_ACCOUNT                                                                  \
+    " registered_at = least(u.registered_at, $2), user_type = coalesce($3, u.user_type),"   \
+    " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest),"  \
+    " is_deactivated = false, is_registered = true"
+
 pg::Statement register_query(
-    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
-    " VALUES ($1, $2, $3, $4, $5, true) ON CONFLICT (user_id) DO UPDATE SET"
-    " registered_at = least(u.registered_at, EXCLUDED.registered_at),"
-    " user_type = coalesce(EXCLUDED.user_type, u.user_type),"
-    " appservice_id = coalesce(EXCLUDED.appservice_id, u.appservice_id),"
-    " is_guest = EXCLUDED.is_guest, is_deactivated = false, is_registered = true",
+    "UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+pg::Statement register_new_query(
+    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
+    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE SET" MAU_UPDATE_ACCOUNT,
+    {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+
+#undef MAU_UPDATE_ACCOUNT
 
 // Somebody seen before being registered was taken for a native user.
 pg::Statement misplaced_query(
-    "SELECT m.service, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.monthly_active_users m JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
-    " WHERE m.user_id OPERATOR(pg_catalog.=) $1"
-    " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
+    "SELECT m.service, " MAU_SERVICE_OF_U " FROM mau.monthly_active_users m"
+    " JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
     {TEXTOID});
 pg::Statement move_service_query(
-    "UPDATE mau.monthly_active_users m SET service = coalesce(nullif(u.appservice_id, ''), 'native')"
+    "UPDATE mau.monthly_active_users m SET service = " MAU_SERVICE_OF_U
     " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
-    " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
+    " AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
     {TEXTOID});
 
 pg::Statement join_reserved_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
-    " SELECT u.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.users u"
-    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND u.user_type IS DISTINCT FROM 'support'"
+    " SELECT u.user_id, $2, " MAU_SERVICE_OF_U " FROM mau.users u"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
     " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
     {TEXTOID, INT8OID});
@@ -67,8 +74,11 @@ pg::Statement forget_query(
 
 void register_user(const World& world, const Report& report) {
     const seats::ToldAbout told;
-    register_query.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
-                         report.is_guest);
+    const auto write = [&report](pg::Statement& statement) {
+        return statement.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
+                               report.is_guest);
+    };
+    if (write(register_query).count == 0) write(register_new_query);
     seen::invalidate(report.user_id);
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
@@ -102,9 +112,10 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
         throw Error(sqlstate::invalid_parameter, "medium and address must not be empty", {},
                     "Pass 'email' and an e-mail address, or 'msisdn' and a phone number.");
     if (threepid.medium.size() > 255 || threepid.address.size() > 1024)
-        throw Error(sqlstate::invalid_parameter, "threepid is too long",
-                    "The address has " + std::to_string(threepid.address.size()) + " bytes.",
-                    "An address has at most 1024 bytes.");
+        throw Error(sqlstate::invalid_parameter, "medium or address is too long",
+                    "They have " + std::to_string(threepid.medium.size()) + " and " +
+                        std::to_string(threepid.address.size()) + " bytes.",
+                    "A medium has at most 255 bytes, an address 1024.");
     return threepid;
 }
 
@@ -115,8 +126,8 @@ void add_threepid(const ThreepidArgument& threepid, std::string_view user_id) {
 
 Datum register_user(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"), args.text(2),
-                                      args.text(3), args.boolean(4).value_or(false)};
+    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"),
+                                      args.name(2, "user_type"), args.name(3, "appservice_id"), args.boolean(4)};
     if (args.is_null(5) != args.is_null(6))
         throw Error(sqlstate::invalid_parameter, "medium and address go together", {}, "Pass both, or neither.");
     std::optional<ThreepidArgument> threepid;
@@ -205,15 +216,30 @@ Datum is_regex(FunctionCallInfo fcinfo) {
         if (nulls[i])
             throw Error(sqlstate::invalid_regular_expression, "a namespace must not be NULL", {},
                         "Leave the element out.");
-        pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+        try {
+            pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+        } catch (const pg::BackendError& error) {
+            if (error.data()->sqlerrcode != ERRCODE_INVALID_REGULAR_EXPRESSION) throw;
+            const char* const pattern = pg::guard([&] { return TextDatumGetCString(values[i]); });
+            throw Error(sqlstate::invalid_regular_expression, error.what(),
+                        "Element " + std::to_string(i + 1) + " is \"" + pattern + "\".",
+                        "Pass regular expressions in PostgreSQL's advanced flavour.");
+        }
     }
     return BoolGetDatum(true);
 }
 
+/// The trigger that a function was called by; it may not be called by anything else.
+TriggerData* trigger_of(FunctionCallInfo fcinfo, const char* function) {
+    if (CALLED_AS_TRIGGER(fcinfo)) return reinterpret_cast<TriggerData*>(fcinfo->context);
+    throw Error(sqlstate::trigger_protocol_violated, std::string(function) + " was not called by a trigger", {},
+                "It is there for the triggers on mau's own tables.");
+}
+
 /// Tells all sessions at commit, ours at the end of the command, that the directory changed.
 Datum directory_changed(FunctionCallInfo fcinfo) {
+    TriggerData* const trigger = trigger_of(fcinfo, "mau.directory_changed()");
     pg::guard([&] {
-        auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
@@ -222,7 +248,13 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
 }
 
 Datum replace_settings(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    TriggerData* const trigger = trigger_of(fcinfo, "mau.replace_settings()");
+    Oid const settings = pg::guard([] { return get_relname_relid("settings", get_namespace_oid("mau", true)); });
+    if (RelationGetRelid(trigger->tg_relation) != settings || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+        !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+        throw Error(sqlstate::trigger_protocol_violated,
+                    "mau.replace_settings() is for rows inserted into mau.settings", {},
+                    "Drop the trigger that calls it elsewhere.");
     pg::with_spi([] {
         static pg::Statement query("DELETE FROM mau.settings");
         query.write();

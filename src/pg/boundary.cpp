@@ -86,14 +86,30 @@ void rollback_subtransaction(MemoryContext context, ResourceOwner owner) {
     CurrentResourceOwner = owner;
 }
 
-std::optional<Trouble> trouble_of_current_exception() {
+/// Says what was caught, and moves a backend error out of the subtransaction's memory, below `context`.
+void Caught::keep(MemoryContext context) {
     try {
-        throw;
-    } catch (const BackendError& error) {
-        if (must_pass(error.data())) return std::nullopt;
+        std::rethrow_exception(error);
+    } catch (const BackendError& backend) {
+        data = backend.data();
     } catch (...) {
+        Failure failure;
+        failure.record();
+        trouble = Trouble{failure.state, failure.message, failure.hint};
     }
-    return describe_current_exception();
+    if (!data) return;
+    guard([&] { MemoryContextSetParent(data->assoc_context, context); });
+    if (!must_pass(data))
+        trouble = Trouble{unpack_sql_state(data->sqlerrcode), data->message ? data->message : "",
+                          data->hint ? data->hint : ""};
+}
+
+/// Frees an error that was taken: many may be taken before the memory around is reset. (FreeErrorData would leave
+/// some of what CopyErrorData copies.)
+void Caught::forget() {
+    error = nullptr;
+    if (data) guard([this] { MemoryContextDelete(data->assoc_context); });
+    data = nullptr;
 }
 
 }  // namespace detail

@@ -40,4 +40,23 @@ inline int proc_number() {
 #endif
 }
 
+/// A walker of expression trees: answers true to stop.
+using Walker = bool (*)(Node* node, void* context);
+
+/// Walks a query, or what is below a node; before 16, walkers had no prototype.
+inline bool walk_query(Query* query, Walker walker, void* context, int flags) {
+#if PG_VERSION_NUM >= 160000
+    return query_tree_walker(query, walker, context, flags);
+#else
+    return query_tree_walker(query, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context, flags);
+#endif
+}
+inline bool walk_expression(Node* node, Walker walker, void* context) {
+#if PG_VERSION_NUM >= 160000
+    return expression_tree_walker(node, walker, context);
+#else
+    return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context);
+#endif
+}
+
 }  // namespace mau::pg::compat

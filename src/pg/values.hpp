@@ -32,6 +32,8 @@ class Arguments {
     std::optional<Instant> optional_instant(int i, const char* name) const;
     /// A user id: not NULL, not empty, at most 255 bytes (the Matrix specification's limit), valid in UTF-8.
     std::string_view user_id(int i, const char* name = "user_id") const;
+    /// The name of something, such as a user type: a text of at most 255 bytes, or nothing for NULL.
+    std::optional<std::string_view> name(int i, const char* name) const;
     /// A text that must be given.
     std::string_view required_text(int i, const char* name) const;
 

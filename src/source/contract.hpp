@@ -1,22 +1,35 @@
-// What a homeserver's database must answer. Adding a homeserver is writing one function that makes a Contract.
+// What a homeserver's database must answer. Adding a homeserver is writing one function that makes a Contract, and
+// its test; doc/sources.md says it in a table with types and units.
 //
 // All queries are text that is bound late: nothing of ours depends on a homeserver's tables, and its migrations
 // never trip over us. They run with the rights of the role that attached (law L10), read only, with search_path
-// set to pg_catalog. Column types are cast in the query, so that a homeserver may change them.
+// set to pg_catalog. Column types are cast in the query, so that a homeserver may change them. A part that a
+// homeserver does not have is left empty.
 //
 //   query       parameters                       columns (in this order)
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,
-//               rows of `users_table` as u       appservice_id text, is_guest boolean, is_deactivated boolean
-//   threepids   {where}, as t                    user_id text, medium text, address text
-//   holders     $1 medium[], $2 address[]        user_id text, medium text, address text
+//               rows of `users_table`            appservice_id text, is_guest boolean, is_deactivated boolean
+//   threepids   {where}                          user_id text, medium text, address text
+//   holders     $1 medium[], $2 address[], and   user_id text, medium text, address text: who has these now, and
+//               $3 user_id[], who had them       all that these users have; addresses as they are written there
 //   activity    $1 from, $2 to (ms, both         user_id text, last_seen bigint (ms), user_agent text;
 //               inclusive), $3 at most rows      in order of last_seen, WITH TIES
+//     or, with an `activity_table` (a table without an index on the time):
+//               {where}                          the same, in any order
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
-//   malformed   $1 at (ms)                       relation text, reason text, key text, at most 1 000 rows
-//   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions
+//   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
+//               with an `activity_table`
+//   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
+//                                                empty: Synapse's keys over everybody whom mau has seen
+//
+// {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table once, and
+// no other table beside it at the same level.
 #pragma once
 
+#include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,25 +46,46 @@ struct Contract {
     std::vector<Requirement> needs;
     std::string users_table, users;
     std::string threepids_table, threepids, holders;
-    std::string activity, newest, last_seen;
+    std::string activity_table, activity, newest, last_seen;
     std::string malformed;
     std::string usage;
+    std::string activity_name;  // what reports call that which activity is read from, where it is not activity_table
 };
 
-/// Makes the contract of a homeserver whose tables are in `schema`, a quoted identifier.
-using MakeContract = Contract (*)(const std::string& schema);
+/// Where a homeserver's tables are, and what can be known of them before they are read.
+struct Place {
+    std::string schema;       // a quoted identifier
+    std::string server_name;  // of mau.settings; empty where it is not set
+    std::function<bool(const char* table, const char* column)> has;
+    std::map<std::string, std::string> queries;  // of mau.custom_source as they were at attach: part, query
+    std::int64_t since = 0;                      // up to when the last sync has read (ms); 0: read it all
+};
+
+/// Makes the contract of a homeserver.
+using MakeContract = Contract (*)(const Place& place);
 
 struct Kind {
     const char* name;
     MakeContract make;
 };
 
-/// The homeservers we know.
-Contract synapse(const std::string& schema);
+/// The homeservers we know, one file each.
+Contract synapse(const Place& place);
+Contract prosody(const Place& place);
+Contract ejabberd(const Place& place);
+Contract dendrite(const Place& place);
+Contract custom(const Place& place);
 
 inline constexpr Kind kKinds[] = {
     {"synapse", synapse},
+    {"prosody", prosody},
+    {"ejabberd", ejabberd},
+    {"dendrite", dendrite},
+    {"custom", custom},
 };
+
+/// Writes `newest` and `last_seen` of a contract whose `activity` takes {where}.
+void complete(Contract& contract);
 
 /// Puts `value` in the place of every `{name}` of a query's text.
 std::string substitute(std::string text, std::string_view name, std::string_view value);

@@ -39,7 +39,7 @@ std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after)
     };
     const Seen seen = pg::guard([&]() -> Seen {
         Relation const relation = relation_open(table, AccessShareLock);
-        Seen result{relation->rd_rel->relkind == RELKIND_RELATION &&
+        Seen result{relation->rd_rel->relkind == RELKIND_RELATION && !relation->rd_rel->relhassubclass &&
                         relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
                         relation->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT,
                     0, nullptr};

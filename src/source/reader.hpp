@@ -28,7 +28,7 @@ struct Blocks {
 };
 
 /// The blocks of a table whose pages changed after a place in the WAL (0 = all); runs that are near each other are
-/// one. Nothing for what is not a plain, logged table: read it whole.
+/// one. Nothing for what is not a plain, logged table without children: read it whole.
 std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after);
 
 /// The file that a table is in; a rewrite of the table changes it.

@@ -11,9 +11,10 @@
 
 #include "activity.hpp"
 #include "pg/values.hpp"
-#include "source/contract.hpp"
+#include "source/custom.hpp"
 #include "source/reader.hpp"
 #include "tasks.hpp"
+#include "worker.hpp"
 
 namespace mau::source {
 
@@ -28,13 +29,19 @@ constexpr Instant kFuture = kDay;          // how far ahead a homeserver's clock
 struct Source {
     std::string kind, schema, attached_by;
     std::optional<Instant> activity_until, pass_from;
+    Instant synced_at = 0;
+    std::map<std::string, std::string> queries;  // of a custom source
 };
 
 pg::Statement source_query(
-    "SELECT kind, schema_name, attached_by, activity_until, pass_from FROM mau.source");
+    "SELECT kind, schema_name, attached_by, activity_until, pass_from,"
+    " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0) FROM mau.source");
+pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
+pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
 pg::Statement attach_query(
-    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at)"
-    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0))",
+    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, queries)"
+    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0),"
+    " CASE WHEN $1 = 'custom' THEN (SELECT jsonb_object_agg(c.part, c.query) FROM mau.custom_source c) END)",
     {TEXTOID, TEXTOID, INT8OID, INT8OID});
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
@@ -85,6 +92,10 @@ pg::Statement threepids_query(
     " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
     " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement holders_query(
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address",
+    {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement lost_threepids_query(
     "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
     " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
@@ -118,11 +129,19 @@ pg::Statement own_usage_query(
     " FROM accounts a",
     {INT8OID});
 
+std::map<std::string, std::string> queries(pg::Statement& query) {
+    std::map<std::string, std::string> parts;
+    const pg::Rows rows = query.read_latest();
+    for (std::uint64_t i = 0; i < rows.count; ++i) parts[rows.at(i, 0).string()] = rows.at(i, 1).string();
+    return parts;
+}
+
 std::optional<Source> attached() {
     const pg::Rows rows = source_query.read_latest();
     if (rows.empty()) return std::nullopt;
     return Source{rows.at(0, 0).string(), rows.at(0, 1).string(), rows.at(0, 2).string(),
-                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer()};
+                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer(), rows.at(0, 5).integer(),
+                  queries(queries_query)};
 }
 
 MakeContract maker(std::string_view kind) {
@@ -140,8 +159,6 @@ std::string quoted(const std::string& identifier) {
     return text;
 }
 
-Contract contract_of(const Source& source) { return maker(source.kind)(quoted(source.schema)); }
-
 Oid table_oid(const std::string& schema, const std::string& table) {
     return pg::guard([s = schema.c_str(), t = table.c_str()] {
         Oid const space = get_namespace_oid(s, true);
@@ -149,12 +166,25 @@ Oid table_oid(const std::string& schema, const std::string& table) {
     });
 }
 
+Place place_of(const World& world, const Source& source) {
+    Place place;
+    place.schema = quoted(source.schema);
+    place.server_name = world.settings.server_name.value_or("");
+    place.has = [&](const char* table, const char* column) {
+        const Oid oid = table_oid(source.schema, table);
+        return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
+    };
+    place.queries = source.queries;
+    place.since = std::max<Instant>(0, source.synced_at - Instant{overlap_seconds} * 1000);
+    return place;
+}
+
 /// One reading of a homeserver's tables.
 class Reading {
   public:
     /// Reads from now on, as of now: takes the mark and a fresh snapshot, which `done` gives back.
     Reading(const World& world, const Source& source)
-        : world_(world), source_(source), contract_(contract_of(source)), mark_(take_mark()) {}
+        : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)), mark_(take_mark()) {}
     void done() const {
         pg::guard([] { PopActiveSnapshot(); });
     }
@@ -168,6 +198,7 @@ class Reading {
     bool sync(Instant at, std::int64_t max_rows);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
+    bool has_usage() const { return !contract_.usage.empty(); }
 
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
     std::int64_t outcomes[kOutcomes] = {};
@@ -178,27 +209,53 @@ class Reading {
     pg::Rows read(const std::string& sql, const Params& params) const;
     template <class Take>
     void read_all(const std::string& sql, const Params& params, Take&& take) const;
-    void read_table(const std::string& table, void (Reading::*read_rows)(const std::string&));
+    using ReadRows = void (Reading::*)(const std::string& where);
+    struct Part {
+        const std::string& table;
+        ReadRows read_rows;
+    };
+    std::vector<Part> parts() const;
+    void read_changed(const std::vector<Part>& parts);
+    void read_table(const std::string& table, const std::vector<ReadRows>& readers);
     void remember(const std::string& table, const TableState& state) const;
     void read_users(const std::string& where);
     void read_threepids(const std::string& where);
+    void read_activity(const std::string& where);
+    bool read_activity_by_time(std::int64_t max_rows);
+    bool find_later();
     void check_reserved_threepids();
     void leave_deactivated();
-    void record(std::vector<activity::Sighting>& batch, Instant horizon);
+    void read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue);
+    void record(std::vector<activity::Sighting>& batch, Instant horizon,
+                activity::Queue queue = activity::Queue::first_come);
     void skip(const std::string& table, const char* reason, std::string_view key);
-    void note_malformed(Instant at);
+    void skip_sighting(std::string_view user_id);
+    void note(const std::string& table, const char* reason, std::string_view key);
+    void note_malformed(const std::string& where);
     void flush_skipped();
     Oid role() const;
 
     const World& world_;
     const Source& source_;
+    const Place place_;
     const Contract contract_;
+    mutable std::optional<Oid> custom_role_;
     const Mark mark_;
+    Instant at_ = 0;       // up to when is read
+    Instant newest_ = 0;   // the newest activity that was read
+    bool later_ = false;   // changed pages hold activity that is later: they are read again next time
+    std::optional<Instant> resume_;
     std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
 };
 
 Oid Reading::role() const {
-    return reading_role(source_.attached_by, table_oid(source_.schema, contract_.needs.front().table));
+    if (!contract_.needs.empty())
+        return reading_role(source_.attached_by, table_oid(source_.schema, contract_.needs.front().table));
+    if (custom_role_) return *custom_role_;
+    const Oid role = reading_role(source_.attached_by, InvalidOid);
+    const bool all_mighty = pg::guard([&] { return superuser_arg(role); });
+    custom_role_ = all_mighty ? owner_of_queries(place_).value_or(role) : role;
+    return *custom_role_;
 }
 
 pg::Rows Reading::read(const std::string& sql, const Params& params) const {
@@ -277,8 +334,18 @@ void Reading::check() const {
     }
 }
 
+/// Counts a row that is left out, and notes it for mau.source_skipped.
 void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
     ++skipped;
+    note(table, reason, key);
+}
+
+void Reading::skip_sighting(std::string_view user_id) {
+    const std::string& name = contract_.activity_table.empty() ? contract_.activity_name : contract_.activity_table;
+    skip(name.empty() ? "activity" : name, "no user id, or one that is too long or not UTF-8", user_id);
+}
+
+void Reading::note(const std::string& table, const char* reason, std::string_view key) {
     if (skipped_keys_.size() >= 1000) return;  // enough to show what is wrong
     std::size_t length = std::min<std::size_t>(key.size(), 80);
     while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80) --length;
@@ -301,6 +368,7 @@ std::string_view or_null(const pg::Field& field) {
 }
 
 void Reading::read_users(const std::string& where) {
+    if (contract_.users.empty()) return;
     std::vector<std::string_view> ids, types, appservices;
     std::vector<std::optional<std::int64_t>> registered;
     std::vector<char> guests, deactivated;
@@ -319,7 +387,7 @@ void Reading::read_users(const std::string& where) {
             }
             std::optional<Instant> at = rows.at(i, 1).optional_integer();
             if (at && (*at < 0 || *at >= kEndOfTime)) {
-                skip(contract_.users_table, "registration time makes no sense; the user is taken without", id);
+                note(contract_.users_table, "registration time makes no sense; the user is taken without", id);
                 at.reset();
             }
             ids.push_back(id);
@@ -334,6 +402,7 @@ void Reading::read_users(const std::string& where) {
 }
 
 void Reading::read_threepids(const std::string& where) {
+    if (contract_.threepids.empty()) return;
     std::vector<std::string_view> ids, mediums, addresses;
     std::vector<std::string> folded;
     read_all(substitute(contract_.threepids, "where", where), {}, [&](const pg::Rows& rows) {
@@ -342,8 +411,9 @@ void Reading::read_threepids(const std::string& where) {
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
                                    address = rows.at(i, 2).text();
-            if (!pg::valid_user_id(id) || medium.empty() || address.empty() || address.size() > 1024) {
-                skip(contract_.threepids_table, "no user, medium or address", id);
+            if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
+                address.size() > 1024) {  // what an index can hold
+                skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
                 continue;
             }
             ids.push_back(id);
@@ -359,8 +429,30 @@ void Reading::remember(const std::string& table, const TableState& state) const 
     remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid);
 }
 
+/// The parts of the contract that are read by changed pages, and what reads them.
+std::vector<Reading::Part> Reading::parts() const {
+    std::vector<Part> parts;
+    for (const Part& part : {Part{contract_.users_table, &Reading::read_users},
+                             Part{contract_.threepids_table, &Reading::read_threepids},
+                             Part{contract_.activity_table, &Reading::read_activity}})
+        if (!part.table.empty()) parts.push_back(part);
+    return parts;
+}
+
+/// Reads the tables of these parts, each once, in the order of the parts.
+void Reading::read_changed(const std::vector<Part>& parts) {
+    for (auto part = parts.begin(); part != parts.end(); ++part) {
+        const auto same = [&](const Part& other) { return other.table == part->table; };
+        if (std::any_of(parts.begin(), part, same)) continue;
+        std::vector<ReadRows> readers;
+        for (const Part& other : parts)
+            if (same(other)) readers.push_back(other.read_rows);
+        read_table(part->table, readers);
+    }
+}
+
 /// Reads the rows of the pages that changed since the last time.
-void Reading::read_table(const std::string& table, void (Reading::*read_rows)(const std::string&)) {
+void Reading::read_table(const std::string& table, const std::vector<ReadRows>& readers) {
     const Oid oid = table_oid(source_.schema, table);
     if (!OidIsValid(oid))
         throw Error(sqlstate::undefined_table, "table " + quoted(source_.schema) + "." + table + " is gone", {},
@@ -372,32 +464,43 @@ void Reading::read_table(const std::string& table, void (Reading::*read_rows)(co
                  row.at(0, 3).optional_integer()};
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
-    const auto changed = changed_blocks(oid, known.until.value_or(0));
-    if (!changed) {
-        (this->*read_rows)("true");
-    } else {
+    std::vector<std::string> wheres;
+    if (const auto changed = changed_blocks(oid, known.until.value_or(0))) {
         for (const Blocks& run : *changed)
-            (this->*read_rows)("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
-                               std::to_string(run.end) + ",0)'::tid");
+            wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
+                             std::to_string(run.end) + ",0)'::tid");
+    } else {
+        wheres.push_back("true");
     }
-    remember(table, advance(known, filenode, mark_));
+    for (const ReadRows read_rows : readers)
+        for (const std::string& where : wheres) (this->*read_rows)(where);
+    if (!later_) remember(table, advance(known, filenode, mark_));
 }
 
-/// Asks for the owners of reserved threepids by key: the only threepids that matter, and the only way to see that
-/// one was removed.
+/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was removed.
 void Reading::check_reserved_threepids() {
-    if (world_.reserved.empty()) return;
-    std::vector<std::string_view> mediums, addresses;
+    if (world_.reserved.empty() || contract_.holders.empty()) return;
+    std::vector<std::string_view> mediums, addresses, holders;
+    std::set<std::pair<std::string_view, std::string_view>> asked;
     for (const Threepid& threepid : world_.reserved) {
         mediums.push_back(threepid.medium);
         addresses.push_back(threepid.address);
+        asked.insert({threepid.medium, threepid.address});
     }
-    const pg::Rows rows = read(contract_.holders, {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}});
+    const pg::Rows known = holders_query.read_latest(mediums, addresses);
+    for (std::uint64_t i = 0; i < known.count; ++i) holders.push_back(known.at(i, 0).text());
+    const pg::Rows rows = read(contract_.holders,
+                               {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}, {TEXTARRAYOID, holders}});
     std::vector<std::string_view> ids, held_mediums, held_addresses;
     for (std::uint64_t i = 0; i < rows.count; ++i) {
+        if (!pg::valid_user_id(rows.at(i, 0).text())) continue;
+        const std::string_view medium = rows.at(i, 1).text();
+        const auto held = asked.find({medium, directory::fold_address(medium, rows.at(i, 2).text())});
+        if (held == asked.end()) continue;
         ids.push_back(rows.at(i, 0).text());
-        held_mediums.push_back(rows.at(i, 1).text());
-        held_addresses.push_back(rows.at(i, 2).text());
+        held_mediums.push_back(held->first);
+        held_addresses.push_back(held->second);
+        asked.erase(held);  // of two spellings the first: the one that is as our list has it
     }
     threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
     threepids += static_cast<std::int64_t>(
@@ -410,87 +513,151 @@ void Reading::leave_deactivated() {
     for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
 }
 
-void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon) {
-    activity::sort_newest(batch);
-    std::vector<Outcome> results(batch.size());
-    activity::record(world_, batch.data(), batch.size(), results.data(), horizon);
-    for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
-    sightings += static_cast<std::int64_t>(batch.size());
+/// Records a batch; what is to be a queue must be one already.
+void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon, activity::Queue queue) {
+    const std::size_t size = queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
+    for (std::size_t i = 0; i < batch.size(); i += size) {
+        const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
+        std::vector<activity::Sighting> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
+        activity::sort_newest(part);
+        std::vector<Outcome> results(part.size());
+        activity::record(world_, part.data(), part.size(), results.data(), horizon, queue);
+        for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
+        sightings += static_cast<std::int64_t>(part.size());
+    }
 }
 
-void Reading::note_malformed(Instant at) {
-    const pg::Rows rows = read(contract_.malformed, {{INT8OID, at}});
+void Reading::note_malformed(const std::string& where) {
+    if (contract_.malformed.empty()) return;
+    const pg::Rows rows = read(substitute(contract_.malformed, "where", where), {{INT8OID, at_}});
     for (std::uint64_t i = 0; i < rows.count; ++i)
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
 }
 
-void Reading::import(Instant at) {
-    read_users("true");
-    read_threepids("true");
-    for (const std::string& table : {contract_.users_table, contract_.threepids_table})
-        remember(table, advance(TableState{}, filenode_of(table_oid(source_.schema, table)), mark_));
-    const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
-    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
-    // counts at no instant after.
-    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
-    // With a limit the newest come first: they are whom the reaper would leave.
-    const std::string order = world_.settings.limit_usage_by_mau ? " ORDER BY 2 DESC" : "";
+/// Reads and records everybody's last sighting.
+void Reading::read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue) {
     std::vector<activity::Sighting> batch;
-    read_all(contract_.last_seen + order, {{INT8OID, at + kFuture}}, [&](const pg::Rows& rows) {
+    read_all(sql, params, [&](const pg::Rows& rows) {
         batch.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
             if (pg::valid_user_id(id))
                 batch.push_back({id, rows.at(i, 1).integer(), {}});
             else
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
         }
-        record(batch, horizon);
+        record(batch, horizon, queue);
     });
-    note_malformed(at);
+}
+
+void Reading::import(Instant at) {
+    at_ = at;
+    read_users("true");
+    read_threepids("true");
+    const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
+    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
+    // counts at no instant after.
+    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
+    const std::string seen = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
+                             ") s(user_id, last_seen) WHERE (s.user_id = ANY ($2)) IS ";
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
+    const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
+    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the newest.
+    if (!reserved.empty()) read_last_seen(seen + "TRUE", params, horizon, activity::Queue::first_come);
     cohort::seat_reserved(world_, at);
+    if (world_.settings.limit_usage_by_mau)
+        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, horizon, activity::Queue::newest_first);
+    else
+        read_last_seen(seen + "NOT TRUE", params, horizon, activity::Queue::first_come);
+    const bool later = !contract_.activity_table.empty() && find_later();
+    for (const Part& part : parts()) {
+        const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
+        const bool unread = later && part.table == contract_.activity_table;
+        remember(part.table, unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
+    }
+    note_malformed("true");
     flush_skipped();
     progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at);
 }
 
-bool Reading::sync(Instant at, std::int64_t max_rows) {
-    read_table(contract_.users_table, &Reading::read_users);
-    read_table(contract_.threepids_table, &Reading::read_threepids);
-    check_reserved_threepids();
-    leave_deactivated();
+/// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
+Instant believable(Instant at) {
+    const Instant now = pg::to_instant(GetCurrentTimestamp());
+    return std::max(at, now) + kFuture;
+}
 
-    // A row may be committed some time after its time; so each pass begins a little before the end of the last.
-    const Instant until = source_.activity_until.value_or(0);
-    Instant from = source_.pass_from.value_or(std::max<Instant>(0, until - Instant{overlap_seconds} * 1000));
-    Instant newest = until;
-    std::optional<Instant> resume;
+/// Whether there is activity that an import at an instant of the past has to leave for later.
+bool Reading::find_later() {
+    return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
+                {{INT8OID, believable(at_)}}).at(0, 0).boolean();
+}
+
+/// Reads activity from changed pages.
+void Reading::read_activity(const std::string& where) {
+    const Instant limit = believable(at_);
     std::vector<activity::Sighting> batch;
-    for (std::int64_t left = max_rows; from <= at;) {
-        const std::int64_t limit = std::min<std::int64_t>(left, kFetch);
-        const pg::Rows rows = read(contract_.activity, {{INT8OID, from}, {INT8OID, at}, {INT8OID, limit}});
+    read_all(substitute(contract_.activity, "where", where), {}, [&](const pg::Rows& rows) {
         batch.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
-            newest = std::max(newest, rows.at(i, 1).integer());
+            const Instant seen_at = rows.at(i, 1).integer();
+            if (seen_at > at_) {
+                later_ = later_ || seen_at <= limit;
+            } else if (!pg::valid_user_id(id)) {
+                skip_sighting(id);
+            } else if (seen_at >= 0) {
+                newest_ = std::max(newest_, seen_at);
+                batch.push_back({id, seen_at, rows.at(i, 2).text()});
+            }
+        }
+        record(batch, at_ - kWindow);
+    });
+    note_malformed(where);
+}
+
+/// Reads activity through its index on the time, about `max_rows` rows. Answers whether it came to the end.
+bool Reading::read_activity_by_time(std::int64_t max_rows) {
+    // A row may be committed some time after its time; so each pass begins a little before the end of the last.
+    Instant from = source_.pass_from.value_or(std::max<Instant>(0, newest_ - Instant{overlap_seconds} * 1000));
+    std::vector<activity::Sighting> batch;
+    for (std::int64_t left = max_rows; from <= at_;) {
+        const std::int64_t limit = std::min<std::int64_t>(left, kFetch);
+        const pg::Rows rows = read(contract_.activity, {{INT8OID, from}, {INT8OID, at_}, {INT8OID, limit}});
+        batch.clear();
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            newest_ = std::max(newest_, rows.at(i, 1).integer());
             if (pg::valid_user_id(id))
                 batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
             else
-                skip("activity", "no user id, or one that is too long or not UTF-8", id);
+                skip_sighting(id);
         }
-        record(batch, at - kWindow);
+        record(batch, at_ - kWindow);
         if (static_cast<std::int64_t>(rows.count) < limit) break;
         from = rows.at(rows.count - 1, 1).integer() + 1;
         left -= static_cast<std::int64_t>(rows.count);
         if (left <= 0) {
-            resume = from;
-            break;
+            resume_ = from;
+            return false;
         }
         pg::guard([] { CHECK_FOR_INTERRUPTS(); });
     }
-    if (!resume) note_malformed(at);
+    note_malformed("true");
+    return true;
+}
+
+bool Reading::sync(Instant at, std::int64_t max_rows) {
+    at_ = at;
+    newest_ = source_.activity_until.value_or(0);
+    if (contract_.users_table.empty()) read_users("true");
+    if (contract_.threepids_table.empty()) read_threepids("true");
+    read_changed(parts());
+    check_reserved_threepids();
+    leave_deactivated();
+    const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
     flush_skipped();
-    progress_query.write(newest, resume, at);
-    return !resume;
+    progress_query.write(newest_, resume_, at);
+    return complete;
 }
 
 Datum Reading::usage(Instant at) {
@@ -524,6 +691,10 @@ Datum attach(FunctionCallInfo fcinfo) {
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
                         "Call mau.detach() first; the numbers are kept.");
         const World& world = directory::world();
+        if (source.kind == "custom") {
+            source.queries = queries(custom_queries_query);
+            check_queries(place_of(world, source));
+        }
         Reading reading(world, source);
         reading.check();
         attach_query.write(source.kind, source.schema, std::nullopt, at);
@@ -531,6 +702,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.done();
         report(result, reading);
     });
+    worker::wake_at_commit();
     return Datum(0);
 }
 
@@ -598,7 +770,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
         Datum figures;
         if (source) {
             Reading reading(directory::world(), *source);
-            figures = reading.usage(at);
+            figures = reading.has_usage() ? reading.usage(at) : own_usage_query.read(at).at(0, 0).datum();
             reading.done();
         } else
             figures = own_usage_query.read(at).at(0, 0).datum();

@@ -4,14 +4,8 @@
 
 namespace mau::source {
 
-std::string substitute(std::string text, std::string_view name, std::string_view value) {
-    const std::string place = "{" + std::string(name) + "}";
-    for (std::size_t at = text.find(place); at != std::string::npos; at = text.find(place, at + value.size()))
-        text.replace(at, place.size(), value);
-    return text;
-}
-
-Contract synapse(const std::string& schema) {
+Contract synapse(const Place& place) {
+    const std::string& schema = place.schema;
     Contract contract;
     contract.needs = {
         {"users", {"name", "creation_ts", "is_guest", "appservice_id", "user_type", "deactivated"}},
@@ -33,11 +27,15 @@ Contract synapse(const std::string& schema) {
     contract.threepids = substitute(
         "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE {where}",
         "schema", schema);
-    // Synapse keeps e-mail in lower case, as our list has it.
+    // Old rows may have e-mail in any case; our list has it in lower case.
     contract.holders = substitute(
-        "SELECT t.user_id::text, r.medium, r.address FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-        " JOIN {schema}.user_threepids t ON t.medium = r.medium AND t.address = r.address",
+        "SELECT t.user_id::text, t.medium::text, t.address::text"
+        " FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+        " JOIN {schema}.user_threepids t ON t.medium = r.medium AND t.address = r.address"
+        " UNION ALL SELECT t.user_id::text, t.medium::text, t.address::text"
+        " FROM {schema}.user_threepids t WHERE t.user_id = ANY ($3)",
         "schema", schema);
+    contract.activity_name = "user_ips";
     contract.activity = substitute(
         "SELECT i.user_id::text, i.last_seen::bigint, i.user_agent::text FROM {schema}.user_ips i"
         " WHERE i.last_seen BETWEEN $1 AND $2 ORDER BY i.last_seen FETCH FIRST $3 ROWS WITH TIES",
@@ -49,6 +47,8 @@ Contract synapse(const std::string& schema) {
         " WHERE i.last_seen BETWEEN 0 AND $1 GROUP BY i.user_id",
         "schema", schema);
     contract.malformed = substitute(
+        "(SELECT 'user_ips', 'last_seen is missing', i.user_id::text FROM {schema}.user_ips i"
+        "  WHERE i.last_seen IS NULL LIMIT 1000) UNION ALL "
         "(SELECT 'user_ips', 'last_seen is negative', i.user_id::text FROM {schema}.user_ips i"
         "  WHERE i.last_seen < 0 LIMIT 1000) UNION ALL "
         "(SELECT 'user_ips', 'last_seen is in the future', i.user_id::text FROM {schema}.user_ips i"
