@@ -23,8 +23,7 @@ constexpr std::string_view kVersion = "1.0";         // the extension's SQL that
 constexpr std::int64_t kBudget = 2 * USECS_PER_SEC;  // then the launcher looks who else is due
 constexpr const char* kLockTimeout = "5s";
 
-// --- Transactions
-// -----------------------------------------------------------------------------------------------
+// --- Transactions ----------------------------------------------------------------------------------------
 
 /// How a transaction found the extension.
 enum class Door { open, absent, other_version, changing };
@@ -100,13 +99,38 @@ Ending transact(const char* activity, Work&& work, As who = As::owner) {
     return ending;
 }
 
-// --- Tasks
-// ------------------------------------------------------------------------------------------------------
+// --- Restores ------------------------------------------------------------------------------------------
+//
+// A tick that writes into tables which are being restored would make the restore fail on its rows. pg_dump
+// loads mau.users last, and sets its sequence after all tables; with jobs in parallel any order is possible,
+// but then it is pg_restore, which says who it is.
+
+pg::Statement restoring_sessions_query(
+    "SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database()"
+    " AND (a.application_name = 'pg_restore' OR a.query LIKE 'COPY mau.%FROM stdin%'"
+    " AND (a.state <> 'idle' OR a.state_change > clock_timestamp() - interval '5 s')))");
+
+pg::Statement half_restored_query(
+    "SELECT CASE WHEN EXISTS (SELECT FROM mau.users) THEN (SELECT max(u.user_no) FROM mau.users u) >"
+    " (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM mau.users_user_no_seq s)"
+    " ELSE EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
+    " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) END");
+
+bool half_restored() {
+    return half_restored_query.read_latest().at(0, 0).boolean();
+}
+
+bool being_restored() {
+    return restoring_sessions_query.read_latest().at(0, 0).boolean() || half_restored();
+}
+
+// --- Tasks -----------------------------------------------------------------------------------------------
 
 /// What a batch of a task did.
 struct Batch {
     std::int64_t handled = 0;  // as its function noted in mau.tasks
     bool busy = false;         // another session is at it
+    bool restoring = false;    // a restore has begun meanwhile
     bool idle = false;         // there is nothing to do at all
     bool trouble = false;      // noted by the function itself
     bool more = false;
@@ -209,6 +233,8 @@ std::optional<Begun> begin(const Task& task, bool urgent) {
 
 Batch run_batch(const Task& task) {
     Batch batch;
+    batch.restoring = half_restored();
+    if (batch.restoring) return batch;
     const pg::Rows rows = task.run(options.batch_size);
     for (std::uint64_t i = 0; i < rows.count; ++i) {
         const std::string_view what = rows.at(i, 0).text();
@@ -224,7 +250,7 @@ Batch run_batch(const Task& task) {
 
 void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t handled) {
     const std::int64_t tick = options.tick_interval;
-    if (last.busy || last.idle)
+    if (last.busy || last.idle || last.restoring)
         undo_query.write(task.name, begun.at, begun.before, last.idle);
     else if (last.trouble)
         put_off_query.write(task.name, tick);
@@ -233,8 +259,7 @@ void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t h
                         std::max<std::int64_t>(tick, task.interval()));
 }
 
-// --- The tick
-// ---------------------------------------------------------------------------------------------------
+// --- The tick --------------------------------------------------------------------------------------------
 
 class Tick {
   public:
@@ -254,13 +279,6 @@ class Tick {
     char database_[NAMEDATALEN] = "";
 };
 
-// A tick that writes into tables which are being restored makes the restore fail: pg_restore says who it is,
-// and psql with a dump is seen by its COPY.
-pg::Statement restoring_query(
-    "SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database()"
-    " AND (a.application_name = 'pg_restore' OR a.query LIKE 'COPY mau.%FROM stdin%'"
-    " AND (a.state <> 'idle' OR a.state_change > clock_timestamp() - interval '10 s')))");
-
 /// Whether there is anything to do here now; says why not.
 bool Tick::look_around() {
     bool restoring = false;
@@ -268,7 +286,7 @@ bool Tick::look_around() {
         "mau: is the extension here?",
         [&] {
             strlcpy(database_, pg::guard([] { return get_database_name(MyDatabaseId); }), sizeof database_);
-            restoring = restoring_query.read_latest().at(0, 0).boolean();
+            restoring = being_restored();
         },
         As::ourselves);
     if (!passes(nullptr, ending)) return false;
@@ -335,7 +353,8 @@ bool Tick::run(const Task& task) {
     more_ = more_ || (batch.more && !batch.trouble);
 
     ending = transact("mau: end a task", [&] { end(task, *begun, batch, handled); });
-    return passes(task.name, ending);
+    if (batch.restoring) extension_ = Extension::restoring;
+    return passes(task.name, ending) && !batch.restoring;
 }
 
 void Tick::report() {
