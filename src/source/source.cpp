@@ -469,7 +469,9 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
     std::vector<std::string> wheres;
-    if (const auto changed = changed_blocks(oid, known.until.value_or(0))) {
+    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
+    const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
+    if (const auto changed = changed_blocks(oid, known.until.value_or(0), near)) {
         for (const Blocks& run : *changed)
             wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
                              std::to_string(run.end) + ",0)'::tid");
