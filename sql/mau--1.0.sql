@@ -128,6 +128,8 @@ CREATE TABLE mau.user_threepids (
     PRIMARY KEY (medium, address)
 );
 CREATE INDEX user_threepids_user_id ON mau.user_threepids (user_id);
+COMMENT ON SEQUENCE mau.users_user_no_seq IS 'Draws the numbers of users.';
+COMMENT ON SEQUENCE mau.reserved_threepids_position_seq IS 'Draws the places of reserved threepids.';
 COMMENT ON TABLE mau.user_threepids IS
 'Whose e-mail address or phone number is whose; needed for reserved threepids only. Written by add_threepid, register_user and sync.';
 COMMENT ON COLUMN mau.user_threepids.medium IS 'email or msisdn.';
@@ -244,7 +246,7 @@ CREATE FUNCTION mau.monthly_active_count_by_host(at timestamptz DEFAULT now())
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_host';
 COMMENT ON FUNCTION mau.monthly_active_count_by_host(timestamptz) IS
-'monthly_active_count by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
+'The members that monthly_active_count counts, by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
 
 CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT NULL, end_at timestamptz DEFAULT NULL)
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
@@ -270,7 +272,7 @@ CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at t
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
 COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
-'active_users by virtual host: day, week and month of each. Arguments and errors as active_users.';
+'What active_users counts, by virtual host: day, week and month of each. Arguments and errors as active_users.';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
@@ -335,7 +337,7 @@ CREATE FUNCTION mau.check_auth_blocking(user_id text DEFAULT NULL, medium text D
                                         at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_check_auth_blocking';
 COMMENT ON FUNCTION mau.check_auth_blocking(text, text, text, text, text, timestamptz) IS
-'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Errors: 22023 for a user together with a threepid, or half a threepid.';
+'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Waits for nobody: while somebody''s open transaction has locked mau''s tables as a whole, requests go ahead. Errors: 22023 for a user together with a threepid, or half a threepid.';
 
 CREATE FUNCTION mau.admit(user_id text, at timestamptz DEFAULT now(), user_agent text DEFAULT NULL) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_admit';
@@ -402,7 +404,7 @@ COMMENT ON TABLE mau.source IS
 COMMENT ON COLUMN mau.source.singleton IS 'Keeps the table at one row.';
 COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach.';
 COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
-COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights, or with their owner''s where it is a superuser.';
+COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights; where it is a superuser, with their owner''s, and where that is one too, with those of pg_read_all_data. A sync by another role uses that role''s own.';
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
@@ -456,7 +458,7 @@ COMMENT ON COLUMN mau.custom_source.query IS
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
-'Trigger: nobody but a superuser can name another role than their own in attached_by (42501), since the worker reads with its rights.';
+'Trigger: nobody but a superuser can name another role than their own in attached_by, or change the kind or schema that another role attached (42501), since the worker reads with its rights.';
 CREATE TRIGGER check_source BEFORE INSERT OR UPDATE ON mau.source
     FOR EACH ROW EXECUTE FUNCTION mau.check_source();
 
@@ -505,11 +507,11 @@ COMMENT ON FUNCTION mau.worker_state() IS
 'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
 
 CREATE FUNCTION mau.describe_seats() RETURNS text
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
+    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
 COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words.';
 
 CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
 COMMENT ON FUNCTION mau.seen_cache() IS
 'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
 
@@ -663,6 +665,37 @@ SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
 
+CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        to_grantee CONSTANT text := (SELECT format('TO %I', rolname) FROM pg_roles WHERE oid = grantee);
+    BEGIN
+        IF NOT (SELECT pg_has_role(extowner, 'USAGE') FROM pg_extension WHERE extname = 'mau') THEN
+            RAISE insufficient_privilege USING MESSAGE = 'must be owner of extension mau',
+                HINT = 'Call it as the role that created the extension, or as a superuser.';
+        END IF;
+        IF to_grantee IS NULL THEN
+            RAISE undefined_object USING MESSAGE = 'no role to grant to', HINT = 'Name an existing role.';
+        END IF;
+        IF rights IS NULL OR rights NOT IN ('homeserver', 'monitoring') THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown set of rights',
+                DETAIL = format('It is %L.', rights), HINT = 'Name homeserver or monitoring.';
+        END IF;
+        EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
+        EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
+        IF rights = 'homeserver' THEN
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
+                    || to_grantee;
+            EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
+                    ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
+                    || to_grantee;
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION mau.grant_to(regrole, text) IS
+'Grants a role what it needs. homeserver: to record activity, to register and to forget users, and to read; monitoring: to read. Neither may change settings, attach or reap. Call it again after an upgrade of the extension. Errors: 42501 where the caller does not own the extension, 42704 no such role, 22023 unknown rights.';
+
 REVOKE ALL ON FUNCTION
     mau.register_user(text, timestamptz, text, text, boolean, text, text),
     mau.add_threepid(text, text, text),
@@ -679,7 +712,11 @@ REVOKE ALL ON FUNCTION
     mau.detach(),
     mau.wake_worker(),
     mau.directory_changed(),
-    mau.replace_settings()
+    mau.cohort_changed(),
+    mau.users_changed(),
+    mau.check_source(),
+    mau.replace_settings(),
+    mau.grant_to(regrole, text)
     FROM PUBLIC;
 
 -- The worker comes as soon as CREATE EXTENSION has committed.

@@ -208,6 +208,10 @@ std::int64_t count(const World& world, Instant at) {
     return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
 }
 
+std::int64_t count_now(const World& world, Instant at) {
+    return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(world)));
+}
+
 std::int64_t count_with_in_flight(const World& world, Instant at) {
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
     return pg::guard([&, first = reserved.data(), reserved_count = reserved.size()]() -> std::int64_t {
@@ -348,8 +352,7 @@ Datum host_of(FunctionCallInfo fcinfo) {
 
 /// The length of a period in milliseconds; a month is 30 days.
 Instant period_of(FunctionCallInfo fcinfo, int i) {
-    if (fcinfo->args[i].isnull)
-        throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
+    if (fcinfo->args[i].isnull) throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
                     "Leave the argument out to mean 30 days.");
     const Interval period = *DatumGetIntervalP(fcinfo->args[i].value);
     const Instant length = period.time / 1000 + (Instant{period.day} + Instant{period.month} * 30) * kDay;

@@ -23,7 +23,8 @@ std::uint64_t cached_generation = 0;
 void on_relcache_invalidation(Datum, Oid relation) {
     if (!cached || relation == InvalidOid || relation == cached->settings_table ||
         relation == cached->users_table || relation == cached->users_index ||
-        relation == cached->cohort_table || relation == cached->cohort_index)
+        relation == cached->cohort_table || relation == cached->cohort_index ||
+        relation == cached->threepids_table)
         ++generation;
 }
 
@@ -62,6 +63,7 @@ void load(World& world) {
     world.users_index = relation_oid("users_user_id");
     world.cohort_table = relation_oid("monthly_active_users");
     world.cohort_index = relation_oid("monthly_active_users_pkey");
+    world.threepids_table = relation_oid("user_threepids");
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults

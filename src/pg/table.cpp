@@ -119,6 +119,19 @@ bool try_table_lock(Oid table, LOCKMODE mode) {
     return guard([&] { return ConditionalLockRelationOid(table, mode); });
 }
 
+bool try_read_lock(Oid table) {
+    return guard([&] {
+        if (!ConditionalLockRelationOid(table, AccessShareLock)) return false;
+        Relation const relation = table_open(table, NoLock);
+        List* const indexes = RelationGetIndexList(relation);
+        table_close(relation, NoLock);
+        ListCell* cell;
+        foreach (cell, indexes)
+            if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock)) return false;
+        return true;
+    });
+}
+
 std::uint64_t hash(std::string_view id) {
     return hash_bytes_extended(reinterpret_cast<const unsigned char*>(id.data()), static_cast<int>(id.size()), 0);
 }

@@ -55,6 +55,10 @@ void release_lock(LockSpace space, std::uint64_t key);
 /// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table without waiting for an ALTER or TRUNCATE in flight.
 bool try_table_lock(Oid table, LOCKMODE mode);
 
+/// Tries to get what reading a table takes, ACCESS SHARE on it and on its indexes, without waiting for an ALTER,
+/// TRUNCATE or REINDEX in flight.
+bool try_read_lock(Oid table);
+
 /// A 64-bit hash of an id, the same in every session of a server.
 std::uint64_t hash(std::string_view id);
 

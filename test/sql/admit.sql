@@ -21,7 +21,8 @@ SELECT admit('a', '3 h');
 SELECT mau.register_user('@trial:example.com', t('-1 day')), mau.register_user('@help:example.com', t('-100 days'), user_type => 'support'),
        mau.register_user('@irc_a:example.com', t('-100 days'), appservice_id => 'irc'),
        mau.register_user('@guest:example.com', t('-100 days'), is_guest => true) \g /dev/null
-SELECT admit('trial'), admit('help'), admit('irc_a'), admit('guest');
+SELECT admit('trial'), admit('help'), admit('irc_a');
+SELECT mau.admit('@guest:example.com', t('0')) ->> 'limit_type' AS guest;
 -- The sender of server notices is never blocked, member or not.
 SELECT admit('notices');
 -- A reserved user has a seat.
