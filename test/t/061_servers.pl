@@ -14,7 +14,7 @@ my $fixtures = "$FindBin::RealBin/../fixtures";
 
 my $node = PostgreSQL::Test::Cluster->new('servers');
 $node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nautovacuum = off\n");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\nautovacuum = off\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE ROLE homeserver; CREATE ROLE reader');
 
