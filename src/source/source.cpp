@@ -485,7 +485,10 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
     std::vector<std::string> wheres;
-    const auto changed = may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0)) : std::nullopt;
+    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
+    const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
+    const auto changed =
+        may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
     if (changed) {
         for (const Blocks& run : *changed)
             wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
