@@ -14,6 +14,7 @@
 #include "source/custom.hpp"
 #include "source/reader.hpp"
 #include "tasks.hpp"
+#include "worker.hpp"
 
 namespace mau::source {
 
@@ -38,10 +39,10 @@ pg::Statement source_query(
 pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
 pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
 pg::Statement attach_query(
-    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, queries)"
-    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0),"
+    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, finds_new_by, queries)"
+    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0), $5,"
     " CASE WHEN $1 = 'custom' THEN (SELECT jsonb_object_agg(c.part, c.query) FROM mau.custom_source c) END)",
-    {TEXTOID, TEXTOID, INT8OID, INT8OID});
+    {TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID});
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
@@ -197,6 +198,11 @@ class Reading {
     bool sync(Instant at, std::int64_t max_rows);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
+    /// In words, how new activity is found.
+    std::string finds_new_by() const {
+        if (contract_.activity_table.empty()) return "time";
+        return "changed pages of " + contract_.activity_table + ", which has no index on the time";
+    }
     bool has_usage() const { return !contract_.usage.empty(); }
 
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
@@ -696,11 +702,12 @@ Datum attach(FunctionCallInfo fcinfo) {
         }
         Reading reading(world, source);
         reading.check();
-        attach_query.write(source.kind, source.schema, std::nullopt, at);
+        attach_query.write(source.kind, source.schema, std::nullopt, at, reading.finds_new_by());
         reading.import(at);
         reading.done();
         report(result, reading);
     });
+    worker::wake_at_commit();
     return Datum(0);
 }
 
