@@ -404,7 +404,7 @@ COMMENT ON TABLE mau.source IS
 COMMENT ON COLUMN mau.source.singleton IS 'Keeps the table at one row.';
 COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach.';
 COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
-COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights, or with their owner''s where it is a superuser.';
+COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights; where it is a superuser, with their owner''s, and where that is one too, with those of pg_read_all_data. A sync by another role uses that role''s own.';
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
@@ -458,7 +458,7 @@ COMMENT ON COLUMN mau.custom_source.query IS
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
-'Trigger: nobody but a superuser can name another role than their own in attached_by (42501), since the worker reads with its rights.';
+'Trigger: nobody but a superuser can name another role than their own in attached_by, or change the kind or schema that another role attached (42501), since the worker reads with its rights.';
 CREATE TRIGGER check_source BEFORE INSERT OR UPDATE ON mau.source
     FOR EACH ROW EXECUTE FUNCTION mau.check_source();
 

@@ -397,7 +397,7 @@ void take_anyway(const World& world) {
 void used() { pending_seats = 0; }
 
 void give_back(std::int64_t seats) {
-    pending_seats = 0;
+    pending_seats = std::max<std::int64_t>(0, pending_seats - seats);
     Counters* mine = counters();
     if (!mine || seats == 0) return;
     level().seats -= seats;
