@@ -677,7 +677,10 @@ REVOKE ALL ON FUNCTION
     mau.detach(),
     mau.wake_worker(),
     mau.directory_changed(),
-    mau.replace_settings()
+    mau.replace_settings(),
+    mau.users_changed(),
+    mau.cohort_changed(),
+    mau.check_source()
     FROM PUBLIC;
 
 -- The worker comes as soon as CREATE EXTENSION has committed.

@@ -783,7 +783,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
 
 /// The worker reads with the rights of attached_by: nobody may name somebody else there.
 Datum check_source(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
     HeapTuple const row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
     pg::guard([&] {
         if (superuser()) return;
