@@ -820,7 +820,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
 /// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading that
 /// somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
     const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
     HeapTuple const row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
     pg::guard([&] {
