@@ -78,6 +78,23 @@ $(BITCODE): %.bc: %.cpp build/flags | build/dep
 build/flags: FORCE
 	@$(call note,$(PG_CONFIG) $(VERSION) $(CXX) $(CXXFLAGS) $(CPPFLAGS) $(CLANG) $(BITCODE_CXXFLAGS))
 
+# A module of functions that fail, to prove the boundary; test/t/030_boundary.pl loads it.
+test-modules: build/test/boundary.so
+
+build/test/boundary.o: test/boundary/boundary.cpp build/flags | build/dep
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) $(NOTE_HEADERS) -c -o $@ $<
+
+bench-build: build/test/bench_client build/test/bench_module.so
+
+build/test/bench_module.so: test/bench/bench_module.cpp src/pg/prelude.hpp build/flags
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -shared -o $@ $< $(LDFLAGS) -lstdc++
+
+# Symbolic: with its own copy of the boundary, also where mau.so is loaded.
+build/test/boundary.so: build/test/boundary.o src/pg/boundary.o
+	$(CXX) $(CXXFLAGS) -shared -Wl,-Bsymbolic -o $@ $^ $(LDFLAGS) -lstdc++
+
 else # no PGXS: only what can do without, or installs it
 
 all install installcheck:
@@ -142,6 +159,17 @@ build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
 	$(FUZZ_CXX) $(STRICT) -O1 -g -Isrc -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    -o $@ $(filter %.cpp,$^)
 
+# --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------
+
+LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq
+test-clients: build/test/cap_client
+
+build/test/cap_client: test/load/cap_client.cpp
+build/test/bench_client: test/bench/bench_client.cpp
+build/test/cap_client build/test/bench_client: test/load/pq.hpp
+	@mkdir -p $(@D)
+	$(CXX) $(STRICT) -O2 -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
+
 # --- What people type ------------------------------------------------------------------------------------------
 
 demo: # make demo DUMP=file.sql takes a real homeserver's dump
@@ -153,7 +181,7 @@ test:
 bench:
 	@test/bench/run
 
-OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp)
+OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/boundary/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp test/bench/*.[ch]pp)
 SCRIPTS_OF_OURS = test/setup test/run test/suite test/demo test/bench/run test/lib.sh .ci/run
 
 format:
@@ -185,4 +213,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build fuzz fuzz-run demo test bench format lint dist help FORCE
+.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test bench format lint dist help FORCE

@@ -47,7 +47,7 @@ COMMENT ON COLUMN mau.settings.admin_contact IS 'How to reach the administrator,
 COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed to everybody but support users.';
 COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error that users see while hs_disabled is on.';
 COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends server notices; never blocked.';
-COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name is a local user and everybody else is remote.';
+COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name and the JIDs …@server_name are local users and everybody else is remote: leave it NULL where one database serves several hosts.';
 COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether users who were deactivated count until they expire, as in Synapse; off: they leave at once.';
 COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is rewritten (more than this). Up to 1 day.';
 COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept.';
@@ -113,6 +113,14 @@ COMMENT ON COLUMN mau.users.is_registered IS 'Whether the homeserver has an acco
 COMMENT ON COLUMN mau.users.is_guest IS 'Whether the account is a guest''s.';
 COMMENT ON COLUMN mau.users.is_deactivated IS 'Whether the account was deactivated.';
 
+CREATE FUNCTION mau.users_changed() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_users_changed';
+COMMENT ON FUNCTION mau.users_changed() IS
+'Trigger: tells the cache of recently seen users of changes to accounts that are not mau''s own.';
+CREATE TRIGGER changed BEFORE UPDATE OR DELETE OR TRUNCATE ON mau.users
+    FOR EACH STATEMENT EXECUTE FUNCTION mau.users_changed();
+ALTER TABLE mau.users ENABLE ALWAYS TRIGGER changed;
+
 CREATE TABLE mau.user_threepids (
     medium text NOT NULL,
     address text COLLATE "C" NOT NULL,
@@ -120,6 +128,8 @@ CREATE TABLE mau.user_threepids (
     PRIMARY KEY (medium, address)
 );
 CREATE INDEX user_threepids_user_id ON mau.user_threepids (user_id);
+COMMENT ON SEQUENCE mau.users_user_no_seq IS 'Draws the numbers of users.';
+COMMENT ON SEQUENCE mau.reserved_threepids_position_seq IS 'Draws the places of reserved threepids.';
 COMMENT ON TABLE mau.user_threepids IS
 'Whose e-mail address or phone number is whose; needed for reserved threepids only. Written by add_threepid, register_user and sync.';
 COMMENT ON COLUMN mau.user_threepids.medium IS 'email or msisdn.';
@@ -149,7 +159,7 @@ INSERT INTO mau.settings DEFAULT VALUES;
 CREATE FUNCTION mau.fold_address(medium text, address text) RETURNS text
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_fold_address';
 COMMENT ON FUNCTION mau.fold_address(text, text) IS
-'The form in which addresses are compared: e-mail in lower case (Unicode), all else as it is.';
+'The form in which addresses are compared: e-mail without regard to case (Unicode), in lower case; all else as it is.';
 
 CREATE FUNCTION mau.registered_reserved_users() RETURNS SETOF text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_registered_reserved_users';
@@ -227,6 +237,17 @@ CREATE FUNCTION mau.monthly_active_count_by_service(at timestamptz DEFAULT now()
 COMMENT ON FUNCTION mau.monthly_active_count_by_service(timestamptz) IS
 'The members of the cohort at an instant by service: native, or the appservice''s id. Errors: 22008.';
 
+CREATE FUNCTION mau.host_of(user_id text) RETURNS text
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_host_of';
+COMMENT ON FUNCTION mau.host_of(text) IS
+'The host in a user''s id: of @local:host what follows the first colon, of a JID local@host what follows the at sign, up to the resource; empty where there is none.';
+
+CREATE FUNCTION mau.monthly_active_count_by_host(at timestamptz DEFAULT now())
+    RETURNS TABLE (host text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_host';
+COMMENT ON FUNCTION mau.monthly_active_count_by_host(timestamptz) IS
+'The members that monthly_active_count counts, by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
+
 CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT NULL, end_at timestamptz DEFAULT NULL)
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -245,6 +266,13 @@ CREATE FUNCTION mau.active_users(period interval DEFAULT '30 days', at timestamp
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_active_users';
 COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text) IS
 'How many users of a service (NULL = all) who count were last seen within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Last sightings are kept to within last_seen_granularity. Errors: 22008 for an infinite time, 22023 for a period that is not positive.';
+
+CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
+                                         service text DEFAULT 'native')
+    RETURNS TABLE (host text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
+COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
+'What active_users counts, by virtual host: day, week and month of each. Arguments and errors as active_users.';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
@@ -309,7 +337,7 @@ CREATE FUNCTION mau.check_auth_blocking(user_id text DEFAULT NULL, medium text D
                                         at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_check_auth_blocking';
 COMMENT ON FUNCTION mau.check_auth_blocking(text, text, text, text, text, timestamptz) IS
-'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Errors: 22023 for a user together with a threepid, or half a threepid.';
+'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Waits for nobody: while somebody''s open transaction has locked mau''s tables as a whole, requests go ahead. Errors: 22023 for a user together with a threepid, or half a threepid.';
 
 CREATE FUNCTION mau.admit(user_id text, at timestamptz DEFAULT now(), user_agent text DEFAULT NULL) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_admit';
@@ -342,6 +370,16 @@ COMMENT ON COLUMN mau.snapshots.mau IS 'monthly_active_count: the figure that th
 COMMENT ON COLUMN mau.snapshots.max IS 'max_mau_value at that time; NULL without a limit.';
 COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"native": 14, "irc-bridge": 2}.';
 
+CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
+COMMENT ON FUNCTION mau.refresh(timestamptz) IS
+'Keeps the figures of an instant as a row of mau.snapshots (again for the same instant replaces it), and removes snapshots older than snapshot_retention. Returns what was done; busy when another session is at it. Errors: 22008.';
+
+CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
+    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
+COMMENT ON FUNCTION mau.metrics(timestamptz) IS
+'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit) and synapse_admin_mau_registered_reserved_users, with the label server_name where it is set. Errors: 22008.';
+
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to
 -------------------------------------------------------------------------------------------------------------
@@ -354,6 +392,8 @@ CREATE TABLE mau.source (
     attached_at timestamptz NOT NULL DEFAULT now(),
     activity_until bigint,
     pass_from bigint,
+    finds_new_by text,
+    queries jsonb,
     synced_at timestamptz,
     trouble text,
     trouble_sqlstate text,
@@ -368,6 +408,8 @@ COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables 
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which takes a look at every page of the table.';
+COMMENT ON COLUMN mau.source.queries IS 'Of a custom source, the queries of mau.custom_source as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
 COMMENT ON COLUMN mau.source.trouble IS 'What kept the last sync from reading the homeserver''s tables; NULL = nothing.';
 COMMENT ON COLUMN mau.source.trouble_sqlstate IS 'Its SQLSTATE.';
@@ -402,6 +444,17 @@ COMMENT ON COLUMN mau.source_skipped.reason IS 'What is wrong with the row.';
 COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, as far as there is one.';
 COMMENT ON COLUMN mau.source_skipped.seen_at IS 'When it was first met.';
 
+CREATE TABLE mau.custom_source (
+    part text NOT NULL PRIMARY KEY
+        CONSTRAINT part_is_known CHECK (part IN ('users', 'threepids', 'activity', 'usage')),
+    query text NOT NULL
+);
+COMMENT ON TABLE mau.custom_source IS
+'What a homeserver of another kind answers: a query a part, filled before mau.attach(''custom'') and read then; activity is required. A change takes a new attach.';
+COMMENT ON COLUMN mau.custom_source.part IS 'users, threepids, activity or usage.';
+COMMENT ON COLUMN mau.custom_source.query IS
+'One SELECT with these columns, in any order, the bracketed ones optional; times are epoch milliseconds. users: user_id text [registered_at bigint, user_type text, appservice_id text, is_guest boolean, is_deactivated boolean]. threepids: user_id, medium, address text. activity: user_id text, last_seen bigint [user_agent text]; it is asked for a range of last_seen, which wants an index. usage: usage jsonb. Names are qualified: the search_path is pg_catalog. {schema} stands for the schema given to attach, {since} in users and threepids for when they were last read (0 at attach), {at} in usage for the instant; the last two are milliseconds.';
+
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
@@ -414,7 +467,7 @@ CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamp
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_attach';
 COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
-'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse. Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
+'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
 
 CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
@@ -439,6 +492,162 @@ COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 -- worker: is it working?
 -------------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION mau.wake_worker() RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
+COMMENT ON FUNCTION mau.wake_worker() IS
+'Asks the background worker to run sync, refresh and reap in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+
+CREATE FUNCTION mau.worker_state()
+    RETURNS TABLE (preloaded boolean, enabled boolean, serves boolean, launcher_pid integer, running boolean,
+                   extension text, last_tick_started timestamptz, last_tick_finished timestamptz,
+                   next_tick timestamptz, error text, error_sqlstate text,
+                   tick_interval integer, refresh_interval integer, reap_interval integer)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
+COMMENT ON FUNCTION mau.worker_state() IS
+'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
+
+CREATE FUNCTION mau.describe_seats() RETURNS text
+    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
+COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words.';
+
+CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
+COMMENT ON FUNCTION mau.seen_cache() IS
+'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
+
+CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
+    AS $$
+    WITH world AS (
+        SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
+               h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
+               CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
+                    WHEN NOT w.enabled THEN 'mau.worker is off'
+                    WHEN NOT w.serves THEN 'mau.databases does not name this database'
+                    WHEN w.launcher_pid IS NULL THEN 'the launcher is not running; the server starts it again within a minute, and its log says why it ended'
+               END AS no_worker
+        FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
+    ), tasks AS (
+        -- Without a source there is nothing to sync.
+        SELECT t.*, make_interval(secs => i.seconds) AS every,
+               make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
+        FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
+                                                   ('reap', w.reap_interval)) i(task, seconds)
+        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL)
+    ), told AS (
+        SELECT max(t.last_finished) AS last_run,
+               string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
+                                 t.last_error, t.last_error_sqlstate)
+                          || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0'))),
+                                      ''), '; ' ORDER BY t.task)
+                   FILTER (WHERE t.failures_in_a_row > 0) AS failing,
+               string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
+                                 coalesce(date_trunc('second', at - t.last_finished)::text, 'ever'), t.every),
+                          '; ' ORDER BY t.task)
+                   FILTER (WHERE coalesce(at - t.last_finished > t.patience, true)) AS late
+        FROM tasks t
+    )
+    SELECT c.health, c.reason
+    FROM world w, told t, LATERAL (VALUES
+        (1, pg_is_in_recovery(), 'standby',
+         'this server is a standby: readers work here, the worker runs on the primary'),
+        (2, w.extension = 'other version', 'failing',
+         w.error),
+        (3, w.trouble IS NOT NULL, 'failing',
+         format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
+        (4, t.failing IS NOT NULL, 'failing',
+         t.failing),
+        (5, w.no_worker IS NOT NULL AND t.late IS NULL, 'ok',
+         format('tasks are run by hand or by a scheduler, last %s ago (%s)',
+                date_trunc('second', at - t.last_run), w.no_worker)),
+        (6, w.no_worker IS NOT NULL, 'off',
+         format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
+        (7, w.extension = 'restoring', 'waiting',
+         'a restore of this database is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
+        (8, w.error IS NOT NULL, 'failing',
+         format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
+        (9, t.last_run IS NULL, 'starting',
+         'the worker has not done its first tick here yet; it comes within seconds'),
+        (10, t.late IS NOT NULL, 'late',
+         t.late),
+        (11, at - w.read_until > make_interval(secs => 5 * w.tick_interval + 30), 'late',
+         format('sync is catching up: it has read up to %s', w.read_until)),
+        (12, NOT w.recording, 'off',
+         'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
+        (13, w.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users), 'idle',
+         'nothing was recorded yet: SELECT mau.attach(''synapse''), or let the homeserver call mau.record_activity'),
+        (14, true, 'ok',
+         format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
+                coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached')))
+    ) c(rank, holds, health, reason)
+    WHERE c.holds ORDER BY c.rank LIMIT 1
+    $$;
+COMMENT ON FUNCTION mau.health(timestamptz) IS
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (before the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run.';
+
+CREATE VIEW mau.status AS
+    SELECT w.preloaded,
+           CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
+                WHEN NOT w.preloaded THEN 'not preloaded'
+                WHEN NOT w.enabled THEN 'off'
+                WHEN NOT w.serves THEN 'not in mau.databases'
+                WHEN w.launcher_pid IS NULL THEN 'not running'
+                WHEN w.running THEN 'at work'
+                ELSE 'waiting' END AS worker,
+           w.launcher_pid,
+           w.last_tick_finished AS last_tick,
+           w.next_tick,
+           t.last_run,
+           t.next_run,
+           h.kind || ' in schema ' || h.schema_name AS source,
+           h.finds_new_by,
+           pg_catalog.now() - h.synced_at AS lag,
+           (SELECT pg_catalog.count(*) FROM mau.source_skipped) AS skipped_rows,
+           t.failures,
+           coalesce(e.message, w.error) AS last_error,
+           coalesce(e.sqlstate, w.error_sqlstate) AS last_error_sqlstate,
+           e.at AS last_error_at,
+           c.users AS monthly_active_users,
+           CASE WHEN s.limit_usage_by_mau THEN c.users || ' of ' || s.max_mau_value ELSE c.users || ', no limit' END
+               || '; ' || mau.describe_seats() AS seats,
+           CASE WHEN r.bytes > 0 THEN pg_catalog.pg_size_pretty(r.bytes)
+                || coalesce(', hit rate ' || pg_catalog.round(100.0 * r.hits / nullif(r.hits + r.misses, 0), 1) || ' %', '')
+                ELSE 'none (mau is not in shared_preload_libraries)' END AS seen_cache,
+           v.health,
+           v.reason
+    FROM mau.worker_state() w
+         CROSS JOIN mau.monthly_active_count() c(users)
+         CROSS JOIN mau.health() v
+         CROSS JOIN mau.seen_cache() r
+         CROSS JOIN (SELECT pg_catalog.max(last_finished) AS last_run, pg_catalog.min(next_run) AS next_run,
+                            pg_catalog.sum(failures_in_a_row) AS failures FROM mau.tasks) t
+         LEFT JOIN mau.settings s ON true
+         LEFT JOIN mau.source h ON true
+         LEFT JOIN (SELECT last_error AS message, last_error_sqlstate AS sqlstate, last_error_at AS at FROM mau.tasks
+                    WHERE last_error_at IS NOT NULL ORDER BY last_error_at DESC LIMIT 1) e ON true;
+COMMENT ON VIEW mau.status IS
+'How mau is doing, one row. What each task did is in mau.tasks.';
+COMMENT ON COLUMN mau.status.preloaded IS 'Whether mau is in shared_preload_libraries.';
+COMMENT ON COLUMN mau.status.worker IS 'The background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (it was stopped; the server starts it again within a minute), standby.';
+COMMENT ON COLUMN mau.status.launcher_pid IS 'The launcher''s process id.';
+COMMENT ON COLUMN mau.status.last_tick IS 'When the worker last was done with this database; NULL: not since the server started.';
+COMMENT ON COLUMN mau.status.next_tick IS 'When it comes next.';
+COMMENT ON COLUMN mau.status.last_run IS 'When a task last came to a good end, whoever ran it.';
+COMMENT ON COLUMN mau.status.next_run IS 'When the worker means to run the next one.';
+COMMENT ON COLUMN mau.status.source IS 'The homeserver that mau is attached to; NULL = none.';
+COMMENT ON COLUMN mau.status.finds_new_by IS 'How new activity is found in its tables: by time, through an index, or by changed pages, which takes a look at every page.';
+COMMENT ON COLUMN mau.status.lag IS 'How far behind the homeserver''s tables mau is.';
+COMMENT ON COLUMN mau.status.skipped_rows IS 'Rows of the homeserver''s tables that were left out because they make no sense; see mau.source_skipped.';
+COMMENT ON COLUMN mau.status.failures IS 'How often tasks failed since their last good end; 0 = all is well.';
+COMMENT ON COLUMN mau.status.last_error IS 'The message of the last failure, also if it is over.';
+COMMENT ON COLUMN mau.status.last_error_sqlstate IS 'Its SQLSTATE.';
+COMMENT ON COLUMN mau.status.last_error_at IS 'When it was.';
+COMMENT ON COLUMN mau.status.monthly_active_users IS 'The figure that the limit is about.';
+COMMENT ON COLUMN mau.status.seats IS 'The figure against the limit, and how the cap is held.';
+COMMENT ON COLUMN mau.status.seen_cache IS 'The size of the cache of recently seen users, and how often who was asked for was in it.';
+COMMENT ON COLUMN mau.status.health IS 'mau.health in one word.';
+COMMENT ON COLUMN mau.status.reason IS 'The reason for that word.';
+
 -------------------------------------------------------------------------------------------------------------
 -- rights and dumps
 -------------------------------------------------------------------------------------------------------------
@@ -452,8 +661,40 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
+
+CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        to_grantee CONSTANT text := (SELECT format('TO %I', rolname) FROM pg_roles WHERE oid = grantee);
+    BEGIN
+        IF NOT (SELECT pg_has_role(extowner, 'USAGE') FROM pg_extension WHERE extname = 'mau') THEN
+            RAISE insufficient_privilege USING MESSAGE = 'must be owner of extension mau',
+                HINT = 'Call it as the role that created the extension, or as a superuser.';
+        END IF;
+        IF to_grantee IS NULL THEN
+            RAISE undefined_object USING MESSAGE = 'no role to grant to', HINT = 'Name an existing role.';
+        END IF;
+        IF rights IS NULL OR rights NOT IN ('homeserver', 'monitoring') THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown set of rights',
+                DETAIL = format('It is %L.', rights), HINT = 'Name homeserver or monitoring.';
+        END IF;
+        EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
+        EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
+        IF rights = 'homeserver' THEN
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
+                    || to_grantee;
+            EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
+                    ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
+                    || to_grantee;
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION mau.grant_to(regrole, text) IS
+'Grants a role what it needs. homeserver: to record activity, to register and to forget users, and to read; monitoring: to read. Neither may change settings, attach or reap. Call it again after an upgrade of the extension. Errors: 42501 where the caller does not own the extension, 42704 no such role, 22023 unknown rights.';
 
 REVOKE ALL ON FUNCTION
     mau.register_user(text, timestamptz, text, text, boolean, text, text),
@@ -465,7 +706,18 @@ REVOKE ALL ON FUNCTION
     mau.record_activities(text[], timestamptz[], text[]),
     mau.admit(text, timestamptz, text),
     mau.reap(timestamptz, bigint),
+    mau.refresh(timestamptz),
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
-    mau.detach()
+    mau.detach(),
+    mau.wake_worker(),
+    mau.directory_changed(),
+    mau.cohort_changed(),
+    mau.users_changed(),
+    mau.check_source(),
+    mau.replace_settings(),
+    mau.grant_to(regrole, text)
     FROM PUBLIC;
+
+-- The worker comes as soon as CREATE EXTENSION has committed.
+SELECT mau.wake_worker();

@@ -5,6 +5,7 @@
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 
 namespace mau::activity {
 
@@ -13,7 +14,14 @@ namespace {
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are left.
 pg::Statement note_many_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
+    " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
+    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
+    " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
+    {TEXTARRAYOID, INT8ARRAYOID});
+pg::Statement note_many_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
@@ -51,19 +59,15 @@ struct Writes {
     std::vector<std::string_view> members, services;  // cohort rows
     std::vector<std::int64_t> member_times;
     std::vector<std::string_view> newly_known;  // users rows to be made
-    std::vector<std::string_view> noted;        // users rows that take a last sighting
-    std::vector<std::int64_t> noted_times;
+    std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
+    std::vector<std::int64_t> noted_times, noted_new_times;
 
-    bool any() const { return !members.empty() || !noted.empty(); }
+    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty(); }
 
     void make() const {
-        if (newly_known.size() + noted.size() > 0) {
-            if (!newly_known.empty()) know_query.write(newly_known);
-            if (noted.size() == 1)
-                directory::note_last_seen(noted[0], noted_times[0]);
-            else if (!noted.empty())
-                note_many_query.write(noted, noted_times);
-        }
+        if (!newly_known.empty()) know_query.write(newly_known);
+        if (!noted.empty()) note_many_query.write(noted, noted_times);
+        if (!noted_new.empty()) note_many_new_query.write(noted_new, noted_new_times);
         if (members.size() == 1)
             cohort::write(members[0], member_times[0], services[0]);
         else if (!members.empty())
@@ -78,19 +82,34 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
+    bool late = false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
+    bool sure = false;  // judged on rows that nobody else has in flight
+    seen::Key key{};    // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
 };
 
+/// How long before its end a membership is renewed with a seat: longer than transactions are open.
+constexpr Instant kLate = kDay;
+
+/// The latest instant at which somebody may have decided about seats: now, where a sighting is of these days.
+Instant latest(Instant at) {
+    const Instant now = pg::to_instant(GetCurrentTimestamp());
+    return at < now && now - at < kDay ? now : at;
+}
+
 void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome = Outcome::unchanged;
     if (step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) return;
+    step.sure = true;
     step.account = directory::account(world, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
+    step.late = world.settings.limit_usage_by_mau && step.membership.last_seen &&
+                !step.membership.holds(latest(sighting.at) + kLate);
     // Who is reserved matters only to a user without a row that holds by itself.
-    if (!world.reserved.empty() && !step.membership.holds(sighting.at))
+    if (!world.reserved.empty() && (step.late || !step.membership.holds(sighting.at)))
         step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
@@ -99,29 +118,28 @@ void judge(const World& world, Step& step, Instant horizon) {
 }
 
 /// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
+///
+/// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with an
+/// earlier time, as a member still. So who is late takes a seat first, which keeps others from counting the old row
+/// as free, and then looks at the clock: if the row has expired by now, the seat may be another's, and is asked for.
 class Seating {
   public:
     Seating(const World& world, Queue order) : world_(world), order_(order) {}
 
     void give(std::vector<Step>& steps) {
         std::vector<Step*> queue;
-        for (Step& step : steps)
-            if (step.locked && *step.outcome == Outcome::joined &&
-                needs_seat(world_.settings, step.account, step.membership))
-                queue.push_back(&step);
+        for (Step& step : steps) {
+            if (!step.locked || !needs_seat(world_.settings, step.account, step.membership)) continue;
+            step.late = step.late && *step.outcome == Outcome::refreshed;
+            if (step.late || *step.outcome == Outcome::joined) queue.push_back(&step);
+        }
         if (queue.empty()) return;
         std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
             return order_ == Queue::first_come ? a->sighting->at < b->sighting->at : a->sighting->at > b->sighting->at;
         });
         auto next = queue.begin();
-        for (; next != queue.end() && seats::enabled(); ++next) {
-            const seats::Take take = seats::take(world_, (*next)->sighting->at);
-            if (take == seats::Take::unknown) break;
-            if (take == seats::Take::taken)
-                ++taken_;
-            else
-                *(*next)->outcome = Outcome::full;
-        }
+        for (; next != queue.end() && seats::enabled(); ++next)
+            if (!give_one(**next)) break;
         if (next != queue.end()) give_under_lock(next, queue.end());
     }
 
@@ -132,21 +150,41 @@ class Seating {
     }
 
   private:
+    /// False where there are no counters to rely on now.
+    bool give_one(Step& step) {
+        Instant at = step.sighting->at;
+        if (step.late) {
+            seats::take_anyway(world_);
+            at = latest(at);
+            if (step.membership.holds(at)) {
+                ++taken_;
+                return true;
+            }
+            seats::give_back(1);
+        }
+        const seats::Take take = seats::take(world_, at);
+        if (take == seats::Take::taken) ++taken_;
+        if (take == seats::Take::full) *step.outcome = Outcome::full;
+        return take != seats::Take::unknown;
+    }
+
     /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
     /// held for the length of a statement, so nobody waits for an open transaction here either.
     template <class Iterator>
     void give_under_lock(Iterator next, Iterator end) {
         pg::take_lock(pg::LockSpace::seats, 0);
-        // The earliest sighting has the fewest expired rows: counting once, at it, is never too few.
-        const Step* earliest = order_ == Queue::first_come ? *next : *std::prev(end);
-        std::int64_t counted =
-            cohort::count_with_in_flight(world_, earliest->sighting->at) + seats::in_flight_elsewhere();
+        auto instant = [](const Step& step) { return step.late ? latest(step.sighting->at) : step.sighting->at; };
+        // The earliest instant has the fewest expired rows: counting once, at it, is never too few.
+        Instant earliest = instant(**next);
+        for (Iterator i = next; i != end; ++i) earliest = std::min(earliest, instant(**i));
+        std::int64_t counted = cohort::count_with_in_flight(world_, earliest) + seats::in_flight_elsewhere();
         for (; next != end; ++next) {
-            if (full(world_.settings, counted)) {
+            const bool sits = (*next)->late && (*next)->membership.holds(instant(**next));
+            if (!sits && full(world_.settings, counted)) {
                 *(*next)->outcome = Outcome::full;
                 continue;
             }
-            ++counted;
+            if (!sits) ++counted;
             if (seats::enabled()) {
                 seats::take_anyway(world_);
                 ++taken_;
@@ -176,7 +214,7 @@ void tell_seats(const World& world, const std::vector<Step>& steps) {
                 seats::add_rows(world, row.text(cohort::service), -1);
                 seats::add_rows(world, service, 1);
             }
-            if (*step.outcome == Outcome::joined) seats::add_return(world);
+            if (*step.outcome == Outcome::joined || step.late) seats::add_return(world);
         }
     }
 }
@@ -219,8 +257,9 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
             case Outcome::deactivated:
             case Outcome::full:
                 if (is_news(world, step)) {
-                    writes.noted.push_back(sighting.user_id);
-                    writes.noted_times.push_back(sighting.at);
+                    const bool known = step.rows.user.exists;
+                    (known ? writes.noted : writes.noted_new).push_back(sighting.user_id);
+                    (known ? writes.noted_times : writes.noted_new_times).push_back(sighting.at);
                 }
                 break;
         }
@@ -241,16 +280,27 @@ bool make(const World& world, const std::vector<Step>& steps, const Writes& writ
     return true;
 }
 
-void record_chunk(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-                  Instant horizon, Queue queue) {
-    std::vector<Step> steps(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        Step& step = steps[i];
-        step.sighting = &sightings[i];
-        step.outcome = &outcomes[i];
-        step.lock = pg::hash(sightings[i].user_id);
+/// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
+void remember(const World& world, const std::vector<Step>& steps) {
+    if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
+    for (const Step& step : steps) {
+        if (!step.locked || !step.sure || step.past) continue;
+        const Instant at = step.sighting->at;
+        Instant last_seen = at;
+        if (*step.outcome == Outcome::unchanged)
+            last_seen = *step.membership.last_seen;
+        else if (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)
+            continue;
+        const Instant end_of_day = (at / kDay + 1) * kDay - 1;
+        seen::remember(step.key, at, std::min(last_seen + world.settings.last_seen_granularity, end_of_day),
+                       seen::kAnyClient);
+    }
+}
+
+void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon, Queue queue) {
+    for (Step& step : steps) {
+        step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
-        outcomes[i] = Outcome::unchanged;
     }
     Looker looker(world);
     for (Step& step : steps) {
@@ -268,14 +318,22 @@ void record_chunk(const World& world, const Sighting* sightings, std::size_t cou
         for (const Step& step : steps)
             if (step.locked) *step.outcome = Outcome::unchanged;
     seating.done(written);
+    if (written) remember(world, steps);
     for (const Step& step : steps)
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
 
-/// Whether our tables can be written without waiting for somebody's ALTER or TRUNCATE.
-bool tables_are_free(const World& world) {
+/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX.
+bool can_read(const World& world) {
+    return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
+}
+
+/// Likewise for what a sighting writes.
+bool can_write(const World& world) {
     return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
-           pg::try_table_lock(world.users_table, RowExclusiveLock);
+           pg::try_table_lock(world.users_table, RowExclusiveLock) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
 }
 
 }  // namespace
@@ -295,13 +353,27 @@ void record(const World& world, const Sighting* sightings, std::size_t count, Ou
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
     }
-    if (RecoveryInProgress() || !tables_are_free(world)) {
+    if (RecoveryInProgress() || !can_write(world)) {
         if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
         std::fill(outcomes, outcomes + count, Outcome::unchanged);
         return;
     }
-    for (std::size_t i = 0; i < count; i += kChunk)
-        record_chunk(world, sightings + i, std::min(kChunk, count - i), outcomes + i, horizon, queue);
+    std::vector<Step> steps;
+    steps.reserve(std::min(kChunk, count));
+    for (std::size_t i = 0; i < count; ++i) {
+        outcomes[i] = Outcome::unchanged;
+        const seen::Key key = seen::key_of(sightings[i].user_id);
+        if (!seen::hit(key, sightings[i].at, seen::kAnyClient)) {
+            Step& step = steps.emplace_back();
+            step.sighting = &sightings[i];
+            step.outcome = &outcomes[i];
+            step.key = key;
+        }
+        if (steps.size() == kChunk || (i + 1 == count && !steps.empty())) {
+            record_chunk(world, steps, horizon, queue);
+            steps.clear();
+        }
+    }
 }
 
 namespace {
@@ -330,12 +402,17 @@ Known look_up(const World& world, std::string_view user_id, Instant at, bool alw
 }  // namespace
 
 std::optional<std::string> check(const World& world, const Request& request, Instant at, Trace* trace) {
+    const bool readable = trace || can_read(world);  // whoever wants an explanation waits for it
     Known known;
-    if (request.user_id) known = look_up(world, *request.user_id, at, false);
+    if (request.user_id && readable)
+        known = look_up(world, *request.user_id, at, false);
+    else if (request.user_id)
+        known.account = directory::account(world, *request.user_id, pg::Found());
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, at, trace);
     if (gate == Gate::open) return std::nullopt;
     if (gate == Gate::if_seat) {
-        const std::int64_t count = cohort::count(world, at);
+        if (!readable) return std::nullopt;  // perhaps a member: nobody is kept out for a lock of ours
+        const std::int64_t count = cohort::count_now(world, at);
         const bool is_full = full(world.settings, count);
         if (trace)
             trace->rule("server is full", is_full,
@@ -361,8 +438,14 @@ Sighting sighting_of(const pg::Arguments& args) {
     return {args.user_id(0), args.instant(1), args.text(2).value_or(std::string_view())};
 }
 
+/// A member's repeated sighting, or request, that the cache knows to change nothing.
+bool known_to_change_nothing(const Sighting& sighting) {
+    return seen::hit(seen::key_of(sighting.user_id), sighting.at, seen::kAnyClient);
+}
+
 Datum record_activity(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) return pg::text_datum(name(Outcome::unchanged));
     Outcome outcome = Outcome::off;
     pg::with_spi([&] { activity::record(directory::world(), &sighting, 1, &outcome); });
     return pg::text_datum(name(outcome));
@@ -376,11 +459,14 @@ struct Elements {
 
     Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
         if (fcinfo->args[i].isnull)
-            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL");
+            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
+                        "Pass one element for each sighting; '{}' for none.");
         pg::guard([&] {
             ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
             if (ARR_NDIM(array) > 1)
-                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name)));
+                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
+                                errdetail("It has %d.", ARR_NDIM(array)),
+                                errhint("Pass one element for each sighting.")));
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
@@ -394,7 +480,8 @@ void check_same_length(const Elements& a, const char* a_name, const Elements& b,
     if (a.count == b.count) return;
     throw Error(sqlstate::invalid_parameter,
                 std::string(a_name) + " and " + b_name + " must have the same number of elements",
-                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".");
+                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".",
+                "Pass one element of each for each sighting.");
 }
 
 std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
@@ -412,7 +499,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         if (ids.nulls[i] || times.nulls[i])
             throw Error(sqlstate::invalid_parameter,
                         std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
-                        "Element " + std::to_string(i + 1) + " is NULL.");
+                        "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
         const std::string_view id = ids.text(i);
         pg::check_user_id(id, "user_id");
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
@@ -450,6 +537,10 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     request.user_type = args.text(3);
     request.by_appservice = appservice && !appservice->empty();
     const Instant at = args.instant(5);
+    if (request.user_id && seen::hit(seen::key_of(*request.user_id), at, seen::kAnyClient)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] {
         const World& world = directory::world();
         if (medium) request.threepid_reserved = directory::is_reserved(world, *medium, *address);
@@ -464,6 +555,7 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
 std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     Request request;
     request.user_id = sighting.user_id;
+    if (!activity::can_read(world)) return activity::check(world, request, sighting.at);  // nor can it be written
     const auto known = activity::look_up(world, sighting.user_id, sighting.at, false);
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, sighting.at);
     if (gate == Gate::disabled) return error_body(world.settings, gate);
@@ -472,16 +564,20 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
         judge_sighting(world.settings, sighting.user_id, known.account, known.membership, sighting.at) ==
             Outcome::joined;
     const bool blocked_by_count = gate == Gate::if_seat && !seat_decides &&
-                                  full(world.settings, cohort::count(world, sighting.at));
+                                  full(world.settings, cohort::count_now(world, sighting.at));
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
-    if (outcome == Outcome::full) return error_body(world.settings, Gate::if_seat);
+    if (gate == Gate::if_seat && outcome == Outcome::full) return error_body(world.settings, gate);
     return std::nullopt;
 }
 
 Datum admit(FunctionCallInfo fcinfo) {
     const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
+    if (known_to_change_nothing(sighting)) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
     const auto body = pg::with_spi([&] { return admit(directory::world(), sighting); });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;
@@ -519,8 +615,9 @@ Datum explain(FunctionCallInfo fcinfo) {
         request.user_id = user_id;
         const auto body = activity::check(world, request, at, &trace);
         const bool counts = known.membership.holds(at) && counted(known.account);
-        const bool is_full = outcome == Outcome::joined && body &&
-                             needs_seat(world.settings, known.account, known.membership);
+        const bool is_full = outcome == Outcome::joined &&
+                             needs_seat(world.settings, known.account, known.membership) &&
+                             full(world.settings, cohort::count_now(world, at));
         trace.rule("verdict", counts,
                    std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
                        name(is_full ? Outcome::full : outcome) + "; a request now: " +

@@ -1,9 +1,11 @@
 #include "cohort.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 #include "tasks.hpp"
 
 namespace mau::cohort {
@@ -34,11 +36,32 @@ pg::Statement active_query(
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
     " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U ") OPERATOR(pg_catalog.=) $3)"
+    " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
+    "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
+    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
+    {INT8OID, INT8OID, TEXTOID});
+
+pg::Statement count_by_host_query(
+    "SELECT mau.host_of(m.user_id), pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.service OPERATOR(pg_catalog.=) 'native' AND (m.\"timestamp\" OPERATOR(pg_catalog.>=) $1"
+    " OR m.user_id OPERATOR(pg_catalog.=) ANY ($2)) GROUP BY 1"
+    " ORDER BY mau.host_of(m.user_id) COLLATE pg_catalog.\"C\"",
+    {INT8OID, TEXTARRAYOID});
+
+pg::Statement active_by_host_query(
+    "SELECT mau.host_of(a.user_id), pg_catalog.count(*) FROM ("
+    "SELECT m.user_id FROM mau.monthly_active_users m WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1"
+    " AND ($3 IS NULL OR m.service OPERATOR(pg_catalog.=) $3) UNION ALL "
+    "SELECT u.user_id FROM mau.users u"
+    " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
     " AND NOT u.is_guest AND u.user_type IS DISTINCT FROM 'support'"
     " AND ($3 IS NULL OR coalesce(nullif(u.appservice_id, ''), 'native') OPERATOR(pg_catalog.=) $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
     "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
-    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
+    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)) a GROUP BY 1"
+    " ORDER BY mau.host_of(a.user_id) COLLATE pg_catalog.\"C\"",
     {INT8OID, INT8OID, TEXTOID});
 
 pg::Statement write_query(
@@ -55,13 +78,21 @@ pg::Statement write_many_query(
 
 // Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left for the
 // next time: the reaper waits for nobody.
+// (An upsert draws a user number even where it only updates, so who is known is updated.)
 #define MAU_LEAVE(victims)                                                                                       \
     "WITH victims AS MATERIALIZED (" victims                                                                     \
     "), gone AS ("                                                                                               \
     "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
     "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, m.service" \
+    "), known AS ("                                                                                              \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                                    \
+    "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) g.user_id"    \
+    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                                 \
+    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                                    \
     "), kept AS ("                                                                                               \
-    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g ORDER BY g.user_id"  \
+    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g"                     \
+    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"                 \
+    "   ORDER BY g.user_id"                                                                                      \
     "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
     ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
 
@@ -95,7 +126,7 @@ pg::Statement over_limit_query(
 // As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
-    " SELECT r.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM pg_catalog.unnest($1) r(user_id)"
+    " SELECT r.user_id, $2, " MAU_SERVICE_OF_U " FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
     " WHERE $3 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
@@ -161,6 +192,12 @@ std::optional<std::vector<ServiceCount>> counted_by_service(const World& world, 
     return std::nullopt;
 }
 
+std::vector<HostCount> by_host(const pg::Rows& rows) {
+    std::vector<HostCount> hosts;
+    for (std::uint64_t i = 0; i < rows.count; ++i) hosts.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    return hosts;
+}
+
 }  // namespace
 
 std::int64_t count(const World& world, Instant at) {
@@ -172,40 +209,80 @@ std::int64_t count(const World& world, Instant at) {
     return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
 }
 
+std::int64_t count_now(const World& world, Instant at) {
+    return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(world)));
+}
+
+namespace {
+
+/// What a scan for admission finds: rows that are there and that nobody is changing, and the users of the others.
+struct Census {
+    std::int64_t settled;
+    List* moving;  // C strings; a user may be in it twice
+};
+
+/// Whether a version that a snapshot does not see may become a row: its maker was at work when the snapshot was
+/// taken, and has not given up. Who began later (from `later` on) has no seat, as we hold the lock: it is a member
+/// who is refreshed.
+bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
+    return TransactionIdIsNormal(maker) && TransactionIdPrecedes(maker, later) &&
+           !TransactionIdIsCurrentTransactionId(maker) && XidInMVCCSnapshot(maker, snapshot) &&
+           (TransactionIdIsInProgress(maker) || TransactionIdDidCommit(maker));
+}
+
+/// Looks at every version of every row by one snapshot, so that a user whose row moves while we scan is met.
+Census take_census(const World& world, Instant at, const std::string_view* reserved, std::size_t reserved_count) {
+    Census census{0, NIL};
+    CommandCounterIncrement();  // rows that this very statement has written count, too
+    TransactionId const later = ReadNextTransactionId();
+    Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Relation const table = table_open(world.cohort_table, AccessShareLock);
+    TableScanDesc const scan = table_beginscan(table, SnapshotAny, 0, nullptr);
+    TupleTableSlot* const slot = table_slot_create(table, nullptr);
+    while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
+        CHECK_FOR_INTERRUPTS();
+        auto* const buffered = reinterpret_cast<BufferHeapTupleTableSlot*>(slot);
+        HeapTuple const tuple = buffered->base.tuple;
+        LockBuffer(buffered->buffer, BUFFER_LOCK_SHARE);
+        const bool visible = HeapTupleSatisfiesVisibility(tuple, snapshot, buffered->buffer);
+        const bool changing = !(tuple->t_data->t_infomask & HEAP_XMAX_INVALID) &&
+                              !HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_data->t_infomask);
+        TransactionId const maker = HeapTupleHeaderGetXmin(tuple->t_data);
+        LockBuffer(buffered->buffer, BUFFER_LOCK_UNLOCK);
+        if (!visible && !may_come(maker, snapshot, later)) continue;
+
+        slot_getallattrs(slot);
+        auto text = [&](int column) {
+            const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
+            return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
+        };
+        if (text(service) != "native") continue;
+        bool counts = DatumGetInt64(slot->tts_values[timestamp]) >= cutoff(at);
+        for (std::size_t i = 0; i < reserved_count && !counts; ++i) counts = reserved[i] == text(user_id);
+        if (!counts) continue;
+        if (visible && !changing)
+            ++census.settled;
+        else
+            census.moving = lappend(census.moving, pnstrdup(text(user_id).data(), text(user_id).size()));
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    table_endscan(scan);
+    table_close(table, AccessShareLock);
+    UnregisterSnapshot(snapshot);
+    return census;
+}
+
+}  // namespace
+
 std::int64_t count_with_in_flight(const World& world, Instant at) {
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
-    return pg::guard([&, first = reserved.data(), reserved_count = reserved.size()]() -> std::int64_t {
-        std::int64_t users = 0;
-        SnapshotData dirty;
-        InitDirtySnapshot(dirty);
-        Relation const table = table_open(world.cohort_table, AccessShareLock);
-        TableScanDesc const scan = table_beginscan(table, &dirty, 0, nullptr);
-        TupleTableSlot* const slot = table_slot_create(table, nullptr);
-        while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
-            CHECK_FOR_INTERRUPTS();
-            // An update in flight shows twice; its new version is the one to count.
-            if (TransactionIdIsValid(dirty.xmax)) {
-                HeapTuple const tuple = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple;
-                if (!ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid)) continue;
-            }
-            slot_getallattrs(slot);
-            auto text = [&](int column) {
-                const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
-                return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
-            };
-            if (text(service) != "native") continue;
-            if (DatumGetInt64(slot->tts_values[timestamp]) < cutoff(at)) {
-                bool held = false;
-                for (std::size_t i = 0; i < reserved_count && !held; ++i) held = first[i] == text(user_id);
-                if (!held) continue;
-            }
-            ++users;
-        }
-        ExecDropSingleTupleTableSlot(slot);
-        table_endscan(scan);
-        table_close(table, AccessShareLock);
-        return users;
+    const Census census = pg::guard([&, first = reserved.data(), count = reserved.size()] {
+        return take_census(world, at, first, count);
     });
+    std::set<std::string_view> moving;
+    for (int i = 0; i < list_length(census.moving); ++i)
+        moving.insert(static_cast<const char*>(list_nth(census.moving, i)));
+    return census.settled + static_cast<std::int64_t>(moving.size());
 }
 
 std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
@@ -224,6 +301,15 @@ std::int64_t active(Instant period, Instant at, std::optional<std::string_view> 
     return members + only_number(formerly_active_query.read(at - period, cutoff(at), service));
 }
 
+std::vector<HostCount> count_by_host(const World& world, Instant at) {
+    return by_host(count_by_host_query.read(cutoff(at), directory::registered_reserved_users(world)));
+}
+
+std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
+    // Former members are beyond the window; a range that begins after its end holds none.
+    return by_host(active_by_host_query.read(at - period, cutoff(at), service));
+}
+
 void write(std::string_view user_id, Instant at, std::string_view service) {
     write_query.write(user_id, at, service);
 }
@@ -233,7 +319,10 @@ void write(const std::vector<std::string_view>& user_ids, const std::vector<std:
     write_many_query.write(user_ids, at, services);
 }
 
-bool remove(const World& world, std::string_view user_id) { return leave(world, remove_query, user_id) > 0; }
+bool remove(const World& world, std::string_view user_id) {
+    seen::invalidate(user_id);
+    return leave(world, remove_query, user_id) > 0;
+}
 
 std::int64_t seat_reserved(const World& world, Instant at) {
     return seat(world, directory::registered_reserved_users(world), at);
@@ -262,6 +351,8 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
         if (others > stay)
             reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
     }
+    // Who has expired was not seen lately; the others may have been.
+    if (reaped.deactivated + reaped.over_limit > 0) seen::invalidate_all();
     return reaped;
 }
 
@@ -284,25 +375,56 @@ Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-Datum active_users(FunctionCallInfo fcinfo) {
-    const pg::Arguments args(fcinfo);
-    const Instant at = args.instant(1);
-    if (args.is_null(0)) throw Error(sqlstate::invalid_parameter, "period must not be NULL");
-    const Interval period = *DatumGetIntervalP(fcinfo->args[0].value);
+Datum monthly_active_count_by_host(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::ResultSet result(fcinfo);
+    const auto hosts = pg::with_spi([&] { return cohort::count_by_host(directory::world(), at); });
+    for (const auto& [host, users] : hosts) result.add({host, users});
+    return Datum(0);
+}
+
+Datum host_of(FunctionCallInfo fcinfo) {
+    return pg::text_datum(mau::host_of(*pg::Arguments(fcinfo).text(0)));
+}
+
+/// The length of a period in milliseconds; a month is 30 days.
+Instant period_of(FunctionCallInfo fcinfo, int i) {
+    if (fcinfo->args[i].isnull) throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
+                    "Leave the argument out to mean 30 days.");
+    const Interval period = *DatumGetIntervalP(fcinfo->args[i].value);
     const Instant length = period.time / 1000 + (Instant{period.day} + Instant{period.month} * 30) * kDay;
     if (length <= 0)
         throw Error(sqlstate::invalid_parameter, "period must be positive",
                     "It is " + std::to_string(length) + " ms.", "Pass an interval such as '7 days'.");
+    return length;
+}
+
+Datum active_users(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const Instant at = args.instant(1);
+    const Instant length = period_of(fcinfo, 0);
     const auto service = args.text(2);
     const std::int64_t users = pg::with_spi([&] { return cohort::active(length, at, service); });
     return Int64GetDatum(users);
+}
+
+Datum active_users_by_host(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const Instant at = args.instant(1);
+    const Instant length = period_of(fcinfo, 0);
+    pg::ResultSet result(fcinfo);
+    const auto hosts = pg::with_spi([&] { return cohort::active_by_host(length, at, args.text(2)); });
+    for (const auto& [host, users] : hosts) result.add({host, users});
+    return Datum(0);
 }
 
 Datum reap(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    if (max_rows <= 0)
+        throw Error(sqlstate::invalid_parameter, "max_rows must be positive", "It is " + std::to_string(max_rows) + ".",
+                    "Leave the argument out to mean all.");
     pg::ResultSet result(fcinfo);
     const tasks::Task task("reap");
     if (!task.begin()) {
@@ -325,7 +447,10 @@ Datum reap(FunctionCallInfo fcinfo) {
 
 MAU_FUNCTION(mau_monthly_active_count, monthly_active_count);
 MAU_FUNCTION(mau_monthly_active_count_by_service, monthly_active_count_by_service);
+MAU_FUNCTION(mau_monthly_active_count_by_host, monthly_active_count_by_host);
+MAU_FUNCTION(mau_host_of, host_of);
 MAU_FUNCTION(mau_active_users, active_users);
+MAU_FUNCTION(mau_active_users_by_host, active_users_by_host);
 MAU_FUNCTION(mau_reap, reap);
 
 }  // namespace mau

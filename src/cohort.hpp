@@ -11,6 +11,8 @@ enum Column { user_id, timestamp, service };
 /// The figure that the limit is about at an instant: native members, and registered reserved users whatever their
 /// age. Exact to the millisecond, as the caller's statement sees the table.
 std::int64_t count(const World& world, Instant at);
+/// The same by what is committed now, whatever the isolation level: for decisions.
+std::int64_t count_now(const World& world, Instant at);
 
 /// The same figure as it could become at most: what is committed now and what other transactions have in flight.
 /// Costs a scan of the table; for admission without shared memory, under the lock of `admit_under_lock`.
@@ -23,8 +25,18 @@ struct ServiceCount {
 };
 std::vector<ServiceCount> count_by_service(const World& world, Instant at);
 
+/// The members that `count` counts, by the host in their ids.
+struct HostCount {
+    std::string host;
+    std::int64_t users;
+};
+std::vector<HostCount> count_by_host(const World& world, Instant at);
+
 /// How many users of a service (nothing = all) who count were last seen at `at - period` or later.
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service);
+
+/// The same by the host in their ids.
+std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service);
 
 /// Writes one row: joins the user or moves the last sighting forward, never back.
 void write(std::string_view user_id, Instant at, std::string_view service);

@@ -1,5 +1,7 @@
 #include "directory.hpp"
 
+#include <algorithm>
+
 #include "pg/values.hpp"
 
 namespace mau {
@@ -21,7 +23,8 @@ std::uint64_t cached_generation = 0;
 void on_relcache_invalidation(Datum, Oid relation) {
     if (!cached || relation == InvalidOid || relation == cached->settings_table ||
         relation == cached->users_table || relation == cached->users_index ||
-        relation == cached->cohort_table || relation == cached->cohort_index)
+        relation == cached->cohort_table || relation == cached->cohort_index ||
+        relation == cached->threepids_table)
         ++generation;
 }
 
@@ -60,6 +63,7 @@ void load(World& world) {
     world.users_index = relation_oid("users_user_id");
     world.cohort_table = relation_oid("monthly_active_users");
     world.cohort_index = relation_oid("monthly_active_users_pkey");
+    world.threepids_table = relation_oid("user_threepids");
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults
@@ -92,12 +96,14 @@ void load(World& world) {
     }
 }
 
-/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse.
+/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse. (The leftmost
+/// match is asked where it begins: a pattern cannot be anchored from outside, it may begin with options.)
 bool matches(const std::string& pattern, std::string_view id) {
-    const std::string anchored = "^(?:" + pattern + ")";
-    return pg::guard([&, text = anchored.c_str()] {
+    return pg::guard([&, text = pattern.c_str()] {
+        regmatch_t match[1];
         return RE_compile_and_execute(cstring_to_text(text), const_cast<char*>(id.data()),
-                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 0, nullptr);
+                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 1, match) &&
+               match[0].rm_so == 0;
     });
 }
 
@@ -137,7 +143,11 @@ pg::Statement reserved_user_query(
     " WHERE t.user_id OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
     "  WHERE u.user_id OPERATOR(pg_catalog.=) $3 AND u.user_type OPERATOR(pg_catalog.=) 'support') LIMIT 1",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
+// An upsert draws a user number even where it only updates, so who is known is updated.
 pg::Statement note_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, $2) WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+    {TEXTOID, INT8OID});
+pg::Statement note_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE"
     " SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTOID, INT8OID});
@@ -178,16 +188,22 @@ Account account(const World& world, std::string_view user_id, const pg::Found& r
     return account;
 }
 
+/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What is
+/// written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
 std::string fold_address(std::string_view medium, std::string_view address) {
     if (medium != "email") return std::string(address);
+    const bool ascii = std::all_of(address.begin(), address.end(), [](unsigned char c) { return c < 0x80; });
     const char* folded = pg::guard([&]() -> const char* {
         Oid collation = C_COLLATION_OID;
-        if (GetDatabaseEncoding() == PG_UTF8) {
+        if (!ascii && GetDatabaseEncoding() == PG_UTF8) {
             Oid const unicode = get_collation_oid(
                 list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("und-x-icu"))), true);
             if (OidIsValid(unicode)) collation = unicode;
         }
-        return str_tolower(address.data(), address.size(), collation);
+        const char* const lower = str_tolower(address.data(), address.size(), collation);
+        if (collation == C_COLLATION_OID) return lower;
+        const char* const upper = str_toupper(lower, std::strlen(lower), collation);
+        return str_tolower(upper, std::strlen(upper), collation);
     });
     return folded;
 }
@@ -215,7 +231,9 @@ bool is_reserved_user(const World& world, std::string_view user_id) {
     return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
 }
 
-void note_last_seen(std::string_view user_id, Instant at) { note_query.write(user_id, at); }
+void note_last_seen(std::string_view user_id, Instant at) {
+    if (note_query.write(user_id, at).count == 0) note_new_query.write(user_id, at);
+}
 
 }  // namespace directory
 }  // namespace mau

@@ -21,7 +21,7 @@ struct Appservice {
 
 struct Threepid {
     std::string medium;
-    std::string address;  // folded: e-mail in lower case
+    std::string address;  // folded
 };
 
 /// Everything that is configured, and where our tables are.
@@ -33,9 +33,15 @@ struct World {
     Oid settings_table = InvalidOid;
     Oid users_table = InvalidOid, users_index = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
+    Oid threepids_table = InvalidOid;
 
     const Appservice* appservice(std::string_view id) const;
 };
+
+/// The service of an account, by its row `u` of mau.users. (coalesce(nullif(…)) would look for its = in the caller's
+/// search_path, and so would IS DISTINCT FROM.)
+#define MAU_SERVICE_OF_U "CASE WHEN u.appservice_id OPERATOR(pg_catalog.<>) '' THEN u.appservice_id ELSE 'native' END"
+#define MAU_U_IS_SUPPORT "((u.user_type OPERATOR(pg_catalog.=) 'support') IS TRUE)"
 
 namespace directory {
 

@@ -21,10 +21,12 @@ inline constexpr const char* insufficient_privilege = "42501";
 inline constexpr const char* undefined_schema = "3F000";
 inline constexpr const char* undefined_table = "42P01";
 inline constexpr const char* undefined_column = "42703";
+inline constexpr const char* datatype_mismatch = "42804";
 inline constexpr const char* object_not_in_prerequisite_state = "55000";
 inline constexpr const char* unique_violation = "23505";
 inline constexpr const char* lock_not_available = "55P03";
 inline constexpr const char* invalid_regular_expression = "2201B";
+inline constexpr const char* trigger_protocol_violated = "39P01";
 inline constexpr const char* internal_error = "XX000";
 }  // namespace sqlstate
 

@@ -2,7 +2,9 @@
 #include "directory.hpp"
 #include "pg/shmem.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 #include "source/source.hpp"
+#include "worker.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -11,9 +13,12 @@ PGDLLEXPORT void _PG_init(void);
 
 void _PG_init(void) {
     mau::pg::enter([] {
-        mau::pg::init_shared_memory();
         mau::seats::init();
+        mau::seen::init();
         mau::directory::init();
         mau::source::init();
+        mau::worker::init();
+        mau::pg::init_shared_memory();
+        mau::pg::guard([] { MarkGUCPrefixReserved("mau"); });
     });
 }

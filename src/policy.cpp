@@ -70,12 +70,19 @@ const char* name(Outcome outcome) {
     return kNames[static_cast<int>(outcome)];
 }
 
+std::string_view host_of(std::string_view user_id) {
+    const bool matrix = !user_id.empty() && user_id.front() == '@';
+    const std::size_t mark = user_id.find(matrix ? ':' : '@');
+    if (mark == std::string_view::npos) return {};
+    const std::string_view host = user_id.substr(mark + 1);
+    return matrix ? host : host.substr(0, host.find('/'));
+}
+
 bool is_local(const Settings& settings, std::string_view user_id) {
     if (!settings.server_name) return true;
-    const std::string& server = *settings.server_name;
-    return user_id.size() > server.size() + 2 && user_id.front() == '@' &&
-           user_id.find(':') == user_id.size() - server.size() - 1 &&
-           user_id.substr(user_id.size() - server.size()) == server;
+    const std::size_t local = !user_id.empty() && user_id.front() == '@' ? 1 : 0;
+    const bool named = user_id.size() > local && user_id[local] != (local == 1 ? ':' : '@');
+    return named && host_of(user_id) == *settings.server_name;
 }
 
 bool on_trial(const Settings& settings, const Account& account, Instant at) {

@@ -102,7 +102,12 @@ inline bool counted(const Account& account) { return account.appservice.empty();
 /// An account without a registration is never on trial.
 bool on_trial(const Settings& settings, const Account& account, Instant at);
 
-/// Whether the id can be a user of this server: with `server_name` set, only `@…:server_name` is.
+/// The host in a user's id: of @local:host what follows the first colon, of a JID local@host what follows the at
+/// sign, up to the resource; empty where there is none.
+std::string_view host_of(std::string_view user_id);
+
+/// Whether the id can be a user of this server: with `server_name` set, only `@…:server_name` and the JIDs
+/// `…@server_name` are.
 bool is_local(const Settings& settings, std::string_view user_id);
 
 /// What a request asks for: a user's request, or a registration (no user), perhaps with a threepid or user type.

@@ -2,36 +2,44 @@
 
 #include "pg/values.hpp"
 #include "seats.hpp"
+#include "seen.hpp"
 
 namespace mau::registration {
 
 namespace {
 
+// An upsert draws a user number even where it only updates, so who is known is updated.
+#define MAU_UPDATE_ACCOUNT                                                                  \
+    " registered_at = least(u.registered_at, $2), user_type = coalesce($3, u.user_type),"   \
+    " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest),"  \
+    " is_deactivated = false, is_registered = true"
+
 pg::Statement register_query(
-    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
-    " VALUES ($1, $2, $3, $4, $5, true) ON CONFLICT (user_id) DO UPDATE SET"
-    " registered_at = least(u.registered_at, EXCLUDED.registered_at),"
-    " user_type = coalesce(EXCLUDED.user_type, u.user_type),"
-    " appservice_id = coalesce(EXCLUDED.appservice_id, u.appservice_id),"
-    " is_guest = EXCLUDED.is_guest, is_deactivated = false, is_registered = true",
+    "UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+pg::Statement register_new_query(
+    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
+    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE SET" MAU_UPDATE_ACCOUNT,
+    {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+
+#undef MAU_UPDATE_ACCOUNT
 
 // Somebody seen before being registered was taken for a native user.
 pg::Statement misplaced_query(
-    "SELECT m.service, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.monthly_active_users m JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
-    " WHERE m.user_id OPERATOR(pg_catalog.=) $1"
-    " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
+    "SELECT m.service, " MAU_SERVICE_OF_U " FROM mau.monthly_active_users m"
+    " JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
     {TEXTOID});
 pg::Statement move_service_query(
-    "UPDATE mau.monthly_active_users m SET service = coalesce(nullif(u.appservice_id, ''), 'native')"
+    "UPDATE mau.monthly_active_users m SET service = " MAU_SERVICE_OF_U
     " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
-    " AND m.service OPERATOR(pg_catalog.<>) coalesce(nullif(u.appservice_id, ''), 'native')",
+    " AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
     {TEXTOID});
 
 pg::Statement join_reserved_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
-    " SELECT u.user_id, $2, coalesce(nullif(u.appservice_id, ''), 'native') FROM mau.users u"
-    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND u.user_type IS DISTINCT FROM 'support'"
+    " SELECT u.user_id, $2, " MAU_SERVICE_OF_U " FROM mau.users u"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
     " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
     {TEXTOID, INT8OID});
@@ -65,11 +73,15 @@ pg::Statement forget_query(
 }  // namespace
 
 void register_user(const World& world, const Report& report) {
-    register_query.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
-                         report.is_guest);
+    const seats::ToldAbout told;
+    const auto write = [&report](pg::Statement& statement) {
+        return statement.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
+                               report.is_guest);
+    };
+    if (write(register_query).count == 0) write(register_new_query);
+    seen::invalidate(report.user_id);
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
-    const seats::ToldAbout told;
     move_service_query.write(report.user_id);
     seats::add_rows(world, misplaced.at(0, 0).text(), -1);
     seats::add_rows(world, misplaced.at(0, 1).text(), 1);
@@ -100,9 +112,10 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
         throw Error(sqlstate::invalid_parameter, "medium and address must not be empty", {},
                     "Pass 'email' and an e-mail address, or 'msisdn' and a phone number.");
     if (threepid.medium.size() > 255 || threepid.address.size() > 1024)
-        throw Error(sqlstate::invalid_parameter, "threepid is too long",
-                    "The address has " + std::to_string(threepid.address.size()) + " bytes.",
-                    "An address has at most 1024 bytes.");
+        throw Error(sqlstate::invalid_parameter, "medium or address is too long",
+                    "They have " + std::to_string(threepid.medium.size()) + " and " +
+                        std::to_string(threepid.address.size()) + " bytes.",
+                    "A medium has at most 255 bytes, an address 1024.");
     return threepid;
 }
 
@@ -113,8 +126,8 @@ void add_threepid(const ThreepidArgument& threepid, std::string_view user_id) {
 
 Datum register_user(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"), args.text(2),
-                                      args.text(3), args.boolean(4).value_or(false)};
+    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"),
+                                      args.name(2, "user_type"), args.name(3, "appservice_id"), args.boolean(4)};
     if (args.is_null(5) != args.is_null(6))
         throw Error(sqlstate::invalid_parameter, "medium and address go together", {}, "Pass both, or neither.");
     std::optional<ThreepidArgument> threepid;
@@ -154,7 +167,9 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = args.user_id(0);
     args.instant(1);
     const bool deactivated = pg::with_spi([&] {
+        const seats::ToldAbout told;
         if (registration::deactivate_query.write(user_id).count == 0) return false;
+        seen::invalidate(user_id);
         registration::remove_threepids_query.write(user_id);  // as Synapse does
         const World& world = directory::world();
         if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
@@ -166,6 +181,7 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
 Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
+        const seats::ToldAbout told;
         const bool member = cohort::remove(directory::world(), user_id);
         registration::remove_threepids_query.write(user_id);
         return (registration::forget_query.write(user_id).count > 0) | member;
@@ -200,23 +216,37 @@ Datum is_regex(FunctionCallInfo fcinfo) {
         if (nulls[i])
             throw Error(sqlstate::invalid_regular_expression, "a namespace must not be NULL", {},
                         "Leave the element out.");
-        pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+        try {
+            pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+        } catch (const pg::BackendError& error) {
+            if (error.data()->sqlerrcode != ERRCODE_INVALID_REGULAR_EXPRESSION) throw;
+            const char* const pattern = pg::guard([&] { return TextDatumGetCString(values[i]); });
+            throw Error(sqlstate::invalid_regular_expression, error.what(),
+                        "Element " + std::to_string(i + 1) + " is \"" + pattern + "\".",
+                        "Pass regular expressions in PostgreSQL's advanced flavour.");
+        }
     }
     return BoolGetDatum(true);
 }
 
 /// Tells all sessions at commit, ours at the end of the command, that the directory changed.
 Datum directory_changed(FunctionCallInfo fcinfo) {
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
     pg::guard([&] {
-        auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
+    seen::invalidate_all();
     return PointerGetDatum(nullptr);
 }
 
 Datum replace_settings(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
+    Oid const settings = pg::guard([] { return get_relname_relid("settings", get_namespace_oid("mau", true)); });
+    if (RelationGetRelid(trigger->tg_relation) != settings || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+        !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+        throw Error(sqlstate::trigger_protocol_violated,
+                    "mau.replace_settings() is for rows inserted into mau.settings", {}, "Drop that trigger.");
     pg::with_spi([] {
         static pg::Statement query("DELETE FROM mau.settings");
         query.write();

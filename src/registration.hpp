@@ -11,7 +11,7 @@ struct Report {
     Instant registered_at;
     std::optional<std::string_view> user_type;
     std::optional<std::string_view> appservice_id;
-    bool is_guest = false;
+    std::optional<bool> is_guest;
 };
 
 /// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or

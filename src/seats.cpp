@@ -4,6 +4,8 @@
 #include <cstdlib>
 
 #include "pg/shmem.hpp"
+#include "pg/values.hpp"
+#include "seen.hpp"
 
 namespace mau::seats {
 
@@ -350,8 +352,7 @@ Take take(const World& world, Instant at) {
     if (!mine || !ensure_known(world, mine)) return Take::unknown;
     for (const Level& level : tally)
         if (level.untold) return Take::unknown;
-    hold(mine, world.cohort_table);
-    Level& here = level();
+    tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
 
     auto lock = [&] { pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); }); };
     lock();
@@ -375,8 +376,9 @@ Take take(const World& world, Instant at) {
         if (same && reliable && !taken) return Take::full;
     }
     if (taken) {
-        ++here.seats;
+        ++level().seats;
         ++pending_seats;
+        hold(mine, world.cohort_table);
     }
     return taken ? Take::taken : reliable ? Take::full : Take::unknown;
 }
@@ -395,7 +397,7 @@ void take_anyway(const World& world) {
 void used() { pending_seats = 0; }
 
 void give_back(std::int64_t seats) {
-    pending_seats = 0;
+    pending_seats = std::max<std::int64_t>(0, pending_seats - seats);
     Counters* mine = counters();
     if (!mine || seats == 0) return;
     level().seats -= seats;
@@ -428,20 +430,22 @@ void add_return(const World& world) {
 ToldAbout::ToldAbout() { ++told_about; }
 ToldAbout::~ToldAbout() { --told_about; }
 
+bool told() { return told_about > 0; }
+
 void notice_dml(Oid cohort) {
-    if (told_about > 0) return;
+    if (told()) return;
     Counters* mine = counters();
     if (!mine) return;
     hold(mine, cohort);
     level().untold = true;
+    seen::invalidate_all();
 }
 
 std::optional<std::vector<ServiceRows>> rows(const World& world) {
     Counters* mine = counters();
     if (!mine || IsolationUsesXactSnapshot() || RecoveryInProgress() || !ensure_known(world, mine))
         return std::nullopt;
-    for (const Level& level : tally)
-        if (level.untold) return std::nullopt;
+    if (!tally.empty()) return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     std::array<ServiceRow, kServices> copy;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
     const bool known = mine->known;
@@ -449,12 +453,9 @@ std::optional<std::vector<ServiceRows>> rows(const World& world) {
     std::copy(mine->service, mine->service + services, copy.begin());
     LWLockRelease(&mine->lock);
     if (!known) return std::nullopt;
-    std::vector<Delta> sum;
-    for (int i = 0; i < services; ++i) add_delta(sum, copy[static_cast<std::size_t>(i)].name, copy[static_cast<std::size_t>(i)].rows);
-    for (const Level& level : tally)
-        for (const Delta& delta : level.deltas) add_delta(sum, delta.service, delta.rows);
     std::vector<ServiceRows> all;
-    for (Delta& delta : sum) all.push_back({std::move(delta.service), delta.rows});
+    for (int i = 0; i < services; ++i)
+        all.push_back({copy[static_cast<std::size_t>(i)].name, copy[static_cast<std::size_t>(i)].rows});
     return all;
 }
 
@@ -492,12 +493,22 @@ namespace mau {
 namespace {
 
 Datum cohort_changed(FunctionCallInfo fcinfo) {
-    seats::notice_dml(RelationGetRelid(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation));
+    seats::notice_dml(RelationGetRelid(pg::trigger_of(fcinfo)->tg_relation));
     return PointerGetDatum(nullptr);
 }
+
+Datum users_changed(FunctionCallInfo fcinfo) {
+    pg::trigger_of(fcinfo);
+    if (!seats::told()) seen::invalidate_all();
+    return PointerGetDatum(nullptr);
+}
+
+Datum describe_seats(FunctionCallInfo) { return pg::text_datum(seats::describe()); }
 
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
+MAU_FUNCTION(mau_users_changed, users_changed);
+MAU_FUNCTION(mau_describe_seats, describe_seats);
 
 }  // namespace mau

@@ -50,7 +50,7 @@ void add_rows(const World& world, std::string_view service, std::int64_t rows);
 /// Tells that this transaction brings an expired row back to life.
 void add_return(const World& world);
 
-/// While one lives, DML on the cohort is ours and told about.
+/// While one lives, DML on the cohort and on mau.users is ours, and told about where it matters.
 class ToldAbout {
   public:
     ToldAbout();
@@ -59,10 +59,13 @@ class ToldAbout {
     ToldAbout& operator=(const ToldAbout&) = delete;
 };
 
+/// Whether DML that a trigger sees is told about.
+bool told();
+
 /// Notices DML on the cohort, by a trigger; untold DML makes the counters be taken from the table again.
 void notice_dml(Oid cohort);
 
-/// The rows of a service, expired ones too: committed, and this transaction's own.
+/// The committed rows of a service, expired ones too.
 struct ServiceRows {
     std::string service;
     std::int64_t rows;

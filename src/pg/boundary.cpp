@@ -45,15 +45,34 @@ void Failure::record() noexcept {
 
 void Failure::raise() const {
     if (backend) ReThrowError(backend);
-    ereport(ERROR, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-                    errmsg("%s", message), detail[0] ? errdetail("%s", detail) : 0,
-                    hint[0] ? errhint("%s", hint) : 0));
+    ereport(ERROR,
+            (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])), errmsg("%s", message),
+             detail[0] ? errdetail("%s", detail) : 0, hint[0] ? errhint("%s", hint) : 0));
     pg_unreachable();
+}
+
+Trouble describe_current_exception() {
+    try {
+        throw;
+    } catch (const BackendError& error) {
+        const ErrorData* data = error.data();
+        return Trouble{unpack_sql_state(data->sqlerrcode), error.what(), data->hint ? data->hint : ""};
+    } catch (const Error& error) {
+        return Trouble{error.state(), error.what(), error.hint()};
+    } catch (const std::bad_alloc&) {
+        return Trouble{"53200", "out of memory", ""};
+    } catch (const std::exception& error) {
+        return Trouble{sqlstate::internal_error, error.what(), ""};
+    } catch (...) {
+        return Trouble{sqlstate::internal_error, "unknown C++ exception in mau", ""};
+    }
 }
 
 namespace detail {
 
-void begin_subtransaction() { BeginInternalSubTransaction(nullptr); }
+void begin_subtransaction() {
+    BeginInternalSubTransaction(nullptr);
+}
 
 void release_subtransaction(MemoryContext context, ResourceOwner owner) {
     ReleaseCurrentSubTransaction();
@@ -67,20 +86,30 @@ void rollback_subtransaction(MemoryContext context, ResourceOwner owner) {
     CurrentResourceOwner = owner;
 }
 
-std::optional<Trouble> trouble_of_current_exception() {
+/// Says what was caught, and moves a backend error out of the subtransaction's memory, below `context`.
+void Caught::keep(MemoryContext context) {
     try {
-        throw;
-    } catch (const BackendError& error) {
-        const ErrorData* data = error.data();
-        if (must_pass(data)) return std::nullopt;
-        return Trouble{unpack_sql_state(data->sqlerrcode), error.what(), data->hint ? data->hint : ""};
-    } catch (const Error& error) {
-        return Trouble{error.state(), error.what(), error.hint()};
-    } catch (const std::bad_alloc&) {
-        return Trouble{"53200", "out of memory", ""};
-    } catch (const std::exception& error) {
-        return Trouble{sqlstate::internal_error, error.what(), ""};
+        std::rethrow_exception(error);
+    } catch (const BackendError& backend) {
+        data = backend.data();
+    } catch (...) {
+        Failure failure;
+        failure.record();
+        trouble = Trouble{failure.state, failure.message, failure.hint};
     }
+    if (!data) return;
+    guard([&] { MemoryContextSetParent(data->assoc_context, context); });
+    if (!must_pass(data))
+        trouble = Trouble{unpack_sql_state(data->sqlerrcode), data->message ? data->message : "",
+                          data->hint ? data->hint : ""};
+}
+
+/// Frees an error that was taken: many may be taken before the memory around is reset. (FreeErrorData would leave
+/// some of what CopyErrorData copies.)
+void Caught::forget() {
+    error = nullptr;
+    if (data) guard([this] { MemoryContextDelete(data->assoc_context); });
+    data = nullptr;
 }
 
 }  // namespace detail

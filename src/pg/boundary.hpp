@@ -15,8 +15,8 @@
 
 namespace mau::pg {
 
-/// A backend error on its way through C++ frames. The ErrorData lives in the memory context that was current
-/// where it was caught, and goes with it.
+/// A backend error on its way through C++ frames. The ErrorData has a memory context to itself (`assoc_context`), a
+/// child of the one that was current where it was caught, and goes with that.
 class BackendError : public std::exception {
   public:
     explicit BackendError(ErrorData* data) noexcept : data_(data) {}
@@ -31,8 +31,9 @@ namespace detail {
 
 /// Takes the current error off the backend's stack, with the state that the guard found restored.
 inline ErrorData* take_error(MemoryContext context) {
-    MemoryContextSwitchTo(context);
+    MemoryContextSwitchTo(AllocSetContextCreate(context, "mau error", ALLOCSET_SMALL_SIZES));
     ErrorData* data = CopyErrorData();
+    MemoryContextSwitchTo(context);
     FlushErrorState();
     return data;
 }
@@ -78,11 +79,13 @@ auto guard(Call&& call) -> decltype(call()) {
 /// What went wrong, as plain data that outlives the exception: recorded inside a catch block, raised after it.
 struct Failure {
     ErrorData* backend = nullptr;  // set: raise this again as it was
-    char state[6] = "XX000";
-    char message[1024] = "";
-    char detail[1024] = "";
-    char hint[1024] = "";
+    char state[6];
+    char message[1024];
+    char detail[1024];
+    char hint[1024];
 
+    // Not by initializers: they would fill the arrays at every call.
+    Failure() noexcept { std::memcpy(state, "XX000", sizeof state), message[0] = detail[0] = hint[0] = '\0'; }
     /// Records the exception being handled; call it in a catch block only.
     void record() noexcept;
     /// Raises what was recorded as an ERROR; never call it inside a catch block.
@@ -119,11 +122,23 @@ struct Trouble {
     std::string state, message, hint;
 };
 
+/// Describes the exception being handled, whatever it is; call it in a catch block only.
+Trouble describe_current_exception();
+
 namespace detail {
 void begin_subtransaction();
 void release_subtransaction(MemoryContext context, ResourceOwner owner);
 void rollback_subtransaction(MemoryContext context, ResourceOwner owner);
-std::optional<Trouble> trouble_of_current_exception();
+
+/// An exception that was caught, in a form that outlives the subtransaction it comes from.
+struct Caught {
+    std::exception_ptr error;
+    ErrorData* data = nullptr;       // the backend error's
+    std::optional<Trouble> trouble;  // nothing: nobody may take it
+
+    void keep(MemoryContext context);
+    void forget();
+};
 }  // namespace detail
 
 /// Whether an error comes of concurrency: serialization failure, deadlock, lock not available.
@@ -132,27 +147,30 @@ inline bool is_concurrency(const Trouble& trouble) {
 }
 inline bool is_any(const Trouble&) { return true; }
 
-/// Runs `body` in a subtransaction. Answers nothing if it went well; if it threw an error that `takes` takes, the
-/// subtransaction is rolled back and the error handed back as a value. Everything else, and cancellation and
-/// termination always, is thrown on.
+/// Runs `body` in a subtransaction. Answers nothing if it went well; if it threw, the subtransaction is rolled back,
+/// and the error is handed back as a value if `takes` takes it. Every other error is thrown on, cancellation and
+/// termination always: whoever called us may catch it in a subtransaction of theirs, and has to find that one.
 template <class Body>
 std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_any) {
     MemoryContext const context = CurrentMemoryContext;
     ResourceOwner const owner = CurrentResourceOwner;
     guard([] { detail::begin_subtransaction(); });
     MemoryContextSwitchTo(context);
-    std::optional<Trouble> trouble;
+    detail::Caught caught;
     try {
         body();
     } catch (...) {
-        trouble = detail::trouble_of_current_exception();
-        if (!trouble || !takes(*trouble)) throw;  // not ours to swallow: the whole transaction goes
+        caught.error = std::current_exception();
     }
-    if (trouble)
-        guard([&] { detail::rollback_subtransaction(context, owner); });
-    else
+    if (!caught.error) {
         guard([&] { detail::release_subtransaction(context, owner); });
-    return trouble;
+        return std::nullopt;
+    }
+    caught.keep(context);
+    guard([&] { detail::rollback_subtransaction(context, owner); });
+    if (!caught.trouble || !takes(*caught.trouble)) std::rethrow_exception(caught.error);
+    caught.forget();
+    return std::move(caught.trouble);
 }
 
 }  // namespace mau::pg

@@ -26,12 +26,36 @@ inline uint32 wait_event(const char* name) {
 #endif
 }
 
+/// Whether a database is what an interrupted DROP DATABASE left behind.
+inline bool is_invalid(Form_pg_database database) {
+    return database->datconnlimit == -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
+}
+
 /// This process's place in the array of all processes.
 inline int proc_number() {
 #if PG_VERSION_NUM >= 170000
     return MyProcNumber;
 #else
     return MyProc->pgprocno;
+#endif
+}
+
+/// A walker of expression trees: answers true to stop.
+using Walker = bool (*)(Node* node, void* context);
+
+/// Walks a query, or what is below a node; before 16, walkers had no prototype.
+inline bool walk_query(Query* query, Walker walker, void* context, int flags) {
+#if PG_VERSION_NUM >= 160000
+    return query_tree_walker(query, walker, context, flags);
+#else
+    return query_tree_walker(query, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context, flags);
+#endif
+}
+inline bool walk_expression(Node* node, Walker walker, void* context) {
+#if PG_VERSION_NUM >= 160000
+    return expression_tree_walker(node, walker, context);
+#else
+    return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context);
 #endif
 }
 

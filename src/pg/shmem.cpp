@@ -1,5 +1,7 @@
 #include "pg/shmem.hpp"
 
+#include <sys/stat.h>
+
 namespace mau::pg {
 
 namespace {
@@ -8,11 +10,29 @@ SharedPiece* first_piece = nullptr;
 shmem_request_hook_type previous_request = nullptr;
 shmem_startup_hook_type previous_startup = nullptr;
 
+/// What tells a database from another one with its OID, before or after it: the file that CREATE DATABASE made.
+struct Identity {
+    Oid oid;
+    std::uint64_t file, made;
+    bool operator==(const Identity& other) const {
+        return oid == other.oid && file == other.file && made == other.made;
+    }
+};
+
+Identity my_identity() {
+    struct stat version {};
+    const std::string path = std::string(DatabasePath) + "/PG_VERSION";
+    if (stat(path.c_str(), &version) != 0) return {MyDatabaseId, 0, 0};
+    return {MyDatabaseId, static_cast<std::uint64_t>(version.st_ino),
+            static_cast<std::uint64_t>(version.st_mtim.tv_sec) * 1'000'000'000 +
+                static_cast<std::uint64_t>(version.st_mtim.tv_nsec)};
+}
+
 /// The databases that have a number, in the order in which they came.
 struct Databases {
     LWLock lock;
     pg_atomic_uint32 count;
-    Oid oids[kMaxDatabases];
+    Identity known[kMaxDatabases];
 };
 
 SharedPiece databases(
@@ -65,9 +85,10 @@ int database_number() {
     static int number = -1;  // a session never changes its database
     auto* all = databases.get<Databases>();
     if (number >= 0 || !all || !OidIsValid(MyDatabaseId)) return number;
+    const Identity mine = my_identity();
     auto find = [&](std::uint32_t from, std::uint32_t to) {
         for (std::uint32_t i = from; i < to; ++i)
-            if (all->oids[i] == MyDatabaseId) return static_cast<int>(i);
+            if (all->known[i] == mine) return static_cast<int>(i);
         return -1;
     };
     const std::uint32_t known = pg_atomic_read_u32(&all->count);
@@ -77,7 +98,7 @@ int database_number() {
     const std::uint32_t count = pg_atomic_read_u32(&all->count);
     number = find(known, count);
     if (number < 0 && count < kMaxDatabases) {
-        all->oids[count] = MyDatabaseId;
+        all->known[count] = mine;
         pg_write_barrier();
         pg_atomic_write_u32(&all->count, count + 1);
         number = static_cast<int>(count);

@@ -68,7 +68,9 @@ Found KeyedTable::find(std::string_view key) {
                 found.nulls[i] = slot_->tts_isnull[i];
                 if (found.nulls[i]) continue;
                 Form_pg_attribute const column = TupleDescAttr(shape, i);
-                found.values[i] = datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
+                found.values[i] = column->attlen == -1  // may be compressed, or kept out of line
+                                      ? PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_->tts_values[i]))
+                                      : datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
             }
         }
         index_endscan(scan);
@@ -92,6 +94,13 @@ bool try_lock(LockSpace space, std::uint64_t key) {
     });
 }
 
+bool try_session_lock(LockSpace space, std::uint64_t key) {
+    return guard([&] {
+        LOCKTAG const tag = tag_of(space, key);
+        return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+    });
+}
+
 void take_lock(LockSpace space, std::uint64_t key) {
     guard([&] {
         LOCKTAG const tag = tag_of(space, key);
@@ -108,6 +117,19 @@ void release_lock(LockSpace space, std::uint64_t key) {
 
 bool try_table_lock(Oid table, LOCKMODE mode) {
     return guard([&] { return ConditionalLockRelationOid(table, mode); });
+}
+
+bool try_read_lock(Oid table) {
+    return guard([&] {
+        if (!ConditionalLockRelationOid(table, AccessShareLock)) return false;
+        Relation const relation = table_open(table, NoLock);
+        List* const indexes = RelationGetIndexList(relation);
+        table_close(relation, NoLock);
+        ListCell* cell;
+        foreach (cell, indexes)
+            if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock)) return false;
+        return true;
+    });
 }
 
 std::uint64_t hash(std::string_view id) {

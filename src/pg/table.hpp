@@ -45,6 +45,8 @@ enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6
 
 /// Tries to take the lock `key` of `space` in this database, without waiting.
 bool try_lock(LockSpace space, std::uint64_t key);
+/// Tries to take it for the session, beyond the transaction.
+bool try_session_lock(LockSpace space, std::uint64_t key);
 /// Takes the lock, waiting for others; for locks that are held for the length of a statement only.
 void take_lock(LockSpace space, std::uint64_t key);
 /// Releases it before the end of the transaction.
@@ -52,6 +54,10 @@ void release_lock(LockSpace space, std::uint64_t key);
 
 /// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table without waiting for an ALTER or TRUNCATE in flight.
 bool try_table_lock(Oid table, LOCKMODE mode);
+
+/// Tries to get what reading a table takes, ACCESS SHARE on it and on its indexes, without waiting for an ALTER,
+/// TRUNCATE or REINDEX in flight.
+bool try_read_lock(Oid table);
 
 /// A 64-bit hash of an id, the same in every session of a server.
 std::uint64_t hash(std::string_view id);

@@ -62,7 +62,17 @@ Instant Arguments::instant(int i, const char* name) const {
 
 std::string_view Arguments::required_text(int i, const char* name) const {
     if (auto value = text(i)) return *value;
-    throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL");
+    throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
+                std::string("Pass the ") + name + ".");
+}
+
+std::optional<std::string_view> Arguments::name(int i, const char* name) const {
+    const auto value = text(i);
+    if (value && value->size() > kMaxUserId)
+        throw Error(sqlstate::invalid_parameter, std::string(name) + " is too long",
+                    "It has " + std::to_string(value->size()) + " bytes and begins with \"" + shorten(*value) + "\".",
+                    "It has at most 255 bytes.");
+    return value;
 }
 
 std::string_view Arguments::user_id(int i, const char* name) const {
@@ -96,12 +106,27 @@ Instant check_instant(TimestampTz time, const char* name) {
         throw Error(sqlstate::datetime_out_of_range, std::string(name) + " must be a finite time",
                     std::string("It is ") + (TIMESTAMP_IS_NOBEGIN(time) ? "-infinity." : "infinity."),
                     "Leave the argument out to mean now().");
-    const Instant instant = to_instant(time);
-    if (instant < 0 || instant >= kEndOfTime)
+    if (time < to_timestamp(0) || time >= to_timestamp(kEndOfTime))  // before it is shifted: far times overflow
         throw Error(sqlstate::datetime_out_of_range, std::string(name) + " is out of range",
-                    "It is " + std::to_string(instant) + " ms from the epoch; 1970 to 2999 can be kept.",
+                    "It is " + std::string(pg::guard([&] { return timestamptz_to_str(time); })) +
+                        "; 1970 to 2999 (UTC) can be kept.",
                     "to_timestamp() takes seconds: divide milliseconds by 1000.");
-    return instant;
+    return to_instant(time);
+}
+
+TriggerData* trigger_of(FunctionCallInfo fcinfo) {
+    auto* const trigger = CALLED_AS_TRIGGER(fcinfo) ? reinterpret_cast<TriggerData*>(fcinfo->context) : nullptr;
+    const char* const function = guard([&] { return get_func_name(fcinfo->flinfo->fn_oid); });
+    if (!trigger)
+        throw Error(sqlstate::trigger_protocol_violated, std::string("mau.") + function + "() was not called by a trigger",
+                    {}, "It is there for the triggers on mau's own tables.");
+    Oid const schema = guard([&] { return get_func_namespace(fcinfo->flinfo->fn_oid); });
+    if (RelationGetNamespace(trigger->tg_relation) != schema)
+        throw Error(sqlstate::trigger_protocol_violated,
+                    std::string("mau.") + function + "() is for triggers on mau's own tables",
+                    std::string("The table is \"") + RelationGetRelationName(trigger->tg_relation) + "\".",
+                    "Drop that trigger.");
+    return trigger;
 }
 
 Datum text_datum(std::string_view text) {

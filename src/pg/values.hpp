@@ -32,6 +32,8 @@ class Arguments {
     std::optional<Instant> optional_instant(int i, const char* name) const;
     /// A user id: not NULL, not empty, at most 255 bytes (the Matrix specification's limit), valid in UTF-8.
     std::string_view user_id(int i, const char* name = "user_id") const;
+    /// The name of something, such as a user type: a text of at most 255 bytes, or nothing for NULL.
+    std::optional<std::string_view> name(int i, const char* name) const;
     /// A text that must be given.
     std::string_view required_text(int i, const char* name) const;
 
@@ -45,6 +47,10 @@ void check_user_id(std::string_view id, const char* name);
 bool valid_user_id(std::string_view id);
 /// Checks an instant; the error shows the value.
 Instant check_instant(TimestampTz time, const char* name);
+
+/// The trigger that the function was called by, which is on a table of mau's own. Whoever calls the function otherwise,
+/// or has a trigger on another table call it, gets an error.
+TriggerData* trigger_of(FunctionCallInfo fcinfo);
 
 /// A text datum in the current memory context.
 Datum text_datum(std::string_view text);

@@ -27,6 +27,7 @@
 // no other table beside it at the same level.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -56,7 +57,8 @@ struct Place {
     std::string schema;       // a quoted identifier
     std::string server_name;  // of mau.settings; empty where it is not set
     std::function<bool(const char* table, const char* column)> has;
-    std::map<std::string, std::string> queries;  // of mau.custom_source: part, query
+    std::map<std::string, std::string> queries;  // of mau.custom_source as they were at attach: part, query
+    std::int64_t since = 0;                      // up to when the last sync has read (ms); 0: read it all
 };
 
 /// Makes the contract of a homeserver.
@@ -72,12 +74,14 @@ Contract synapse(const Place& place);
 Contract prosody(const Place& place);
 Contract ejabberd(const Place& place);
 Contract dendrite(const Place& place);
+Contract custom(const Place& place);
 
 inline constexpr Kind kKinds[] = {
     {"synapse", synapse},
     {"prosody", prosody},
     {"ejabberd", ejabberd},
     {"dendrite", dendrite},
+    {"custom", custom},
 };
 
 /// Writes `newest` and `last_seen` of a contract whose `activity` takes {where}.

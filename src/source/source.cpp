@@ -12,9 +12,10 @@
 
 #include "activity.hpp"
 #include "pg/values.hpp"
-#include "source/contract.hpp"
+#include "source/custom.hpp"
 #include "source/reader.hpp"
 #include "tasks.hpp"
+#include "worker.hpp"
 
 namespace mau::source {
 
@@ -29,14 +30,20 @@ constexpr Instant kFuture = kDay;          // how far ahead a homeserver's clock
 struct Source {
     std::string kind, schema, attached_by;
     std::optional<Instant> activity_until, pass_from;
+    Instant synced_at = 0;
+    std::map<std::string, std::string> queries;  // of a custom source
 };
 
 pg::Statement source_query(
-    "SELECT kind, schema_name, attached_by, activity_until, pass_from FROM mau.source");
+    "SELECT kind, schema_name, attached_by, activity_until, pass_from,"
+    " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0) FROM mau.source");
+pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
+pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
 pg::Statement attach_query(
-    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at)"
-    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0))",
-    {TEXTOID, TEXTOID, INT8OID, INT8OID});
+    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, finds_new_by, queries)"
+    " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0), $5,"
+    " CASE WHEN $1 = 'custom' THEN (SELECT jsonb_object_agg(c.part, c.query) FROM mau.custom_source c) END)",
+    {TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID});
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
@@ -138,11 +145,19 @@ pg::Statement own_usage_query(
     " FROM accounts a",
     {INT8OID});
 
+std::map<std::string, std::string> queries(pg::Statement& query) {
+    std::map<std::string, std::string> parts;
+    const pg::Rows rows = query.read_latest();
+    for (std::uint64_t i = 0; i < rows.count; ++i) parts[rows.at(i, 0).string()] = rows.at(i, 1).string();
+    return parts;
+}
+
 std::optional<Source> attached() {
     const pg::Rows rows = source_query.read_latest();
     if (rows.empty()) return std::nullopt;
     return Source{rows.at(0, 0).string(), rows.at(0, 1).string(), rows.at(0, 2).string(),
-                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer()};
+                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer(), rows.at(0, 5).integer(),
+                  queries(queries_query)};
 }
 
 MakeContract maker(std::string_view kind) {
@@ -167,7 +182,7 @@ Oid table_oid(const std::string& schema, const std::string& table) {
     });
 }
 
-Contract contract_of(const World& world, const Source& source) {
+Place place_of(const World& world, const Source& source) {
     Place place;
     place.schema = quoted(source.schema);
     place.server_name = world.settings.server_name.value_or("");
@@ -175,14 +190,16 @@ Contract contract_of(const World& world, const Source& source) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
     };
-    return maker(source.kind)(place);
+    place.queries = source.queries;
+    place.since = std::max<Instant>(0, source.synced_at - Instant{overlap_seconds} * 1000);
+    return place;
 }
 
 /// One reading of a homeserver's tables.
 class Reading {
   public:
     Reading(const World& world, const Source& source)
-        : world_(world), source_(source), contract_(contract_of(world, source)) {}
+        : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)) {}
 
     /// Makes sure that all that is needed is there; the error names all that is not.
     void check_there(const char* hint) const;
@@ -201,6 +218,12 @@ class Reading {
     bool sync(Instant at, std::int64_t max_rows);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
+    /// In words, how new activity is found.
+    std::string finds_new_by() const {
+        if (contract_.activity_table.empty()) return "time";
+        return "changed pages of " + contract_.activity_table + ", which has no index on the time";
+    }
+    bool has_usage() const { return !contract_.usage.empty(); }
 
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
     std::int64_t outcomes[kOutcomes] = {};
@@ -240,6 +263,7 @@ class Reading {
 
     const World& world_;
     const Source& source_;
+    const Place place_;
     const Contract contract_;
     Oid role_ = InvalidOid;  // who reads
     Mark mark_{};
@@ -260,6 +284,11 @@ void Reading::begin() {
                     "Try again when that is over.");
     check_there("If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     role_ = reading_role(source_.attached_by, tables);
+    // A source of the admin's own names no tables: where a superuser attached, the owner of what it reads does.
+    if (tables.empty() && role_ == ROLE_PG_READ_ALL_DATA) {
+        const std::optional<Oid> owner = owner_of_queries(place_);
+        if (owner && !pg::guard([&] { return superuser_arg(*owner); })) role_ = *owner;
+    }
     mark_ = take_mark();
 }
 
@@ -496,7 +525,10 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
     std::vector<std::string> wheres;
-    const auto changed = may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0)) : std::nullopt;
+    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
+    const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
+    const auto changed =
+        may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
     if (changed) {
         for (const Blocks& run : *changed)
             wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
@@ -731,15 +763,20 @@ Datum attach(FunctionCallInfo fcinfo) {
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
                         "Call mau.detach() first; the numbers are kept.");
         const World& world = directory::world();
+        if (source.kind == "custom") {
+            source.queries = queries(custom_queries_query);
+            check_queries(place_of(world, source));
+        }
         Reading reading(world, source);
         reading.check_there("Pass the schema that holds the homeserver's tables, such as public.");
         reading.check_rights();
         reading.begin();
-        attach_query.write(source.kind, source.schema, std::nullopt, at);
+        attach_query.write(source.kind, source.schema, std::nullopt, at, reading.finds_new_by());
         reading.import(at);
         reading.done();
         report(result, reading);
     });
+    worker::wake_at_commit();
     return Datum(0);
 }
 
@@ -809,9 +846,13 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
         Datum figures;
         if (source) {
             Reading reading(directory::world(), *source);
-            reading.begin();
-            figures = reading.usage(at);
-            reading.done();
+            if (reading.has_usage()) {
+                reading.begin();
+                figures = reading.usage(at);
+                reading.done();
+            } else {
+                figures = own_usage_query.read(at).at(0, 0).datum();
+            }
         } else
             figures = own_usage_query.read(at).at(0, 0).datum();
         return pg::guard([&] {
@@ -826,7 +867,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
 /// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading that
 /// somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
     const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
     HeapTuple const row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
     pg::guard([&] {

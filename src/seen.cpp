@@ -1,0 +1,242 @@
+#include "seen.hpp"
+
+#include "pg/shmem.hpp"
+#include "pg/values.hpp"
+
+namespace mau::seen {
+
+namespace {
+
+int size_kb = 16384;
+
+constexpr std::size_t kWays = 4;
+constexpr std::size_t kPartitions = 4096;  // of users, for the generations
+constexpr std::size_t kMaxPending = 65536;  // entries that one transaction keeps for its commit
+constexpr std::uint32_t kFlush = 64;       // calls after which a session hands in its figures
+
+struct Entry {
+    pg_atomic_uint64 check, second, generation, from, until;  // until: in the high bits; clients in the low 8
+};
+
+struct Shared {
+    std::uint64_t seeds[2];
+    std::uint64_t sets;
+    pg_atomic_uint64 database_generation[pg::kMaxDatabases];
+    pg_atomic_uint64 user_generation[kPartitions];
+    pg_atomic_uint64 hits, misses;
+    Entry entries[FLEXIBLE_ARRAY_MEMBER];
+};
+
+std::size_t bytes() { return static_cast<std::size_t>(size_kb) * 1024; }
+
+std::uint64_t sets() {
+    const std::size_t room = bytes() > offsetof(Shared, entries) ? bytes() - offsetof(Shared, entries) : 0;
+    return std::max<std::size_t>(1, room / (sizeof(Entry) * kWays));
+}
+
+pg::SharedPiece piece(
+    "mau recently seen", [] { return offsetof(Shared, entries) + sets() * kWays * sizeof(Entry); },
+    [](void* memory) {
+        auto* shared = static_cast<Shared*>(memory);
+        if (!pg_strong_random(shared->seeds, sizeof shared->seeds))
+            elog(ERROR, "mau: no random numbers to be had for the recently seen cache");
+        shared->sets = sets();
+        // All zero is a good beginning for 64-bit atomics where they are real ones, and the generation 0 is nobody's.
+        for (auto& generation : shared->database_generation) pg_atomic_init_u64(&generation, 1);
+        for (auto& generation : shared->user_generation) pg_atomic_init_u64(&generation, 1);
+        pg_atomic_init_u64(&shared->hits, 0);
+        pg_atomic_init_u64(&shared->misses, 0);
+        for (std::uint64_t i = 0; i < shared->sets * kWays; ++i)
+            for (pg_atomic_uint64* word : {&shared->entries[i].check, &shared->entries[i].second,
+                                           &shared->entries[i].generation, &shared->entries[i].from,
+                                           &shared->entries[i].until})
+                pg_atomic_init_u64(word, 0);
+    });
+
+/// What an entry says, read in one go; `key` makes sure that it was not half-way written.
+struct Read {
+    std::uint64_t generation, from, until;
+};
+
+std::uint64_t rotate(std::uint64_t word, int by) { return (word << by) | (word >> (64 - by)); }
+
+std::uint64_t check_of(std::uint64_t first, std::uint64_t second, const Read& read) {
+    return first ^ rotate(second, 7) ^ rotate(read.generation, 19) ^ rotate(read.from, 31) ^ rotate(read.until, 47);
+}
+
+bool read_entry(Entry& entry, const Key& key, Read& read) {
+    if (pg_atomic_read_u64(&entry.second) != key.second) return false;
+    read = {pg_atomic_read_u64(&entry.generation), pg_atomic_read_u64(&entry.from), pg_atomic_read_u64(&entry.until)};
+    return pg_atomic_read_u64(&entry.check) == check_of(key.first, key.second, read);
+}
+
+void write_entry(Entry& entry, const Key& key, const Read& read) {
+    pg_atomic_write_u64(&entry.check, 0);
+    pg_atomic_write_u64(&entry.second, key.second);
+    pg_atomic_write_u64(&entry.generation, read.generation);
+    pg_atomic_write_u64(&entry.from, read.from);
+    pg_atomic_write_u64(&entry.until, read.until);
+    pg_atomic_write_u64(&entry.check, check_of(key.first, key.second, read));
+}
+
+Entry* set_of(Shared* shared, std::uint64_t first) { return shared->entries + (first % shared->sets) * kWays; }
+
+std::size_t partition_of(std::uint64_t first) { return (first >> 32) % kPartitions; }
+
+std::uint64_t generation_of(Shared* shared, int database, std::uint64_t first) {
+    return pg_atomic_read_u64(&shared->database_generation[database]) +
+           pg_atomic_read_u64(&shared->user_generation[partition_of(first)]);
+}
+
+// --- What this transaction will tell at commit --------------------------------------------------------------------
+
+struct Pending {
+    Key key;
+    std::uint64_t from, until;
+};
+std::vector<Pending> to_remember;
+std::vector<std::uint64_t> to_invalidate;  // first hashes
+bool all_to_invalidate = false;
+std::uint32_t unreported_hits = 0, unreported_misses = 0;
+
+void write(Shared* shared, const Pending& pending) {
+    Entry* const set = set_of(shared, pending.key.first);
+    Entry* place = nullptr;
+    Read old{};
+    for (std::size_t i = 0; i < kWays && !place; ++i)
+        if (read_entry(set[i], pending.key, old)) place = &set[i];
+    std::uint64_t until = pending.until;
+    if (place && old.generation == pending.key.generation && (old.until >> 8) / kDay == (until >> 8) / kDay)
+        until |= old.until & 0xFF;  // the day's other clients are marked still
+    if (!place) {  // an old generation's or the one that ends first goes
+        std::uint64_t worst = ~std::uint64_t{0};
+        for (std::size_t i = 0; i < kWays; ++i) {
+            const std::uint64_t ends = pg_atomic_read_u64(&set[i].until);
+            if (ends < worst) {
+                worst = ends;
+                place = &set[i];
+            }
+        }
+    }
+    write_entry(*place, pending.key, {pending.key.generation, pending.from, until});
+}
+
+void forget_pending() {
+    to_remember.clear();
+    to_invalidate.clear();
+    all_to_invalidate = false;
+}
+
+void on_transaction(XactEvent event, void*) {
+    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
+    auto* shared = piece.get<Shared>();
+    if (shared && event == XACT_EVENT_COMMIT) {
+        if (all_to_invalidate)
+            pg_atomic_fetch_add_u64(&shared->database_generation[pg::database_number()], 1);
+        for (const std::uint64_t first : to_invalidate)
+            pg_atomic_fetch_add_u64(&shared->user_generation[partition_of(first)], 1);
+        for (const Pending& pending : to_remember) write(shared, pending);
+    }
+    if (shared && unreported_hits + unreported_misses >= kFlush) {
+        pg_atomic_fetch_add_u64(&shared->hits, unreported_hits);
+        pg_atomic_fetch_add_u64(&shared->misses, unreported_misses);
+        unreported_hits = unreported_misses = 0;
+    }
+    forget_pending();
+}
+
+void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
+    // What was undone must not be remembered; what was to be invalidated may be, once too often.
+    if (event == SUBXACT_EVENT_ABORT_SUB) to_remember.clear();
+}
+
+}  // namespace
+
+void init() {
+    pg::guard([] {
+        if (!process_shared_preload_libraries_in_progress) return;  // a size of nothing
+        DefineCustomIntVariable("mau.seen_cache_size", "Shared memory for the cache of recently seen users.",
+                                "An entry takes 40 bytes: 16 MB hold some 400 000 users. Raise it if mau.status shows "
+                                "a low hit rate, up to 40 bytes for each user who is active within an hour.",
+                                &size_kb, 16384, 128, 4194304, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+        RegisterXactCallback(on_transaction, nullptr);
+        RegisterSubXactCallback(on_subtransaction, nullptr);
+    });
+}
+
+Key key_of(std::string_view user_id) {
+    Key key;
+    auto* shared = piece.get<Shared>();
+    int const database = shared ? pg::database_number() : -1;
+    if (database < 0) return key;
+    const auto* bytes = reinterpret_cast<const unsigned char*>(user_id.data());
+    const int length = static_cast<int>(user_id.size());
+    key.first = hash_bytes_extended(bytes, length, shared->seeds[0] + static_cast<std::uint64_t>(database));
+    key.second = hash_bytes_extended(bytes, length, shared->seeds[1] ^ static_cast<std::uint64_t>(database));
+    key.generation = generation_of(shared, database, key.first);
+    key.usable = !all_to_invalidate && to_invalidate.empty();
+    pg_read_barrier();
+    return key;
+}
+
+bool hit(const Key& key, Instant at, unsigned client) {
+    if (!key.usable) return false;
+    auto* shared = piece.get<Shared>();
+    Entry* const set = set_of(shared, key.first);
+    const auto instant = static_cast<std::uint64_t>(at);
+    for (std::size_t i = 0; i < kWays; ++i) {
+        Read read;
+        if (!read_entry(set[i], key, read) || read.generation != key.generation) continue;
+        if (instant < read.from || instant > read.until >> 8 || (client & read.until) != client) break;
+        ++unreported_hits;
+        return true;
+    }
+    ++unreported_misses;
+    return false;
+}
+
+void remember(const Key& key, Instant from, Instant until, unsigned client) {
+    if (!key.usable || to_remember.size() >= kMaxPending || from > until) return;
+    to_remember.push_back({key, static_cast<std::uint64_t>(from), static_cast<std::uint64_t>(until) << 8 | client});
+}
+
+void invalidate(std::string_view user_id) {
+    const Key key = key_of(user_id);
+    if (key.generation == 0) return;
+    if (to_invalidate.size() < 1000)
+        to_invalidate.push_back(key.first);
+    else
+        all_to_invalidate = true;
+    to_remember.clear();
+}
+
+void invalidate_all() {
+    if (!piece.get<Shared>() || pg::database_number() < 0) return;
+    all_to_invalidate = true;
+    to_remember.clear();
+}
+
+Figures figures() {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return {0, 0, 0};
+    return {static_cast<std::int64_t>(bytes()), static_cast<std::int64_t>(pg_atomic_read_u64(&shared->hits)),
+            static_cast<std::int64_t>(pg_atomic_read_u64(&shared->misses))};
+}
+
+}  // namespace mau::seen
+
+namespace mau {
+namespace {
+
+Datum seen_cache(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    const seen::Figures figures = seen::figures();
+    result.add({figures.size, figures.hits, figures.misses});
+    return Datum(0);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_seen_cache, seen_cache);
+
+}  // namespace mau

@@ -1,0 +1,53 @@
+// The recently seen cache in shared memory: a repeated sighting of a member touches no table.
+//
+// An entry says: a sighting of this user at any instant from `from` to `until`, from one of these clients, changes
+// nothing, and a request of this user goes ahead. `until` is where the granularity or the UTC day ends, whichever
+// is first; settings that would say otherwise raise the generation.
+//
+// No locks. An entry is five words, the first of which is made of the user's hash and the other four: a reader who
+// met a writer half-way sees that they do not fit, and takes it for a miss. Users are told apart by 128 bits of two
+// hashes whose seeds are drawn at each start.
+//
+// Truth. Entries are written at commit only, with the generation that was read before the tables were looked at.
+// Whatever makes an entry wrong raises the generation, the database's or the user's, after it became visible: who
+// looked before writes an entry that is old already. A session that has such a change in its own open transaction
+// does not ask the cache.
+#pragma once
+
+#include "calendar.hpp"
+
+#include "pg/boundary.hpp"
+
+namespace mau::seen {
+
+void init();
+
+/// Who is asked for: the hashes and the place of a user's entries, worked out once.
+struct Key {
+    std::uint64_t first = 0, second = 0;
+    std::uint64_t generation = 0;  // as it was when the key was made: before the tables are looked at
+    bool usable = false;           // false without preload, or while this transaction has changes of its own
+};
+Key key_of(std::string_view user_id);
+
+/// Any client: for requests that say nothing of it.
+inline constexpr unsigned kAnyClient = 0;
+
+/// Whether a sighting at `at` by the client (a bit, or `kAnyClient`) is known to change nothing.
+bool hit(const Key& key, Instant at, unsigned client);
+
+/// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the entry
+/// that is there for the same day.
+void remember(const Key& key, Instant from, Instant until, unsigned client);
+
+/// At commit, no entry of the user (of anybody) that was written before holds any more.
+void invalidate(std::string_view user_id);
+void invalidate_all();
+
+struct Figures {
+    std::int64_t size;  // bytes; 0 without preload
+    std::int64_t hits, misses;
+};
+Figures figures();
+
+}  // namespace mau::seen

@@ -1,0 +1,288 @@
+#include "source/custom.hpp"
+
+#include <algorithm>
+
+namespace mau::source {
+
+namespace {
+
+enum class Type { text, bigint, boolean, jsonb };
+
+struct Column {
+    const char* name;
+    Type type;
+    bool required;
+};
+struct Part {
+    const char* name;
+    std::vector<Column> columns;
+};
+
+/// What each part of mau.custom_source has to answer.
+const std::vector<Part>& parts() {
+    static const std::vector<Part> kParts = {
+        {"users",
+         {{"user_id", Type::text, true},
+          {"registered_at", Type::bigint, false},
+          {"user_type", Type::text, false},
+          {"appservice_id", Type::text, false},
+          {"is_guest", Type::boolean, false},
+          {"is_deactivated", Type::boolean, false}}},
+        {"threepids",
+         {{"user_id", Type::text, true}, {"medium", Type::text, true}, {"address", Type::text, true}}},
+        {"activity",
+         {{"user_id", Type::text, true},
+          {"last_seen", Type::bigint, true},
+          {"user_agent", Type::text, false}}},
+        {"usage", {{"usage", Type::jsonb, true}}},
+    };
+    return kParts;
+}
+
+const char* name(Type type) {
+    static constexpr const char* kNames[] = {"text", "bigint", "boolean", "jsonb"};
+    return kNames[static_cast<int>(type)];
+}
+
+bool accepts(Type type, Oid oid) {
+    switch (type) {
+        case Type::text:
+            return oid == TEXTOID || oid == VARCHAROID || oid == BPCHAROID || oid == NAMEOID;
+        case Type::bigint:
+            return oid == INT8OID || oid == INT4OID || oid == INT2OID;
+        case Type::boolean:
+            return oid == BOOLOID;
+        case Type::jsonb:
+            return oid == JSONBOID;
+    }
+    return false;
+}
+
+/// The query of a part as it is run: without a semicolon at its end, its places filled in. Empty where not
+/// given.
+std::string query_of(const Place& place, const char* part) {
+    const auto found = place.queries.find(part);
+    if (found == place.queries.end()) return {};
+    std::string query = found->second;
+    query.erase(query.find_last_not_of("; \t\r\n") + 1);
+    query = substitute(query, "schema", place.schema);
+    return substitute(query, "since", std::to_string(place.since));
+}
+
+/// What parsing tells of a query.
+struct Found {
+    int columns;
+    const char** names;
+    Oid* types;
+    int owners;
+    Oid* owner;
+};
+
+struct Walk {
+    Oid owners[8];
+    int count;
+};
+
+void add_owner(Walk* walk, Oid owner) {
+    for (int i = 0; i < walk->count; ++i)
+        if (walk->owners[i] == owner) return;
+    if (walk->count < static_cast<int>(lengthof(walk->owners))) walk->owners[walk->count++] = owner;
+}
+
+bool note_function(Oid function, void* context) {
+    HeapTuple const tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple)) return false;
+    auto const row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+    if (row->pronamespace != PG_CATALOG_NAMESPACE) add_owner(static_cast<Walk*>(context), row->proowner);
+    ReleaseSysCache(tuple);
+    return false;
+}
+
+bool walk_node(Node* node, void* context) {
+    if (node == nullptr) return false;
+    check_functions_in_node(node, note_function, context);
+    if (IsA(node, RangeTblEntry)) {
+        auto const entry = reinterpret_cast<RangeTblEntry*>(node);
+        if (entry->rtekind != RTE_RELATION) return false;
+        HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(entry->relid));
+        if (!HeapTupleIsValid(tuple)) return false;
+        auto const row = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
+        if (row->relnamespace != PG_CATALOG_NAMESPACE) add_owner(static_cast<Walk*>(context), row->relowner);
+        ReleaseSysCache(tuple);
+        return false;
+    }
+    if (IsA(node, Query))
+        return pg::compat::walk_query(reinterpret_cast<Query*>(node), walk_node, context,
+                                      QTW_EXAMINE_RTES_BEFORE);
+    return pg::compat::walk_expression(node, walk_node, context);
+}
+
+/// Parses a query without running anything of it.
+Found parse(const std::string& sql) {
+    return pg::guard([text = sql.c_str()]() -> Found {
+        List* const statements = raw_parser(text, RAW_PARSE_DEFAULT);
+        if (list_length(statements) != 1)
+            ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("it must be one SELECT")));
+        Oid const types[] = {INT8OID};
+        Query* const query =
+            parse_analyze_fixedparams(static_cast<RawStmt*>(linitial(statements)), text, types, 1, nullptr);
+        if (query->commandType != CMD_SELECT || query->utilityStmt != nullptr || query->hasModifyingCTE)
+            ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("it must be one SELECT")));
+        Found found{};
+        found.names = static_cast<const char**>(palloc(sizeof(char*) * (list_length(query->targetList) + 1)));
+        found.types = static_cast<Oid*>(palloc(sizeof(Oid) * (list_length(query->targetList) + 1)));
+        ListCell* cell;
+        foreach (cell, query->targetList) {
+            auto const entry = static_cast<TargetEntry*>(lfirst(cell));
+            if (entry->resjunk) continue;
+            found.names[found.columns] = entry->resname ? entry->resname : "?";
+            found.types[found.columns++] = exprType(reinterpret_cast<Node*>(entry->expr));
+        }
+        Walk walk{};
+        walk_node(reinterpret_cast<Node*>(query), &walk);
+        found.owners = walk.count;
+        found.owner = static_cast<Oid*>(palloc(sizeof(walk.owners)));
+        memcpy(found.owner, walk.owners, sizeof(walk.owners));
+        return found;
+    });
+}
+
+std::string type_name(Oid type) {
+    const char* name = pg::guard([&] { return format_type_be(type); });
+    return name;
+}
+
+/// What is wrong with a column, or nothing.
+std::string complaint(const Column& column, const Found& found) {
+    for (int i = 0; i < found.columns; ++i) {
+        if (found.names[i] != std::string_view(column.name)) continue;
+        if (accepts(column.type, found.types[i])) return {};
+        return std::string(column.name) + " is " + type_name(found.types[i]) + ", not " + name(column.type);
+    }
+    return column.required ? std::string(column.name) + " is missing" : std::string();
+}
+
+/// The beginning of a SELECT of all of the contract's columns from a query that may lack optional ones.
+std::string projection(const Part& part, const Found& found) {
+    std::string list;
+    for (const Column& column : part.columns) {
+        const bool there = std::any_of(found.names, found.names + found.columns, [&](const char* name) {
+            return name == std::string_view(column.name);
+        });
+        std::string value = there ? std::string("q.") + column.name : "NULL";
+        value += std::string("::") + name(column.type);
+        if (column.type == Type::boolean) value = "coalesce(" + value + ", false)";
+        list += (list.empty() ? "" : ", ") + value + " AS " + column.name;
+    }
+    return "(SELECT " + list + " FROM (";
+}
+
+/// The part of a place as a table expression with all of the contract's columns; empty where it is not given.
+std::string table_of(const Place& place, const char* name) {
+    const std::string query = query_of(place, name);
+    if (query.empty()) return {};
+    for (const Part& part : parts())
+        if (part.name == std::string_view(name)) return projection(part, parse(query)) + query + "\n) q)";
+    return {};
+}
+
+}  // namespace
+
+void check_queries(const Place& place) {
+    if (query_of(place, "activity").empty())
+        throw Error(sqlstate::object_not_in_prerequisite_state, "mau.custom_source has no query for activity",
+                    {},
+                    "INSERT INTO mau.custom_source VALUES ('activity', 'SELECT user_id, last_seen FROM …'); "
+                    "last_seen "
+                    "is bigint, epoch milliseconds.");
+    std::string complaints;
+    bool mismatch = false;
+    auto complain = [&](const char* part, const std::string& what) {
+        complaints += (complaints.empty() ? "" : "; ") + std::string(part) + ": " + what;
+    };
+    for (const Part& part : parts()) {
+        const std::string query = query_of(place, part.name);
+        if (query.empty()) continue;
+        std::optional<Found> found;
+        const std::string sql =
+            part.name == std::string_view("usage") ? substitute(query, "at", "$1") : query;
+        const auto trouble = pg::attempt([&] { found = parse(sql); });
+        if (trouble)
+            throw Error(sqlstate::invalid_parameter,
+                        "the query for " + std::string(part.name) + " in mau.custom_source cannot be used",
+                        trouble->message + ".",
+                        "Give one SELECT, with all names qualified: the search_path is pg_catalog. {schema} "
+                        "stands for "
+                        "the schema that is given to mau.attach().");
+        for (const Column& column : part.columns) {
+            const std::string what = complaint(column, *found);
+            if (what.empty()) continue;
+            complain(part.name, "column " + what);
+            mismatch = mismatch || what.find(" is missing") == std::string::npos;
+        }
+        for (int i = 0; i < found->columns; ++i) {
+            const bool known = std::any_of(
+                part.columns.begin(), part.columns.end(),
+                [&](const Column& column) { return found->names[i] == std::string_view(column.name); });
+            if (!known)
+                complain(part.name,
+                         "column " + std::string(found->names[i]) + " is not one of the contract's");
+        }
+    }
+    if (complaints.empty()) return;
+    throw Error(mismatch ? sqlstate::datatype_mismatch : sqlstate::undefined_column,
+                "mau.custom_source does not answer what is asked", complaints + ".",
+                "See COMMENT ON COLUMN mau.custom_source.query for the columns. Times are bigint, epoch "
+                "milliseconds: of "
+                "a timestamptz, floor(extract(epoch FROM t) * 1000)::bigint.");
+}
+
+std::optional<Oid> owner_of_queries(const Place& place) {
+    std::optional<Oid> owner;
+    for (const Part& part : parts()) {
+        const std::string query = query_of(place, part.name);
+        if (query.empty()) continue;
+        const Found found = parse(substitute(query, "at", "$1"));
+        for (int i = 0; i < found.owners; ++i) {
+            if (owner && *owner != found.owner[i])
+                throw Error(sqlstate::insufficient_privilege,
+                            "the custom queries read what belongs to several roles", {},
+                            "Attach as a role that is no superuser and may read all of it: SET ROLE, then "
+                            "mau.attach().");
+            owner = found.owner[i];
+        }
+    }
+    return owner;
+}
+
+Contract custom(const Place& place) {
+    Contract contract;
+    if (const std::string users = table_of(place, "users"); !users.empty())
+        contract.users = "SELECT * FROM " + users + " u ORDER BY u.registered_at NULLS FIRST";
+    if (const std::string threepids = table_of(place, "threepids"); !threepids.empty()) {
+        contract.threepids = "SELECT * FROM " + threepids + " t";
+        contract.holders =
+            "SELECT t.user_id, t.medium, t.address FROM " + threepids +
+            " t"
+            " WHERE (t.medium, t.address) IN (SELECT r.medium, r.address"
+            "   FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)) OR t.user_id = ANY ($3)";
+    }
+    const std::string activity = table_of(place, "activity");
+    contract.activity =
+        "SELECT * FROM " + activity +
+        " a WHERE a.last_seen BETWEEN $1 AND $2 ORDER BY a.last_seen FETCH FIRST $3 ROWS WITH TIES";
+    contract.newest = "SELECT max(a.last_seen) FROM " + activity + " a WHERE a.last_seen <= $1";
+    contract.last_seen = "SELECT a.user_id, max(a.last_seen) FROM " + activity +
+                         " a WHERE a.last_seen BETWEEN 0 AND $1 GROUP BY a.user_id";
+    contract.malformed = "(SELECT 'activity', 'last_seen is negative', a.user_id FROM " + activity +
+                         " a WHERE a.last_seen < 0 LIMIT 1000) UNION ALL "
+                         "(SELECT 'activity', 'last_seen is in the future', a.user_id FROM " +
+                         activity +
+                         " a WHERE a.last_seen > $1 + 86400000 LIMIT 1000) UNION ALL "
+                         "(SELECT 'activity', 'last_seen is missing', a.user_id FROM " +
+                         activity + " a WHERE a.last_seen IS NULL LIMIT 1000)";
+    contract.usage = substitute(query_of(place, "usage"), "at", "$1");
+    return contract;
+}
+
+}  // namespace mau::source

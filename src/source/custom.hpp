@@ -1,0 +1,17 @@
+// A homeserver of the admin's own: queries with the contract's columns, from mau.custom_source.
+#pragma once
+
+#include "pg/spi.hpp"
+#include "source/contract.hpp"
+
+namespace mau::source {
+
+/// Makes sure that the queries are queries, with the contract's columns; the error names every column that is
+/// missing, unknown or of another type.
+void check_queries(const Place& place);
+
+/// The one role that owns what the queries name, tables, views and functions; nothing if they name none.
+/// Errors: 42501 if there are several owners.
+std::optional<Oid> owner_of_queries(const Place& place);
+
+}  // namespace mau::source

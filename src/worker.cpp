@@ -1,0 +1,144 @@
+#include "worker.hpp"
+
+#include "pg/values.hpp"
+#include "worker_slots.hpp"
+
+namespace mau::worker {
+
+Options options = {true, nullptr, 60, 300, 3600, 10000};
+
+namespace {
+
+constexpr int kDay = 86400;
+
+/// Splits mau.databases; the names are views into `copy`. Answers false if it is no list.
+bool split(char* copy, List** names) {
+    return SplitIdentifierString(copy, ',', names);
+}
+
+bool check_databases(char** value, void**, GucSource) {
+    char* copy = pstrdup(*value);
+    List* names = NIL;
+    bool const valid = split(copy, &names);
+    if (!valid) {
+        GUC_check_errdetail("The list is malformed.");
+        GUC_check_errhint(
+            "Separate names by commas, and put those with capitals or commas into double quotes.");
+    }
+    list_free(names);
+    pfree(copy);
+    return valid;
+}
+
+void define_options() {
+    DefineCustomBoolVariable("mau.worker", "Whether the background worker works.",
+                             "Turn it off to stop it for a while without a restart, or to leave sync, "
+                             "refresh and reap to pg_cron. It is "
+                             "there only with mau in shared_preload_libraries.",
+                             &options.enabled, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "mau.databases", "The databases in which the background worker looks for the extension.",
+        "A comma-separated list; * = all, empty = none. Name them where there are many and few have the "
+        "extension.",
+        &options.databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, check_databases, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "mau.tick_interval",
+        "How often the background worker looks at a database, and syncs from its homeserver.",
+        "Lower it for fresher figures; a tick with nothing new costs some milliseconds.",
+        &options.tick_interval, 60, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "mau.refresh_interval", "How often the background worker writes a row into mau.snapshots.",
+        "Raise it for fewer rows; no more often than mau.tick_interval.", &options.refresh_interval, 300, 1,
+        kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "mau.reap_interval", "How often the background worker takes expired users out of the cohort.",
+        "Counts are exact whatever it is; raise it to write less often, lower it to write less at once.",
+        &options.reap_interval, 3600, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "mau.batch_size", "How many rows the background worker handles in a transaction.",
+        "Lower it where its transactions are too long for others; raise it to catch up faster.",
+        &options.batch_size, 10000, 1, 10000000, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+}
+
+void register_launcher() {
+    BackgroundWorker launcher = {};
+    launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    launcher.bgw_restart_time = 60;
+    strlcpy(launcher.bgw_library_name, "mau", sizeof launcher.bgw_library_name);
+    strlcpy(launcher.bgw_function_name, "mau_launcher_main", sizeof launcher.bgw_function_name);
+    strlcpy(launcher.bgw_name, "mau launcher", sizeof launcher.bgw_name);
+    strlcpy(launcher.bgw_type, "mau launcher", sizeof launcher.bgw_type);
+    RegisterBackgroundWorker(&launcher);
+}
+
+bool wake_wanted = false;  // by the transaction under way
+
+/// Wakes the launcher once what it shall see is visible.
+void on_transaction(XactEvent event, void*) {
+    if (event == XACT_EVENT_COMMIT && wake_wanted) slots::wake(MyDatabaseId);
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+        wake_wanted = false;
+}
+
+}  // namespace
+
+void init() {
+    pg::guard([] {
+        define_options();
+        RegisterXactCallback(on_transaction, nullptr);
+        if (process_shared_preload_libraries_in_progress) register_launcher();
+    });
+}
+
+void wake_at_commit() {
+    wake_wanted = true;
+}
+
+bool serves(const char* database) {
+    List* names = NIL;
+    if (!split(pstrdup(options.databases), &names)) return false;
+    ListCell* cell;
+    foreach (cell, names) {
+        auto const* name = static_cast<const char*>(lfirst(cell));
+        if (std::strcmp(name, "*") == 0 || std::strcmp(name, database) == 0) return true;
+    }
+    return false;
+}
+
+}  // namespace mau::worker
+
+namespace mau {
+namespace {
+
+using worker::Slot;
+
+Datum wake_worker(FunctionCallInfo) {
+    worker::wake_at_commit();
+    return BoolGetDatum(worker::slots::launcher() != 0);
+}
+
+/// What of the worker is not in a table: settings, processes, and the slot of this database.
+Datum worker_state(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    const Slot slot = worker::slots::look(MyDatabaseId);
+    const pid_t launcher = worker::slots::launcher();
+    const bool serves = pg::guard([] { return worker::serves(get_database_name(MyDatabaseId)); });
+    using Cell = pg::ResultSet::Cell;
+    auto time = [](bool known, TimestampTz at) { return known ? Cell::of(TimestampTzGetDatum(at)) : Cell(); };
+    auto text = [](const char* value) { return value[0] ? Cell(value) : Cell(); };
+    result.add({worker::slots::exist(), worker::options.enabled, serves,
+                launcher ? Cell(static_cast<int>(launcher)) : Cell(), slot.running, name(slot.extension),
+                time(slot.started != 0, slot.started), time(slot.finished != 0, slot.finished),
+                time(launcher && slot.started != 0, due(slot)), text(slot.error), text(slot.error_state),
+                worker::options.tick_interval, worker::options.refresh_interval,
+                worker::options.reap_interval});
+    return Datum(0);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_wake_worker, wake_worker);
+MAU_FUNCTION(mau_worker_state, worker_state);
+
+}  // namespace mau

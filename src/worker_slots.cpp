@@ -1,0 +1,196 @@
+#include "worker_slots.hpp"
+
+#include <algorithm>
+
+#include "pg/shmem.hpp"
+
+namespace mau::worker {
+
+namespace {
+
+constexpr int kAskAgain = 600;      // seconds, for a database that has nothing for us
+constexpr int kLongestWait = 3600;  // seconds, for one whose ticks fail
+
+struct Shared {
+    LWLock lock;
+    pid_t launcher_pid;
+    Latch* launcher_latch;  // in shared memory, so good in every process
+    Slot slots[pg::kMaxDatabases];
+};
+
+pg::SharedPiece piece(
+    "mau worker", [] { return sizeof(Shared); },
+    [](void* memory) { LWLockInitialize(&static_cast<Shared*>(memory)->lock, LWLockNewTrancheId()); });
+
+Slot* find(Shared* shared, Oid database) {
+    for (Slot& slot : shared->slots)
+        if (slot.database == database) return &slot;
+    return nullptr;
+}
+
+/// The database's slot, made if there is room.
+Slot* claim(Shared* shared, Oid database) {
+    Slot* slot = find(shared, database);
+    if (slot) return slot;
+    slot = find(shared, InvalidOid);
+    if (slot) slot->database = database;
+    return slot;
+}
+
+/// Runs `change` on the database's slot, if it has one, under the lock.
+template <class Change>
+void with_slot(Oid database, Change change) {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return;
+    LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+    if (Slot* slot = find(shared, database)) change(*slot);
+    LWLockRelease(&shared->lock);
+}
+
+void set_error(Slot& slot, const char* state, const char* message) {
+    strlcpy(slot.error_state, state, sizeof slot.error_state);
+    strlcpy(slot.error, message, sizeof slot.error);
+}
+
+void leave_post(int, Datum) {
+    auto* shared = piece.get<Shared>();
+    LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+    if (shared->launcher_pid == MyProcPid) {
+        shared->launcher_pid = 0;
+        shared->launcher_latch = nullptr;
+    }
+    LWLockRelease(&shared->lock);
+}
+
+}  // namespace
+
+const char* name(Extension extension) {
+    switch (extension) {
+        case Extension::unknown:
+            return "unknown";
+        case Extension::absent:
+            return "absent";
+        case Extension::present:
+            return "present";
+        case Extension::other_version:
+            return "other version";
+        case Extension::restoring:
+            return "restoring";
+    }
+    return "unknown";
+}
+
+TimestampTz due(const Slot& slot) {
+    if (slot.started == 0) return 0;
+    if (slot.woken || slot.more) return slot.finished;
+    int wait = options.tick_interval;
+    if (slot.lost > 0)
+        wait = std::min(kLongestWait, options.tick_interval << std::min(slot.lost, 12));
+    else if (slot.extension == Extension::absent || slot.extension == Extension::other_version)
+        wait = kAskAgain;
+    return slot.started + wait * USECS_PER_SEC;
+}
+
+namespace slots {
+
+bool exist() {
+    return piece.get<Shared>() != nullptr;
+}
+
+Slot look(Oid database) {
+    Slot copy = {};
+    auto* shared = piece.get<Shared>();
+    if (!shared) return copy;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    if (const Slot* slot = find(shared, database)) copy = *slot;
+    LWLockRelease(&shared->lock);
+    return copy;
+}
+
+pid_t launcher() {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return 0;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    pid_t const pid = shared->launcher_pid;
+    LWLockRelease(&shared->lock);
+    return pid;
+}
+
+void wake(Oid database) {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return;
+    LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+    if (Slot* slot = claim(shared, database)) slot->woken = true;
+    if (shared->launcher_latch) SetLatch(shared->launcher_latch);
+    LWLockRelease(&shared->lock);
+}
+
+void take_post() {
+    auto* shared = piece.get<Shared>();
+    before_shmem_exit(leave_post, 0);
+    LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+    shared->launcher_pid = MyProcPid;
+    shared->launcher_latch = MyLatch;
+    // The last launcher may have gone while a tick was under way.
+    for (Slot& slot : shared->slots) slot.running = false;
+    LWLockRelease(&shared->lock);
+}
+
+int keep(const Oid* databases, int count) {
+    auto* shared = piece.get<Shared>();
+    int homeless = 0;
+    LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+    for (Slot& slot : shared->slots)
+        if (OidIsValid(slot.database) &&
+            std::find(databases, databases + count, slot.database) == databases + count)
+            slot = Slot{};
+    for (int i = 0; i < count; ++i)
+        if (!claim(shared, databases[i])) ++homeless;
+    LWLockRelease(&shared->lock);
+    return homeless;
+}
+
+Oid most_due(TimestampTz now, TimestampTz* next) {
+    auto* shared = piece.get<Shared>();
+    const Slot* first = nullptr;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    for (const Slot& slot : shared->slots)
+        if (OidIsValid(slot.database) && (!first || due(slot) < due(*first))) first = &slot;
+    *next = first ? due(*first) : DT_NOEND;
+    Oid const database = first && *next <= now ? first->database : InvalidOid;
+    LWLockRelease(&shared->lock);
+    return database;
+}
+
+void begin(Oid database) {
+    with_slot(database, [](Slot& slot) {
+        slot.started = GetCurrentTimestamp();
+        slot.urgent = slot.woken;
+        slot.woken = slot.more = false;
+        slot.running = true;
+    });
+}
+
+void end(Oid database) {
+    with_slot(database, [](Slot& slot) {
+        if (!slot.running) return;
+        slot.running = false;
+        slot.finished = GetCurrentTimestamp();
+        ++slot.lost;
+        set_error(slot, "57P02", "the worker ended without a report; the server log may say why");
+    });
+}
+
+void report(Oid database, Extension extension, bool more, const char* error_state, const char* error) {
+    with_slot(database, [&](Slot& slot) {
+        slot.extension = extension;
+        slot.more = more;
+        slot.running = false;
+        slot.lost = 0;
+        slot.finished = GetCurrentTimestamp();
+        set_error(slot, error_state, error);
+    });
+}
+
+}  // namespace slots
+}  // namespace mau::worker

@@ -1,0 +1,75 @@
+// What the launcher, the ticks and those who ask about them tell each other, in shared memory.
+//
+// The law: one lock over everything, held for a few assignments; nothing that can raise is called under it.
+// All of it can be lost at any moment: then every database is looked at again.
+#pragma once
+
+#include "pg/boundary.hpp"
+
+namespace mau::worker {
+
+/// The settings (GUCs) of this room, in their units.
+struct Options {
+    bool enabled;
+    char* databases;
+    int tick_interval, refresh_interval, reap_interval;  // seconds
+    int batch_size;                                      // rows
+};
+extern Options options;
+
+/// Whether `mau.databases` names a database.
+bool serves(const char* database);
+
+/// How a tick found the extension.
+enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring };
+const char* name(Extension extension);
+
+/// What is known of a database.
+struct Slot {
+    Oid database;  // InvalidOid: a free slot
+    Extension extension;
+    bool woken;                     // somebody asks for a tick, whatever the schedule says
+    bool urgent;                    // the tick under way, or the last one, was asked for so
+    bool more;                      // the last tick left work
+    bool running;                   // a tick is under way
+    int lost;                       // ticks in a row that ended without a report
+    TimestampTz started, finished;  // of the last tick; 0: none yet
+    char error_state[6];
+    char error[256];  // what kept the last tick from its work; failures of tasks are in mau.tasks
+};
+
+/// When a database's next tick is due.
+TimestampTz due(const Slot& slot);
+
+namespace slots {
+
+/// Whether there are any: whether the library was preloaded.
+bool exist();
+/// What is known of a database; all zero if nothing.
+Slot look(Oid database);
+/// The launcher's process id; 0: none is running.
+pid_t launcher();
+
+/// Asks for a tick of a database now.
+void wake(Oid database);
+
+// The launcher's part.
+
+/// Makes this process the launcher that `wake` wakes, until it exits.
+void take_post();
+/// Keeps slots for these databases and no others; answers how many found no room.
+int keep(const Oid* databases, int count);
+/// The database that has waited longest for a tick, or InvalidOid; `next` is when the first of them is due.
+Oid most_due(TimestampTz now, TimestampTz* next);
+/// Notes that a tick starts.
+void begin(Oid database);
+/// Notes that a tick's process is gone, reported or not.
+void end(Oid database);
+
+// The tick's part.
+
+/// Notes what a tick found and did. Without an error pass empty texts.
+void report(Oid database, Extension extension, bool more, const char* error_state, const char* error);
+
+}  // namespace slots
+}  // namespace mau::worker

@@ -1,0 +1,77 @@
+-- What a homeserver's role and a monitoring role may do, and no more.
+CREATE EXTENSION mau;
+\set SHOW_CONTEXT never
+UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 10;
+INSERT INTO mau.reserved_threepids (medium, address) VALUES ('email', 'a@x');
+CREATE ROLE "regress_mau's server";
+CREATE ROLE regress_mau_monitor;
+CREATE FUNCTION public.try(sql text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN EXECUTE sql; RETURN 'may'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE || ': ' || SQLERRM; END $$;
+CREATE TABLE calls (no int GENERATED ALWAYS AS IDENTITY, call text);
+INSERT INTO calls (call) VALUES
+    ($$SELECT mau.register_user('@a:x', medium => 'email', address => 'a@x')$$),
+    ($$SELECT mau.record_activity('@a:x', user_agent => 'Element')$$),
+    ($$SELECT mau.record_activities('{@a:x,@b:x}', ARRAY[now(), now()])$$),
+    ($$SELECT mau.admit('@c:x')$$),
+    ($$SELECT mau.check_auth_blocking('@a:x')$$),
+    ($$SELECT mau.add_threepid('@b:x', 'email', 'b@x')$$),
+    ($$SELECT mau.remove_threepid('@b:x', 'email', 'b@x')$$),
+    ($$SELECT mau.deactivate_user('@b:x')$$),
+    ($$SELECT mau.forget_user('@b:x')$$),
+    ($$SELECT mau.monthly_active_count()$$),
+    ($$SELECT mau.monthly_active_count_by_service()$$),
+    ($$SELECT mau.monthly_active_users_by_service()$$),
+    ($$SELECT mau.active_users('7 days')$$),
+    ($$SELECT mau.last_seen('@a:x')$$),
+    ($$SELECT mau.registered_reserved_users()$$),
+    ($$SELECT mau.explain('@a:x')$$),
+    ($$SELECT mau.usage_statistics()$$),
+    ($$SELECT mau.metrics()$$),
+    ($$SELECT mau.health()$$),
+    ($$SELECT * FROM mau.status$$),
+    ($$SELECT * FROM mau.snapshots$$),
+    -- what is left to who owns the extension
+    ($$UPDATE mau.settings SET max_mau_value = 1$$),
+    ($$DELETE FROM mau.reserved_threepids$$),
+    ($$SELECT mau.attach('synapse')$$),
+    ($$SELECT mau.detach()$$),
+    ($$SELECT mau.sync()$$),
+    ($$SELECT mau.refresh()$$),
+    ($$SELECT mau.reap()$$),
+    ($$SELECT mau.wake_worker()$$),
+    ($$SELECT mau.grant_to('regress_mau_monitor')$$);
+GRANT SELECT ON calls TO PUBLIC;
+SELECT mau.grant_to('"regress_mau''s server"');
+SELECT mau.grant_to('regress_mau_monitor', 'monitoring');
+SET ROLE "regress_mau's server";
+SELECT call, try(call) FROM calls ORDER BY no;
+SET ROLE regress_mau_monitor;
+SELECT call, try(call) FROM calls ORDER BY no;
+RESET ROLE;
+
+-- It changes nothing the second time, and cannot be misunderstood.
+SELECT mau.grant_to('regress_mau_monitor', 'monitoring');
+SELECT mau.grant_to('regress_mau_nobody');
+SELECT mau.grant_to('-'), mau.grant_to(NULL);
+SELECT mau.grant_to('regress_mau_monitor', 'everything');
+SELECT mau.grant_to('regress_mau_monitor', NULL);
+
+-- Who may execute it, but does not own the extension, grants nothing.
+GRANT EXECUTE ON FUNCTION mau.grant_to TO regress_mau_monitor;
+SET ROLE regress_mau_monitor;
+SELECT mau.grant_to('regress_mau_monitor');
+RESET ROLE;
+SELECT has_function_privilege('regress_mau_monitor', 'mau.admit(text, timestamptz, text)', 'EXECUTE');
+
+-- Nobody's search_path leads it astray.
+CREATE SCHEMA trap;
+CREATE FUNCTION trap.format(text, VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+SET search_path = trap, pg_catalog;
+SELECT mau.grant_to('regress_mau_monitor', 'monitoring');
+RESET search_path;
+
+-- And all is taken back so.
+REVOKE ALL ON ALL TABLES IN SCHEMA mau FROM "regress_mau's server", regress_mau_monitor;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mau FROM "regress_mau's server", regress_mau_monitor;
+REVOKE ALL ON SCHEMA mau FROM "regress_mau's server", regress_mau_monitor;
+DROP ROLE "regress_mau's server", regress_mau_monitor;

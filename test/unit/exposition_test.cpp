@@ -1,0 +1,60 @@
+#include "exposition.hpp"
+
+#include <gtest/gtest.h>
+
+namespace {
+
+using namespace mau::exposition;
+
+TEST(Escape, LabelValuesEscapeBackslashQuoteAndLineFeed) {
+    EXPECT_EQ(escape_label("irc-bridge"), "irc-bridge");
+    EXPECT_EQ(escape_label(R"(a"b)"), R"(a\"b)");
+    EXPECT_EQ(escape_label(R"(a\b)"), R"(a\\b)");
+    EXPECT_EQ(escape_label("a\nb"), R"(a\nb)");
+    EXPECT_EQ(escape_label("\\n"), R"(\\n)");  // a backslash and an n are not a line feed
+    EXPECT_EQ(escape_label(R"(\")"), R"(\\\")");
+    EXPECT_EQ(escape_label(""), "");
+}
+
+TEST(Escape, OtherBytesOfALabelValueStayAsTheyAre) {
+    EXPECT_EQ(escape_label("brücke"), "brücke");
+    EXPECT_EQ(escape_label("a\tb\rc{}=,"), "a\tb\rc{}=,");
+}
+
+TEST(Escape, HelpLeavesQuotesAlone) {
+    EXPECT_EQ(escape_help("the \"best\" of\n\\ all"), R"(the "best" of\n\\ all)");
+}
+
+TEST(Text, IsEmptyWithoutFamilies) {
+    EXPECT_EQ(Text().str(), "");
+}
+
+TEST(Text, HasHelpAndTypeBeforeTheSamples) {
+    Text text;
+    text.gauge("synapse_admin_mau_current", "Current MAU");
+    text.sample(14);
+    EXPECT_EQ(text.str(),
+              "# HELP synapse_admin_mau_current Current MAU\n"
+              "# TYPE synapse_admin_mau_current gauge\n"
+              "synapse_admin_mau_current 14\n");
+}
+
+TEST(Text, PutsTheCommonLabelsBeforeASamplesOwn) {
+    Text text(std::vector<Label>{{"server_name", "example.com"}});
+    text.gauge("a", "A");
+    text.sample(-1);
+    text.sample(2, {{"app_service", "native"}, {"kind", "x\"y"}});
+    EXPECT_EQ(text.str(),
+              "# HELP a A\n# TYPE a gauge\n"
+              "a{server_name=\"example.com\"} -1\n"
+              "a{server_name=\"example.com\",app_service=\"native\",kind=\"x\\\"y\"} 2\n");
+}
+
+TEST(Text, TakesTheLargestNumbers) {
+    Text text;
+    text.gauge("a", "A");
+    text.sample(INT64_MAX);
+    EXPECT_NE(text.str().find("a 9223372036854775807\n"), std::string::npos);
+}
+
+}  // namespace
