@@ -53,6 +53,14 @@ pg::Statement take_over_query(
     " RETURNING u.user_id",
     {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
 
+pg::Statement take_over_first_query(
+    "INSERT INTO mau.users"
+    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
+    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6))"
+    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated)",
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
+
 pg::Statement misplaced_among_query(
     "SELECT m.user_id, m.service, " MAU_SERVICE_OF_U " FROM unnest($1) n(user_id)"
     " JOIN LATERAL (SELECT * FROM mau.monthly_active_users k WHERE k.user_id = n.user_id LIMIT 1) m ON true"
@@ -129,6 +137,15 @@ std::int64_t take_over(const World& world, const Accounts& accounts) {
         seats::add_rows(world, misplaced.at(i, 2).text(), 1);
     }
     return static_cast<std::int64_t>(ids.size());
+}
+
+std::int64_t take_over_first(const Accounts& accounts) {
+    const seats::ToldAbout told;
+    return static_cast<std::int64_t>(
+        take_over_first_query
+            .write(accounts.user_ids, accounts.registered_at, accounts.user_types, accounts.appservice_ids,
+                   accounts.guests, accounts.deactivated)
+            .count);
 }
 
 bool join_reserved(const World& world, std::string_view user_id, Instant at) {

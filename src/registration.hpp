@@ -29,6 +29,9 @@ struct Accounts {
 /// for a native user moves to the appservice. Answers how many were. Wants a search_path that is safe.
 std::int64_t take_over(const World& world, const Accounts& accounts);
 
+/// The same where mau.users is empty: nobody is looked for; a user who is there already is an error (23505).
+std::int64_t take_over_first(const Accounts& accounts);
+
 /// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is off.
 /// Answers whether the user is in now.
 bool join_reserved(const World& world, std::string_view user_id, Instant at);

@@ -16,12 +16,11 @@ Datum array_datum(Datum* elements, bool* nulls, std::size_t count, Oid type, int
     return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower, type, length, by_value, align));
 }
 
-/// Copies SPI's current result into plain arrays in `context`; inside a guard only.
-Rows collect(MemoryContext context) {
+/// Copies SPI's current result into plain arrays in the current memory; inside a guard only.
+Rows collect() {
     Rows rows;
     rows.count = SPI_processed;
     if (!SPI_tuptable) return rows;
-    MemoryContext const previous = MemoryContextSwitchTo(context);
     TupleDesc const shape = SPI_tuptable->tupdesc;
     rows.columns = shape->natts;
     const auto cells = static_cast<Size>(rows.count) * static_cast<Size>(rows.columns);
@@ -40,7 +39,6 @@ Rows collect(MemoryContext context) {
                                  : datumCopy(values[column], false, attribute->attlen);
         }
     }
-    MemoryContextSwitchTo(previous);
     return rows;
 }
 
@@ -136,7 +134,7 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
         else
             check(SPI_execute_snapshot(plan_, values, nulls, snapshot ? snapshot : GetLatestSnapshot(),
                                        InvalidSnapshot, mode != Mode::write, true, 0));
-        Rows rows = collect(CurrentMemoryContext);
+        Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);
         return rows;
     });
@@ -146,10 +144,23 @@ Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& p
     return guard([&, text = sql.c_str(), data = params.data(), size = params.size()]() -> Rows {
         Bound const bound = bind(data, size);
         check(SPI_execute_with_args(text, bound.count, bound.types, bound.values, bound.nulls, read_only, 0));
-        Rows rows = collect(CurrentMemoryContext);
+        Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);
         return rows;
     });
+}
+
+Scratch::Scratch() {
+    guard([&] { context_ = AllocSetContextCreate(CurrentMemoryContext, "mau scratch", ALLOCSET_DEFAULT_SIZES); });
+}
+
+void Scratch::reset() {
+    guard([&] { MemoryContextReset(context_); });
+}
+
+void Scratch::close() {
+    guard([&] { MemoryContextDelete(context_); });
+    context_ = nullptr;
 }
 
 Cursor::Cursor(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params) {
@@ -157,26 +168,27 @@ Cursor::Cursor(const std::string& sql, const std::vector<std::pair<Oid, Param>>&
         Bound const bound = bind(data, size);
         portal_ = SPI_cursor_open_with_args(nullptr, text, bound.count, bound.types, bound.values, bound.nulls,
                                             true, CURSOR_OPT_NO_SCROLL);
-        batch_ = AllocSetContextCreate(CurrentMemoryContext, "mau cursor batch", ALLOCSET_DEFAULT_SIZES);
     });
 }
 
 Rows Cursor::fetch(long count) {
-    return guard([&]() -> Rows {
-        MemoryContextReset(batch_);
-        SPI_cursor_fetch(portal_, true, count);
-        Rows rows = collect(batch_);
-        SPI_freetuptable(SPI_tuptable);
-        return rows;
+    batch_.reset();
+    Rows rows;
+    batch_.run([&] {
+        rows = guard([&]() -> Rows {
+            SPI_cursor_fetch(portal_, true, count);
+            Rows fetched = collect();
+            SPI_freetuptable(SPI_tuptable);
+            return fetched;
+        });
     });
+    return rows;
 }
 
 void Cursor::close() {
-    guard([&] {
-        SPI_cursor_close(portal_);
-        MemoryContextDelete(batch_);
-    });
+    guard([&] { SPI_cursor_close(portal_); });
     portal_ = nullptr;
+    batch_.close();
 }
 
 }  // namespace mau::pg

@@ -144,6 +144,25 @@ class Statement {
 /// Runs a statement whose text is made at run time (late-bound queries on a homeserver's tables); not kept.
 Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only);
 
+/// Backend memory for one batch of work after the other, so that many batches need no more than one.
+class Scratch {
+  public:
+    /// Lives until `close`, or as long as the memory that is current now.
+    Scratch();
+    /// Runs `body` with this as the current memory; what it allocates is valid until the next `reset`.
+    template <class Body>
+    void run(Body&& body) {
+        MemoryContext const outer = MemoryContextSwitchTo(context_);
+        body();
+        MemoryContextSwitchTo(outer);  // an exception leaves it to whoever catches
+    }
+    void reset();
+    void close();
+
+  private:
+    MemoryContext context_ = nullptr;
+};
+
 /// A cursor over a late-bound query, for results that need not fit into memory.
 class Cursor {
   public:
@@ -151,11 +170,16 @@ class Cursor {
     Cursor(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params);
     /// The next rows, at most `count`; valid until the next fetch. An empty result is the end.
     Rows fetch(long count);
+    /// Runs `body` with memory that lasts until the next fetch.
+    template <class Body>
+    void with_batch(Body&& body) {
+        batch_.run(body);
+    }
     void close();
 
   private:
+    Scratch batch_;
     Portal portal_ = nullptr;
-    MemoryContext batch_ = nullptr;
 };
 
 /// Runs `body` connected to SPI; backend memory allocated inside goes away at its end.

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "activity.hpp"
 #include "pg/values.hpp"
@@ -62,6 +63,14 @@ pg::Statement remember_table_query(
     " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = EXCLUDED.changes_until,"
     " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
     {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
+
+// Into tables of ours that are empty: nothing to look for, nothing to compare.
+pg::Statement first_threepids_query(
+    "INSERT INTO mau.user_threepids (user_id, medium, address)"
+    " SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement no_users_query("SELECT NOT EXISTS (SELECT 1 FROM mau.users)");
+pg::Statement no_threepids_query("SELECT NOT EXISTS (SELECT 1 FROM mau.user_threepids)");
 
 pg::Statement threepids_query(
     "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
@@ -208,6 +217,7 @@ class Reading {
     void read_changed(const std::vector<Part>& parts);
     void read_table(const std::string& table, const std::vector<ReadRows>& readers);
     void remember(const std::string& table, const TableState& state) const;
+    void fill(pg::Statement& is_empty, ReadRows read_rows);
     void read_users(const std::string& where);
     void read_threepids(const std::string& where);
     void read_activity(const std::string& where);
@@ -230,6 +240,7 @@ class Reading {
     const Contract contract_;
     Oid role_ = InvalidOid;  // who reads
     Mark mark_{};
+    bool into_empty_ = false;  // rows are new, and need not be compared with what is known
     Instant at_ = 0;       // up to when is read
     Instant newest_ = 0;   // the newest activity that was read
     bool later_ = false;   // changed pages hold activity that is later: they are read again next time
@@ -269,7 +280,7 @@ void Reading::read_all(const std::string& sql, const Params& params, Take&& take
         const pg::Rows rows = cursor.fetch(kFetch);
         reader->done();
         if (rows.empty()) break;
-        take(rows);
+        cursor.with_batch([&] { take(rows); });
         pg::guard([] { CHECK_FOR_INTERRUPTS(); });
         reader.emplace(role_);
     }
@@ -397,7 +408,7 @@ void Reading::read_users(const std::string& where) {
             accounts.guests.push_back(rows.at(i, 4).boolean());
             accounts.deactivated.push_back(rows.at(i, 5).boolean());
         }
-        users += registration::take_over(world_, accounts);
+        users += into_empty_ ? registration::take_over_first(accounts) : registration::take_over(world_, accounts);
     });
 }
 
@@ -421,8 +432,26 @@ void Reading::read_threepids(const std::string& where) {
             folded.push_back(directory::fold_address(medium, address));
             addresses.push_back(folded.back());
         }
-        threepids += static_cast<std::int64_t>(threepids_query.write(ids, mediums, addresses).count);
+        pg::Statement& query = into_empty_ ? first_threepids_query : threepids_query;
+        threepids += static_cast<std::int64_t>(query.write(ids, mediums, addresses).count);
     });
+}
+
+/// Reads a whole table into one of ours. Rows go into an empty one as they come; should one be there twice, or
+/// somebody have added it meanwhile, everything is read again and compared.
+void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
+    if (is_empty.read_latest().at(0, 0).boolean()) {
+        const auto before = std::make_tuple(users, threepids, skipped, skipped_keys_.size());
+        into_empty_ = true;
+        const auto trouble = pg::attempt([&] { (this->*read_rows)("true"); },
+                                         [](const pg::Trouble& t) { return t.state == sqlstate::unique_violation; });
+        into_empty_ = false;
+        if (!trouble) return;
+        std::size_t notes = 0;
+        std::tie(users, threepids, skipped, notes) = before;
+        skipped_tables_.resize(notes), skipped_reasons_.resize(notes), skipped_keys_.resize(notes);
+    }
+    (this->*read_rows)("true");
 }
 
 void Reading::remember(const std::string& table, const TableState& state) const {
@@ -553,8 +582,8 @@ void Reading::read_last_seen(const std::string& sql, const Params& params, Insta
 
 void Reading::import(Instant at) {
     at_ = at;
-    read_users("true");
-    read_threepids("true");
+    fill(no_users_query, &Reading::read_users);
+    fill(no_threepids_query, &Reading::read_threepids);
     const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
     // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
     // counts at no instant after.
@@ -569,7 +598,8 @@ void Reading::import(Instant at) {
     if (world_.settings.limit_usage_by_mau)
         read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, horizon, activity::Queue::newest_first);
     else
-        read_last_seen(seen + "NOT TRUE", params, horizon, activity::Queue::first_come);
+        // In the order of our index, so that rows that are written together go beside each other.
+        read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params, horizon, activity::Queue::first_come);
     const bool later = !contract_.activity_table.empty() && find_later();
     for (const Part& part : parts()) {
         const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
@@ -621,22 +651,28 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
     // A row may be committed some time after its time; so each pass begins a little before the end of the last.
     Instant from = source_.pass_from.value_or(std::max<Instant>(0, newest_ - Instant{overlap_seconds} * 1000));
     std::vector<activity::Sighting> batch;
+    pg::Scratch scratch;
     for (std::int64_t left = max_rows; from <= at_;) {
         const std::int64_t limit = std::min<std::int64_t>(left, kFetch);
-        const pg::Rows rows = read(contract_.activity, {{INT8OID, from}, {INT8OID, at_}, {INT8OID, limit}});
-        batch.clear();
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            newest_ = std::max(newest_, rows.at(i, 1).integer());
-            if (pg::valid_user_id(id))
-                batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
-            else
-                skip_sighting(id);
-        }
-        record(batch, at_ - kWindow);
-        if (static_cast<std::int64_t>(rows.count) < limit) break;
-        from = rows.at(rows.count - 1, 1).integer() + 1;
-        left -= static_cast<std::int64_t>(rows.count);
+        std::int64_t count = 0;
+        scratch.reset();
+        scratch.run([&] {
+            const pg::Rows rows = read(contract_.activity, {{INT8OID, from}, {INT8OID, at_}, {INT8OID, limit}});
+            batch.clear();
+            for (std::uint64_t i = 0; i < rows.count; ++i) {
+                const std::string_view id = rows.at(i, 0).text();
+                newest_ = std::max(newest_, rows.at(i, 1).integer());
+                if (pg::valid_user_id(id))
+                    batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
+                else
+                    skip_sighting(id);
+            }
+            record(batch, at_ - kWindow);
+            count = static_cast<std::int64_t>(rows.count);
+            if (count > 0) from = rows.at(rows.count - 1, 1).integer() + 1;
+        });
+        if (count < limit) break;
+        left -= count;
         if (left <= 0) {
             resume_ = from;
             return false;

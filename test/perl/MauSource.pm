@@ -23,7 +23,7 @@ sub source_cluster
 	my ($name, %params) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init(extra => ['--locale=C', '--encoding=UTF8']);
-	$node->append_conf('postgresql.conf', "autovacuum = off\n" . ($params{conf} // ''));
+	$node->append_conf('postgresql.conf', "autovacuum = off\nshared_buffers = '128MB'\n" . ($params{conf} // ''));
 	$node->start;
 	return $node;
 }
