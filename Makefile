@@ -153,6 +153,17 @@ build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
 	$(FUZZ_CXX) $(STRICT) -O1 -g -Isrc -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    -o $@ $(filter %.cpp,$^)
 
+# --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------
+
+LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq
+CLIENTS = build/test/cap_client
+
+test-clients: $(CLIENTS)
+
+build/test/%: test/load/%.cpp test/load/pq.hpp
+	@mkdir -p $(@D)
+	$(CXX) $(STRICT) -O2 -o $@ $< $(LIBPQ) -pthread
+
 # --- What people type ------------------------------------------------------------------------------------------
 
 demo: # make demo DUMP=file.sql takes a real homeserver's dump
@@ -196,4 +207,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build test-modules fuzz fuzz-run demo test bench format lint dist help FORCE
+.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients fuzz fuzz-run demo test bench format lint dist help FORCE

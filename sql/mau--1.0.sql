@@ -246,7 +246,7 @@ CREATE FUNCTION mau.monthly_active_count_by_host(at timestamptz DEFAULT now())
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_host';
 COMMENT ON FUNCTION mau.monthly_active_count_by_host(timestamptz) IS
-'monthly_active_count by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
+'The members that monthly_active_count counts, by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
 
 CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT NULL, end_at timestamptz DEFAULT NULL)
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
@@ -272,7 +272,7 @@ CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at t
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
 COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
-'active_users by virtual host: day, week and month of each. Arguments and errors as active_users.';
+'What active_users counts, by virtual host: day, week and month of each. Arguments and errors as active_users.';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
@@ -392,6 +392,7 @@ CREATE TABLE mau.source (
     attached_at timestamptz NOT NULL DEFAULT now(),
     activity_until bigint,
     pass_from bigint,
+    finds_new_by text,
     queries jsonb,
     synced_at timestamptz,
     trouble text,
@@ -403,10 +404,11 @@ COMMENT ON TABLE mau.source IS
 COMMENT ON COLUMN mau.source.singleton IS 'Keeps the table at one row.';
 COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach.';
 COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
-COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights, or with their owner''s where it is a superuser.';
+COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights; where it is a superuser, with their owner''s, and where that is one too, with those of pg_read_all_data. A sync by another role uses that role''s own.';
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which takes a look at every page of the table.';
 COMMENT ON COLUMN mau.source.queries IS 'Of a custom source, the queries of mau.custom_source as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
 COMMENT ON COLUMN mau.source.trouble IS 'What kept the last sync from reading the homeserver''s tables; NULL = nothing.';
@@ -456,7 +458,7 @@ COMMENT ON COLUMN mau.custom_source.query IS
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
-'Trigger: nobody but a superuser can name another role than their own in attached_by (42501), since the worker reads with its rights.';
+'Trigger: nobody but a superuser can name another role than their own in attached_by, or change the kind or schema that another role attached (42501), since the worker reads with its rights.';
 CREATE TRIGGER check_source BEFORE INSERT OR UPDATE ON mau.source
     FOR EACH ROW EXECUTE FUNCTION mau.check_source();
 
@@ -505,11 +507,11 @@ COMMENT ON FUNCTION mau.worker_state() IS
 'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
 
 CREATE FUNCTION mau.describe_seats() RETURNS text
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
+    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
 COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words.';
 
 CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
 COMMENT ON FUNCTION mau.seen_cache() IS
 'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
 
@@ -598,6 +600,7 @@ CREATE VIEW mau.status AS
            t.last_run,
            t.next_run,
            h.kind || ' in schema ' || h.schema_name AS source,
+           h.finds_new_by,
            pg_catalog.now() - h.synced_at AS lag,
            (SELECT pg_catalog.count(*) FROM mau.source_skipped) AS skipped_rows,
            t.failures,
@@ -632,6 +635,7 @@ COMMENT ON COLUMN mau.status.next_tick IS 'When it comes next.';
 COMMENT ON COLUMN mau.status.last_run IS 'When a task last came to a good end, whoever ran it.';
 COMMENT ON COLUMN mau.status.next_run IS 'When the worker means to run the next one.';
 COMMENT ON COLUMN mau.status.source IS 'The homeserver that mau is attached to; NULL = none.';
+COMMENT ON COLUMN mau.status.finds_new_by IS 'How new activity is found in its tables: by time, through an index, or by changed pages, which takes a look at every page.';
 COMMENT ON COLUMN mau.status.lag IS 'How far behind the homeserver''s tables mau is.';
 COMMENT ON COLUMN mau.status.skipped_rows IS 'Rows of the homeserver''s tables that were left out because they make no sense; see mau.source_skipped.';
 COMMENT ON COLUMN mau.status.failures IS 'How often tasks failed since their last good end; 0 = all is well.';
@@ -661,6 +665,37 @@ SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
 
+CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        to_grantee CONSTANT text := (SELECT format('TO %I', rolname) FROM pg_roles WHERE oid = grantee);
+    BEGIN
+        IF NOT (SELECT pg_has_role(extowner, 'USAGE') FROM pg_extension WHERE extname = 'mau') THEN
+            RAISE insufficient_privilege USING MESSAGE = 'must be owner of extension mau',
+                HINT = 'Call it as the role that created the extension, or as a superuser.';
+        END IF;
+        IF to_grantee IS NULL THEN
+            RAISE undefined_object USING MESSAGE = 'no role to grant to', HINT = 'Name an existing role.';
+        END IF;
+        IF rights IS NULL OR rights NOT IN ('homeserver', 'monitoring') THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown set of rights',
+                DETAIL = format('It is %L.', rights), HINT = 'Name homeserver or monitoring.';
+        END IF;
+        EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
+        EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
+        IF rights = 'homeserver' THEN
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
+                    || to_grantee;
+            EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
+                    ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
+                    || to_grantee;
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION mau.grant_to(regrole, text) IS
+'Grants a role what it needs. homeserver: to record activity, to register and to forget users, and to read; monitoring: to read. Neither may change settings, attach or reap. Call it again after an upgrade of the extension. Errors: 42501 where the caller does not own the extension, 42704 no such role, 22023 unknown rights.';
+
 REVOKE ALL ON FUNCTION
     mau.register_user(text, timestamptz, text, text, boolean, text, text),
     mau.add_threepid(text, text, text),
@@ -677,10 +712,11 @@ REVOKE ALL ON FUNCTION
     mau.detach(),
     mau.wake_worker(),
     mau.directory_changed(),
-    mau.replace_settings(),
-    mau.users_changed(),
     mau.cohort_changed(),
-    mau.check_source()
+    mau.users_changed(),
+    mau.check_source(),
+    mau.replace_settings(),
+    mau.grant_to(regrole, text)
     FROM PUBLIC;
 
 -- The worker comes as soon as CREATE EXTENSION has committed.

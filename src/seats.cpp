@@ -397,7 +397,7 @@ void take_anyway(const World& world) {
 void used() { pending_seats = 0; }
 
 void give_back(std::int64_t seats) {
-    pending_seats = 0;
+    pending_seats = std::max<std::int64_t>(0, pending_seats - seats);
     Counters* mine = counters();
     if (!mine || seats == 0) return;
     level().seats -= seats;
@@ -445,8 +445,7 @@ std::optional<std::vector<ServiceRows>> rows(const World& world) {
     Counters* mine = counters();
     if (!mine || IsolationUsesXactSnapshot() || RecoveryInProgress() || !ensure_known(world, mine))
         return std::nullopt;
-    for (const Level& level : tally)
-        if (level.untold) return std::nullopt;
+    if (!tally.empty()) return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     std::array<ServiceRow, kServices> copy;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
     const bool known = mine->known;
@@ -454,12 +453,9 @@ std::optional<std::vector<ServiceRows>> rows(const World& world) {
     std::copy(mine->service, mine->service + services, copy.begin());
     LWLockRelease(&mine->lock);
     if (!known) return std::nullopt;
-    std::vector<Delta> sum;
-    for (int i = 0; i < services; ++i) add_delta(sum, copy[static_cast<std::size_t>(i)].name, copy[static_cast<std::size_t>(i)].rows);
-    for (const Level& level : tally)
-        for (const Delta& delta : level.deltas) add_delta(sum, delta.service, delta.rows);
     std::vector<ServiceRows> all;
-    for (Delta& delta : sum) all.push_back({std::move(delta.service), delta.rows});
+    for (int i = 0; i < services; ++i)
+        all.push_back({copy[static_cast<std::size_t>(i)].name, copy[static_cast<std::size_t>(i)].rows});
     return all;
 }
 

@@ -65,7 +65,7 @@ bool told();
 /// Notices DML on the cohort, by a trigger; untold DML makes the counters be taken from the table again.
 void notice_dml(Oid cohort);
 
-/// The rows of a service, expired ones too: committed, and this transaction's own.
+/// The committed rows of a service, expired ones too.
 struct ServiceRows {
     std::string service;
     std::int64_t rows;

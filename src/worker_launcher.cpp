@@ -68,16 +68,20 @@ void run_tick(Oid database) {
     worker.bgw_main_arg = ObjectIdGetDatum(database);
     worker.bgw_notify_pid = MyProcPid;
 
+    static bool complained = false;
     slots::begin(database);
     BackgroundWorkerHandle* handle = nullptr;
     if (!RegisterDynamicBackgroundWorker(&worker, &handle)) {
         slots::report(database, slots::look(database).extension, false, "53400",
-                      "no background worker slot is free");
+                      "no background worker slot is free; raise max_worker_processes");
+        if (complained) return;
+        complained = true;
         ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
                       errmsg("mau's launcher finds no free background worker slot"),
                       errhint("Raise max_worker_processes.")));
         return;
     }
+    complained = false;
     for (;;) {
         pid_t pid = 0;
         BgwHandleStatus const status = GetBackgroundWorkerPid(handle, &pid);

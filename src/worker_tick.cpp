@@ -33,8 +33,10 @@ pg::Statement extension_query(
     "SELECT e.extowner::int8, e.extversion = $2 FROM pg_extension e WHERE e.oid = $1::oid",
     {INT8OID, TEXTOID});
 
-/// Locks the extension for the transaction and becomes its owner.
-Door open_door() {
+enum class As { owner, ourselves };
+
+/// Locks the extension for the transaction, and becomes its owner unless told to stay who we are.
+Door open_door(As who) {
     const Oid extension = pg::guard([]() -> Oid {
         Oid const found = get_extension_oid("mau", true);
         if (!OidIsValid(found)) return found;
@@ -48,7 +50,8 @@ Door open_door() {
     const pg::Rows row = extension_query.read_latest(std::int64_t{extension}, kVersion);
     if (row.empty()) return Door::absent;
     if (!row.at(0, 1).boolean()) return Door::other_version;
-    SetUserIdAndSecContext(static_cast<Oid>(row.at(0, 0).integer()), SECURITY_RESTRICTED_OPERATION);
+    if (who == As::owner)
+        SetUserIdAndSecContext(static_cast<Oid>(row.at(0, 0).integer()), SECURITY_RESTRICTED_OPERATION);
     return Door::open;
 }
 
@@ -57,9 +60,9 @@ struct Ending {
     std::optional<pg::Trouble> trouble;  // the transaction was rolled back
 };
 
-/// Runs `work` in a transaction of its own, as the extension's owner, if the extension can be had.
+/// Runs `work` in a transaction of its own if the extension can be had.
 template <class Work>
-Ending transact(const char* activity, Work&& work) {
+Ending transact(const char* activity, Work&& work, As who = As::owner) {
     Ending ending;
     try {
         Oid self = InvalidOid;
@@ -73,7 +76,7 @@ Ending transact(const char* activity, Work&& work) {
             guc_level = NewGUCNestLevel();
         });
         pg::with_spi([&] {
-            ending.door = open_door();
+            ending.door = open_door(who);
             if (ending.door == Door::open) work();
         });
         pg::guard([&] {
@@ -240,7 +243,7 @@ class Tick {
   private:
     bool look_around();
     bool run(const Task& task);
-    bool passes(const char* name, const Ending& ending);
+    bool passes(const char* task, const Ending& ending);
     bool may_go_on();
     void report();
 
@@ -248,6 +251,7 @@ class Tick {
     Extension extension_ = Extension::present;
     bool more_ = false;
     pg::Trouble trouble_;  // what mau.tasks could not be told
+    char database_[NAMEDATALEN] = "";
 };
 
 // A tick that writes into tables which are being restored makes the restore fail: pg_restore says who it is,
@@ -260,35 +264,43 @@ pg::Statement restoring_query(
 /// Whether there is anything to do here now; says why not.
 bool Tick::look_around() {
     bool restoring = false;
-    const Ending ending = transact("mau: is the extension here?",
-                                   [&] { restoring = restoring_query.read_latest().at(0, 0).boolean(); });
-    if (!passes("tick", ending)) return false;
+    const Ending ending = transact(
+        "mau: is the extension here?",
+        [&] {
+            strlcpy(database_, pg::guard([] { return get_database_name(MyDatabaseId); }), sizeof database_);
+            restoring = restoring_query.read_latest().at(0, 0).boolean();
+        },
+        As::ourselves);
+    if (!passes(nullptr, ending)) return false;
     if (restoring) extension_ = Extension::restoring;
-    if (restoring || DefaultXactReadOnly) {
-        if (!restoring) trouble_ = {"25006", "the database is read-only (default_transaction_read_only)", ""};
-        return false;
-    }
-    return true;
+    if (restoring) return false;
+    if (DefaultXactReadOnly)
+        trouble_ = {"25006", "the database is read-only (default_transaction_read_only)", ""};
+    return !DefaultXactReadOnly;
 }
 
-/// Whether the tick goes on after a transaction; if not, notes why. An error goes to mau.tasks and to the
-/// log.
-bool Tick::passes(const char* name, const Ending& ending) {
+/// Whether the tick goes on after a transaction (of a task, unless null); if not, notes why. An error goes to
+/// mau.tasks and to the log.
+bool Tick::passes(const char* task, const Ending& ending) {
     if (!ending.trouble) {
         if (ending.door == Door::absent) extension_ = Extension::absent;
         if (ending.door == Door::other_version) extension_ = Extension::other_version;
         return ending.door == Door::open;
     }
     const pg::Trouble& trouble = *ending.trouble;
-    const Ending noted = transact("mau: note a failure", [&] {
-        fail_query.write(name, std::int64_t{options.tick_interval}, trouble.message, trouble.state);
-    });
-    if (!noted.trouble && noted.door != Door::open) return passes(name, noted);  // dropped: that is why
-    pg::guard(
-        [&, message = trouble.message.c_str(), state = trouble.state.c_str(), hint = trouble.hint.c_str()] {
-            ereport(LOG, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-                          errmsg("mau's %s failed: %s", name, message), hint[0] ? errhint("%s", hint) : 0));
+    Ending noted{Door::open, trouble};
+    if (task)
+        noted = transact("mau: note a failure", [&] {
+            fail_query.write(task, std::int64_t{options.tick_interval}, trouble.message, trouble.state);
         });
+    if (!noted.trouble && noted.door != Door::open) return passes(task, noted);  // dropped: that is why
+    pg::guard([&, message = trouble.message.c_str(), state = trouble.state.c_str(),
+               hint = trouble.hint.c_str()] {
+        ereport(LOG,
+                (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+                 errmsg("mau's %s failed in database \"%s\": %s", task ? task : "worker", database_, message),
+                 hint[0] ? errhint("%s", hint) : 0));
+    });
     if (noted.trouble) trouble_ = *noted.trouble;
     return !noted.trouble;
 }
@@ -327,19 +339,17 @@ bool Tick::run(const Task& task) {
 }
 
 void Tick::report() {
-    const char* message = trouble_.message.c_str();
-    const char* state = trouble_.state.c_str();
-    char text[sizeof Slot::error];
     if (extension_ == Extension::other_version) {
-        state = "0A000";
-        message =
-            "the extension and the library are of different versions; ALTER EXTENSION mau UPDATE, or restart "
-            "the "
-            "server with the newer library";
-        pg::guard([&] { ereport(LOG, (errmsg("mau's worker leaves the database alone: %s", message))); });
+        trouble_ = {"0A000", "extension and library are of different versions",
+                    "Run ALTER EXTENSION mau UPDATE, or restart the server with the newer library."};
+        pg::guard([&, message = trouble_.message.c_str(), hint = trouble_.hint.c_str()] {
+            ereport(LOG, (errmsg("mau's worker leaves database \"%s\" alone: %s", database_, message),
+                          errhint("%s", hint)));
+        });
     }
-    strlcpy(text, message, sizeof text);
-    slots::report(MyDatabaseId, extension_, more_, state, text);
+    std::string text = trouble_.message;
+    if (!trouble_.hint.empty()) text += "; " + trouble_.hint;
+    slots::report(MyDatabaseId, extension_, more_, trouble_.state.c_str(), text.c_str());
 }
 
 void Tick::run() {

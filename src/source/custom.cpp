@@ -247,9 +247,9 @@ Contract custom(const Place& place) {
     if (const std::string threepids = table_of(place, "threepids"); !threepids.empty()) {
         contract.threepids = "SELECT * FROM " + threepids + " t";
         contract.holders =
-            "SELECT t.user_id, r.medium, r.address FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-            " JOIN " + threepids + " t ON t.medium = r.medium"
-            " AND CASE t.medium WHEN 'email' THEN lower(t.address) ELSE t.address END = r.address";
+            "SELECT t.user_id, t.medium, t.address FROM " + threepids + " t"
+            " WHERE (t.medium, t.address) IN (SELECT r.medium, r.address"
+            "   FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)) OR t.user_id = ANY ($3)";
     }
     const std::string activity = table_of(place, "activity");
     contract.activity = "SELECT * FROM " + activity +

@@ -80,8 +80,12 @@ Contract dendrite(const Place& place) {
         contract.threepids = bound(
             "SELECT {user_id}, a.medium::text, a.threepid::text FROM {schema}.userapi_threepids a WHERE {where}");
         contract.holders = bound(
-            "SELECT {user_id}, r.medium, r.address FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-            " JOIN {schema}.userapi_threepids a ON a.medium = r.medium AND a.threepid = r.address");
+            "SELECT {user_id}, a.medium::text, a.threepid::text"
+            " FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+            " JOIN {schema}.userapi_threepids a ON a.medium = r.medium AND a.threepid = r.address"
+            " UNION ALL SELECT {user_id}, a.medium::text, a.threepid::text FROM {schema}.userapi_threepids a"
+            " WHERE (a.localpart, a.server_name) IN"
+            " (SELECT substr(split_part(h.id, ':', 1), 2), substr(h.id, strpos(h.id, ':') + 1) FROM unnest($3) h(id))");
     }
     contract.activity_table = "userapi_devices";
     contract.activity = bound(

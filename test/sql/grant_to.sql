@@ -1,8 +1,9 @@
 -- What a homeserver's role and a monitoring role may do, and no more.
 CREATE EXTENSION mau;
+\set SHOW_CONTEXT never
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 10;
 INSERT INTO mau.reserved_threepids (medium, address) VALUES ('email', 'a@x');
-CREATE ROLE "regress mau's server";
+CREATE ROLE "regress_mau's server";
 CREATE ROLE regress_mau_monitor;
 CREATE FUNCTION public.try(sql text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN EXECUTE sql; RETURN 'may'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE || ': ' || SQLERRM; END $$;
@@ -40,9 +41,9 @@ INSERT INTO calls (call) VALUES
     ($$SELECT mau.wake_worker()$$),
     ($$SELECT mau.grant_to('regress_mau_monitor')$$);
 GRANT SELECT ON calls TO PUBLIC;
-SELECT mau.grant_to('"regress mau''s server"');
+SELECT mau.grant_to('"regress_mau''s server"');
 SELECT mau.grant_to('regress_mau_monitor', 'monitoring');
-SET ROLE "regress mau's server";
+SET ROLE "regress_mau's server";
 SELECT call, try(call) FROM calls ORDER BY no;
 SET ROLE regress_mau_monitor;
 SELECT call, try(call) FROM calls ORDER BY no;
@@ -70,7 +71,7 @@ SELECT mau.grant_to('regress_mau_monitor', 'monitoring');
 RESET search_path;
 
 -- And all is taken back so.
-REVOKE ALL ON ALL TABLES IN SCHEMA mau FROM "regress mau's server", regress_mau_monitor;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mau FROM "regress mau's server", regress_mau_monitor;
-REVOKE ALL ON SCHEMA mau FROM "regress mau's server", regress_mau_monitor;
-DROP ROLE "regress mau's server", regress_mau_monitor;
+REVOKE ALL ON ALL TABLES IN SCHEMA mau FROM "regress_mau's server", regress_mau_monitor;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mau FROM "regress_mau's server", regress_mau_monitor;
+REVOKE ALL ON SCHEMA mau FROM "regress_mau's server", regress_mau_monitor;
+DROP ROLE "regress_mau's server", regress_mau_monitor;

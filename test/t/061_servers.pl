@@ -61,6 +61,14 @@ sub fixture
 # A plain dump as psql -f reads it; restoring empties the search_path of the session only.
 sub load_dump { my ($dump) = @_; return load("\\o /dev/null\n$dump\n\\o\nRESET search_path;\n") }
 
+# doc/sources.md is what it says: its example runs.
+load('');
+for my $example (slurp_file("$FindBin::RealBin/../../doc/sources.md") =~ /^```sql\n(.*?)^```/msg)
+{
+	my ($out, $err);
+	is($node->psql($database, $example, stdout => \$out, stderr => \$err, on_error_stop => 1), 0, 'the example of doc/sources.md runs') or diag $err;
+}
+
 # --- What all kinds have in common ---------------------------------------------------------------------------------
 
 # kind: attach by a superuser has happened. write: SQL by which the homeserver stores that `user` was active just now.

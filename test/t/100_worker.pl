@@ -135,7 +135,7 @@ subtest 'a task that fails' => sub {
         't', 'the time to the next try doubles');
     like(sql('one', q(SELECT health || ': ' || reason FROM mau.health())),
         qr/^failing: refresh failed \d+ times in a row: relation .* \(SQLSTATE 42P01\), next try in/, 'health says so');
-    like(slurp_file($node->logfile), qr/LOG:  mau's refresh failed: relation "mau.snapshots" does not exist/,
+    like(slurp_file($node->logfile), qr/LOG:  mau's refresh failed in database "one": relation "mau.snapshots" does not exist/,
         'and the log');
     goes_on('one', 'reap', 'the other tasks go on');
     goes_on('two', 'refresh', 'and the other databases');
@@ -154,6 +154,57 @@ subtest 'a table that somebody has locked' => sub {
     $admin->quit;
     sql('one', 'SELECT mau.wake_worker()');
     becomes('one', "SELECT failures_in_a_row = 0 $refresh", 'then it runs again');
+};
+
+subtest 'a homeserver, in batches' => sub {
+    set('ALTER SYSTEM SET mau.batch_size = 7');
+    sql('postgres', 'CREATE DATABASE homeserver');
+    sql('homeserver', <<'E');
+CREATE TABLE users (name text, creation_ts bigint, is_guest smallint DEFAULT 0, appservice_id text, user_type text,
+                    deactivated smallint DEFAULT 0, admin smallint DEFAULT 0);
+CREATE UNIQUE INDEX ON users (name);
+CREATE TABLE user_ips (user_id text, access_token text, device_id text, ip text, user_agent text, last_seen bigint);
+CREATE INDEX ON user_ips (last_seen);
+CREATE TABLE user_threepids (user_id text, medium text, address text, validated_at bigint, added_at bigint);
+CREATE TABLE user_daily_visits (user_id text, device_id text, "timestamp" bigint, user_agent text);
+CREATE TABLE devices (user_id text, device_id text, last_seen bigint, user_agent text, hidden boolean);
+CREATE FUNCTION come(first integer, last integer) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO users (name, creation_ts) SELECT format('@u%s:x', i), 1700000000 FROM generate_series(first, last) i;
+    INSERT INTO user_ips SELECT format('@u%s:x', i), 't', 'd', 'ip', 'agent',
+        (extract(epoch FROM now()) * 1000)::bigint - i FROM generate_series(first, last) i
+$$;
+SELECT come(1, 50);
+CREATE EXTENSION mau;
+SELECT mau.attach('synapse');
+E
+    is(sql('homeserver', 'SELECT mau.monthly_active_count()'), '50', 'attached');
+    sql('homeserver', 'SELECT come(51, 150)');
+    becomes('homeserver', 'SELECT mau.monthly_active_count() = 150', 'who comes is counted without anybody calling');
+    becomes('homeserver', q(SELECT health = 'ok' AND lag < '1 minute' AND source = 'synapse in schema public'
+        FROM mau.status), 'status says what it is attached to');
+
+    # Not seen any more, or the overlap of the next sync brings them back.
+    sql('homeserver', q(DELETE FROM user_ips WHERE user_id LIKE '@u1__:x'));
+    goes_on('homeserver', 'sync', 'sync has nothing new');
+    sql('homeserver', q(UPDATE mau.monthly_active_users SET "timestamp" = 1700000000000 WHERE user_id LIKE '@u1__:x'));
+    becomes('homeserver', 'SELECT count(*) = 99 FROM mau.monthly_active_users', 'a reap larger than a batch');
+    is(sql('homeserver', q(SELECT count(*) FROM mau.users WHERE last_seen = 1700000000000)), '51', 'is complete');
+
+    sql('homeserver', 'ALTER TABLE user_ips RENAME TO elsewhere');
+    becomes('homeserver', q(SELECT failures_in_a_row > 1 AND next_run > last_error_at + interval '1.5 s'
+        FROM mau.tasks WHERE task = 'sync'), 'trouble with its tables: the time to the next try grows');
+    like(sql('homeserver', q(SELECT health || ': ' || reason FROM mau.health())),
+        qr/^failing: the homeserver's tables cannot be read: .*user_ips/, 'health says so');
+    goes_on('homeserver', 'refresh', 'the other tasks go on');
+    sql('homeserver', 'ALTER TABLE elsewhere RENAME TO user_ips', 'SELECT come(151, 160)', 'SELECT mau.wake_worker()');
+    becomes('homeserver', 'SELECT mau.monthly_active_count() = 109', 'nothing is lost when they are back');
+    is(sql('homeserver', 'SELECT health FROM mau.health()'), 'ok', 'and health is well');
+
+    sql('homeserver', 'SELECT mau.detach()');
+    becomes('homeserver', 'SELECT lag IS NULL AND source IS NULL AND failures = 0 FROM mau.status', 'detached');
+    goes_on('homeserver', 'refresh', 'it goes on with what is left to do');
+    sql('postgres', 'DROP DATABASE homeserver');
+    set('ALTER SYSTEM RESET mau.batch_size');
 };
 
 subtest 'stopped in the middle' => sub {
@@ -278,7 +329,7 @@ E
 
 subtest 'left alone for good reasons' => sub {
     sql('two', q(UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'mau' RETURNING 1));
-    becomes('two', q(SELECT health = 'failing' AND reason ~ 'ALTER EXTENSION mau UPDATE' FROM mau.health()),
+    becomes('two', q(SELECT health = 'failing' AND reason ~ 'different versions.*ALTER EXTENSION mau UPDATE' FROM mau.health()),
         'an extension of another version');
     sql('two', q(UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'mau'; SELECT mau.wake_worker()));
     goes_on('two', 'refresh', 'it goes on when they agree');
