@@ -129,6 +129,9 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
             nulls[i] = params[i].is_null() ? 'n' : ' ';
             values[i] = params[i].datum();
         }
+        // What we write, we write with a fresh snapshot: where the transaction's is older it shows such a row twice.
+        if (mode == Mode::read && IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+            mode = Mode::read_latest;
         if (mode == Mode::read)
             check(SPI_execute_plan(plan_, values, nulls, true, 0));
         else

@@ -117,7 +117,8 @@ class Statement {
         const std::array<Param, sizeof...(Args)> params{Param(args)...};
         return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read_latest);
     }
-    /// Reads as the caller's statement sees the database.
+    /// Reads as the caller's statement sees the database; in a REPEATABLE READ transaction that has written, what is
+    /// committed now and its own.
     template <class... Args>
     Rows read(const Args&... args) {
         const std::array<Param, sizeof...(Args)> params{Param(args)...};
