@@ -85,6 +85,12 @@ build/test/boundary.o: test/boundary/boundary.cpp build/flags | build/dep
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) $(NOTE_HEADERS) -c -o $@ $<
 
+bench-build: build/test/bench_client build/test/bench_module.so
+
+build/test/bench_module.so: test/bench/bench_module.cpp src/pg/prelude.hpp build/flags
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -shared -o $@ $< $(LDFLAGS) -lstdc++
+
 # Symbolic: with its own copy of the boundary, also where mau.so is loaded.
 build/test/boundary.so: build/test/boundary.o src/pg/boundary.o
 	$(CXX) $(CXXFLAGS) -shared -Wl,-Bsymbolic -o $@ $^ $(LDFLAGS) -lstdc++
@@ -156,13 +162,13 @@ build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
 # --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------
 
 LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq
-CLIENTS = build/test/cap_client
+test-clients: build/test/cap_client
 
-test-clients: $(CLIENTS)
-
-build/test/%: test/load/%.cpp test/load/pq.hpp
+build/test/cap_client: test/load/cap_client.cpp
+build/test/bench_client: test/bench/bench_client.cpp
+build/test/cap_client build/test/bench_client: test/load/pq.hpp
 	@mkdir -p $(@D)
-	$(CXX) $(STRICT) -O2 -o $@ $< $(LIBPQ) -pthread
+	$(CXX) $(STRICT) -O2 -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 
 # --- What people type ------------------------------------------------------------------------------------------
 
@@ -207,4 +213,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients fuzz fuzz-run demo test bench format lint dist help FORCE
+.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test bench format lint dist help FORCE

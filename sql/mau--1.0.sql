@@ -538,8 +538,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
                                  t.last_error, t.last_error_sqlstate)
-                          || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0')))
-                                      , ''), '; ' ORDER BY t.task)
+                          || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0'))),
+                                      ''), '; ' ORDER BY t.task)
                    FILTER (WHERE t.failures_in_a_row > 0) AS failing,
                string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
                                  coalesce(date_trunc('second', at - t.last_finished)::text, 'ever'), t.every),
@@ -563,7 +563,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         (6, w.no_worker IS NOT NULL, 'off',
          format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
         (7, w.extension = 'restoring', 'waiting',
-         'a restore of this database is under way; the worker goes on when it has ended'),
+         'a restore of this database is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
         (9, t.last_run IS NULL, 'starting',

@@ -493,11 +493,12 @@ namespace mau {
 namespace {
 
 Datum cohort_changed(FunctionCallInfo fcinfo) {
-    seats::notice_dml(RelationGetRelid(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation));
+    seats::notice_dml(RelationGetRelid(pg::trigger_of(fcinfo)->tg_relation));
     return PointerGetDatum(nullptr);
 }
 
-Datum users_changed(FunctionCallInfo) {
+Datum users_changed(FunctionCallInfo fcinfo) {
+    pg::trigger_of(fcinfo);
     if (!seats::told()) seen::invalidate_all();
     return PointerGetDatum(nullptr);
 }

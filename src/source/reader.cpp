@@ -64,8 +64,7 @@ bool may_read_places(Oid table, Oid role) {
     });
 }
 
-std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after) {
-    constexpr std::uint32_t kNear = 32;  // reading this many pages costs less than another statement
+std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near) {
     struct Seen {
         bool plain;
         std::uint32_t count;
@@ -90,7 +89,7 @@ std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after)
                     ReleaseBuffer(buffer);
                     if (changed <= static_cast<XLogRecPtr>(after)) continue;
                 }
-                if (result.count > 0 && block - result.runs[result.count - 1].end < kNear) {
+                if (result.count > 0 && block - result.runs[result.count - 1].end < near) {
                     result.runs[result.count - 1].end = block + 1;
                     continue;
                 }

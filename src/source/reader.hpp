@@ -38,9 +38,9 @@ struct Blocks {
     std::uint32_t first, end;
 };
 
-/// The blocks of a table whose pages changed after a place in the WAL (0 = all); runs that are near each other are
+/// The blocks of a table whose pages changed after a place in the WAL (0 = all); runs less than `near` apart are
 /// one. Nothing for what is not a plain, logged table without children: read it whole.
-std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after);
+std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near = 32);
 
 /// The file that a table is in; a rewrite of the table changes it.
 std::int64_t filenode_of(Oid table);

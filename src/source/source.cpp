@@ -185,8 +185,10 @@ class Reading {
     Reading(const World& world, const Source& source)
         : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)) {}
 
-    /// Makes sure that all that is needed is there and readable; the error names all that is not.
-    void check() const;
+    /// Makes sure that all that is needed is there; the error names all that is not.
+    void check_there(const char* hint) const;
+    /// Makes sure that the caller may read it; the error names all that the caller may not, and the remedy.
+    void check_rights() const;
     /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction, takes
     /// the mark and a fresh snapshot, which `done` gives back.
     void begin();
@@ -257,15 +259,12 @@ class Reading {
 
 void Reading::begin() {
     std::vector<Oid> tables;
-    for (const Requirement& need : contract_.needs) {
-        tables.push_back(table_oid(source_.schema, need.table));
-        if (!OidIsValid(tables.back()))
-            throw Error(sqlstate::undefined_table, "table " + quoted(source_.schema) + "." + need.table + " is gone", {},
-                        "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
-    }
+    for (const Requirement& need : contract_.needs)
+        if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table)) tables.push_back(table);
     if (share(tables))
         throw Error(sqlstate::lock_not_available, "the homeserver's tables are being altered by another session", {},
                     "Try again when that is over.");
+    check_there("If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     role_ = reading_role(source_.attached_by, tables);
     // A source of the admin's own names no tables: where a superuser attached, the owner of what it reads does.
     if (tables.empty() && role_ == ROLE_PG_READ_ALL_DATA) {
@@ -309,53 +308,53 @@ bool Reading::readable(const Requirement& need) const {
     });
 }
 
-void Reading::check() const {
-    std::string missing_tables, missing_columns, forbidden;
-    auto add = [](std::string& list, const std::string& item) { list += (list.empty() ? "" : ", ") + item; };
+void Reading::check_there(const char* hint) const {
+    std::string missing;
+    bool tables_missing = false;
+    auto miss = [&](const std::string& item) { missing += (missing.empty() ? "" : ", ") + item; };
     const bool there = pg::guard([s = source_.schema.c_str()] { return OidIsValid(get_namespace_oid(s, true)); });
-    if (!there)
-        throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {},
-                    "Pass the schema that holds the homeserver's tables, such as public.");
+    if (!there) throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {}, hint);
     for (const Requirement& need : contract_.needs) {
         const Oid table = table_oid(source_.schema, need.table);
         if (!OidIsValid(table)) {
-            add(missing_tables, "table " + need.table);
+            miss("table " + need.table);
+            tables_missing = true;
             continue;
         }
         for (const std::string& column : need.columns)
             if (!pg::guard([&, c = column.c_str()] { return get_attnum(table, c) != InvalidAttrNumber; }))
-                add(missing_columns, "column " + need.table + "." + column);
-        if (!readable(need)) add(forbidden, need.table);
+                miss("column " + need.table + "." + column);
     }
-    const std::string what = "schema \"" + source_.schema + "\" does not hold what a " + source_.kind + " database has";
-    if (!missing_tables.empty())
-        throw Error(sqlstate::undefined_table, what,
-                    "Missing: " + missing_tables + (missing_columns.empty() ? "" : ", " + missing_columns) + ".",
-                    "Pass the schema that holds the homeserver's tables: mau.attach('" + source_.kind +
-                        "', 'schema').");
-    if (!missing_columns.empty())
-        throw Error(sqlstate::undefined_column, what, "Missing: " + missing_columns + ".",
-                    "The tables are there, but of a version that mau does not know.");
+    if (missing.empty()) return;
+    const std::string message =
+        "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind + " database has: no " + missing;
+    if (tables_missing) throw Error(sqlstate::undefined_table, message, {}, hint);
+    throw Error(sqlstate::undefined_column, message, "The tables are there, but of a version that mau does not know.",
+                hint);
+}
+
+void Reading::check_rights() const {
+    std::string forbidden, grants;
+    const char* user = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
+    const std::string schema = quoted(source_.schema);
     const bool usable = pg::guard([s = source_.schema.c_str()] {
         return pg_namespace_aclcheck(get_namespace_oid(s, false), GetUserId(), ACL_USAGE) == ACLCHECK_OK;
     });
-    if (!forbidden.empty() || !usable) {
-        const char* user = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
-        const std::string schema = quoted(source_.schema);
-        std::string grants = usable ? "" : "GRANT USAGE ON SCHEMA " + schema + " TO " + quoted(user) + "; ";
-        for (const Requirement& need : contract_.needs) {
-            if (readable(need)) continue;
-            // ctid: so that sync can ask for changed pages only.
-            grants += "GRANT SELECT (ctid";
-            for (const std::string& column : need.columns) grants += ", " + quoted(column);
-            grants += ") ON " + schema + "." + quoted(need.table) + " TO " + quoted(user) + "; ";
-        }
-        grants.pop_back();
-        throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
-                    "Role " + std::string(user) + " lacks " +
-                        (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
-                    grants);
+    if (!usable) grants = "GRANT USAGE ON SCHEMA " + schema + " TO " + quoted(user) + "; ";
+    for (const Requirement& need : contract_.needs) {
+        if (readable(need)) continue;
+        forbidden += (forbidden.empty() ? "" : ", ") + need.table;
+        // ctid: so that sync can ask for changed pages only.
+        grants += "GRANT SELECT (ctid";
+        for (const std::string& column : need.columns) grants += ", " + quoted(column);
+        grants += ") ON " + schema + "." + quoted(need.table) + " TO " + quoted(user) + "; ";
     }
+    if (grants.empty()) return;
+    grants.pop_back();
+    throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
+                "Role " + std::string(user) + " lacks " +
+                    (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
+                grants);
 }
 
 /// Counts a row that is left out, and notes it for mau.source_skipped.
@@ -486,7 +485,10 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
     std::vector<std::string> wheres;
-    const auto changed = may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0)) : std::nullopt;
+    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
+    const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
+    const auto changed =
+        may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
     if (changed) {
         for (const Blocks& run : *changed)
             wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
@@ -706,8 +708,9 @@ Datum attach(FunctionCallInfo fcinfo) {
     source.attached_by = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
     const Instant at = args.instant(2);
     pg::ResultSet result(fcinfo);
+    maker(source.kind);
+    tasks::Task("sync").wait();
     pg::with_spi([&] {
-        maker(source.kind);
         if (const auto other = attached())
             throw Error(sqlstate::object_not_in_prerequisite_state, "mau is already attached",
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
@@ -718,7 +721,8 @@ Datum attach(FunctionCallInfo fcinfo) {
             check_queries(place_of(world, source));
         }
         Reading reading(world, source);
-        reading.check();
+        reading.check_there("Pass the schema that holds the homeserver's tables, such as public.");
+        reading.check_rights();
         reading.begin();
         attach_query.write(source.kind, source.schema, std::nullopt, at, reading.finds_new_by());
         reading.import(at);
@@ -775,6 +779,7 @@ Datum sync(FunctionCallInfo fcinfo) {
 
 Datum detach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
+    tasks::Task("sync").wait();
     const std::int64_t detached = pg::with_spi([] {
         static pg::Statement tables("DELETE FROM mau.source_tables"), skipped("DELETE FROM mau.source_skipped"),
             source("DELETE FROM mau.source");
@@ -815,7 +820,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
 /// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading that
 /// somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
     const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
     HeapTuple const row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
     pg::guard([&] {
