@@ -36,6 +36,29 @@ pg::Statement move_service_query(
     " AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
     {TEXTOID});
 
+pg::Statement take_over_query(
+    "INSERT INTO mau.users AS u"
+    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
+    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
+    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
+    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by index
+    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, o.is_deactivated,"
+    "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
+    "   n.is_deactivated, true)"
+    " ORDER BY n.place"
+    " ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
+    "   user_type = EXCLUDED.user_type, appservice_id = EXCLUDED.appservice_id, is_guest = EXCLUDED.is_guest,"
+    "   is_deactivated = EXCLUDED.is_deactivated, is_registered = true"
+    " RETURNING u.user_id",
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
+
+pg::Statement misplaced_among_query(
+    "SELECT m.user_id, m.service, " MAU_SERVICE_OF_U " FROM unnest($1) n(user_id)"
+    " JOIN LATERAL (SELECT * FROM mau.monthly_active_users k WHERE k.user_id = n.user_id LIMIT 1) m ON true"
+    " JOIN mau.users u ON u.user_id = n.user_id WHERE m.service <> (" MAU_SERVICE_OF_U ")",
+    {TEXTARRAYOID});
+
 pg::Statement join_reserved_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
     " SELECT u.user_id, $2, " MAU_SERVICE_OF_U " FROM mau.users u"
@@ -85,6 +108,27 @@ void register_user(const World& world, const Report& report) {
     move_service_query.write(report.user_id);
     seats::add_rows(world, misplaced.at(0, 0).text(), -1);
     seats::add_rows(world, misplaced.at(0, 1).text(), 1);
+}
+
+std::int64_t take_over(const World& world, const Accounts& accounts) {
+    if (accounts.user_ids.empty()) return 0;
+    const seats::ToldAbout told;
+    const pg::Rows changed =
+        take_over_query.write(accounts.user_ids, accounts.registered_at, accounts.user_types,
+                              accounts.appservice_ids, accounts.guests, accounts.deactivated);
+    std::vector<std::string_view> ids;
+    for (std::uint64_t i = 0; i < changed.count; ++i) {
+        ids.push_back(changed.at(i, 0).text());
+        seen::invalidate(ids.back());
+    }
+    if (ids.empty()) return 0;
+    const pg::Rows misplaced = misplaced_among_query.read_latest(ids);
+    for (std::uint64_t i = 0; i < misplaced.count; ++i) {
+        move_service_query.write(misplaced.at(i, 0).text());
+        seats::add_rows(world, misplaced.at(i, 1).text(), -1);
+        seats::add_rows(world, misplaced.at(i, 2).text(), 1);
+    }
+    return static_cast<std::int64_t>(ids.size());
 }
 
 bool join_reserved(const World& world, std::string_view user_id, Instant at) {

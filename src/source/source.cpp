@@ -11,6 +11,7 @@
 
 #include "activity.hpp"
 #include "pg/values.hpp"
+#include "registration.hpp"
 #include "source/custom.hpp"
 #include "source/reader.hpp"
 #include "tasks.hpp"
@@ -61,27 +62,6 @@ pg::Statement remember_table_query(
     " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = EXCLUDED.changes_until,"
     " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
     {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
-
-// Only what is new or differs is written; who was taken for a native user moves to the appservice.
-pg::Statement users_query(
-    "WITH changed AS (INSERT INTO mau.users AS u"
-    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
-    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
-    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
-    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by index
-    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, o.is_deactivated,"
-    "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
-    "   n.is_deactivated, true)"
-    " ORDER BY n.place"
-    " ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
-    "   user_type = EXCLUDED.user_type, appservice_id = EXCLUDED.appservice_id, is_guest = EXCLUDED.is_guest,"
-    "   is_deactivated = EXCLUDED.is_deactivated, is_registered = true"
-    " RETURNING u.user_id, coalesce(nullif(u.appservice_id, ''), 'native') AS service), moved AS ("
-    " UPDATE mau.monthly_active_users m SET service = c.service FROM changed c"
-    " WHERE m.user_id = c.user_id AND m.service <> c.service)"
-    " SELECT count(*) FROM changed",
-    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
 
 pg::Statement threepids_query(
     "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
@@ -392,11 +372,8 @@ std::string_view or_null(const pg::Field& field) {
 
 void Reading::read_users(const std::string& where) {
     if (contract_.users.empty()) return;
-    std::vector<std::string_view> ids, types, appservices;
-    std::vector<std::optional<std::int64_t>> registered;
-    std::vector<char> guests, deactivated;
     read_all(substitute(contract_.users, "where", where), {}, [&](const pg::Rows& rows) {
-        ids.clear(), types.clear(), appservices.clear(), registered.clear(), guests.clear(), deactivated.clear();
+        registration::Accounts accounts;
         std::set<std::string_view> met;
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
@@ -413,14 +390,14 @@ void Reading::read_users(const std::string& where) {
                 note(contract_.users_table, "registration time makes no sense; the user is taken without", id);
                 at.reset();
             }
-            ids.push_back(id);
-            registered.push_back(at);
-            types.push_back(or_null(rows.at(i, 2)));
-            appservices.push_back(or_null(rows.at(i, 3)));
-            guests.push_back(rows.at(i, 4).boolean());
-            deactivated.push_back(rows.at(i, 5).boolean());
+            accounts.user_ids.push_back(id);
+            accounts.registered_at.push_back(at);
+            accounts.user_types.push_back(or_null(rows.at(i, 2)));
+            accounts.appservice_ids.push_back(or_null(rows.at(i, 3)));
+            accounts.guests.push_back(rows.at(i, 4).boolean());
+            accounts.deactivated.push_back(rows.at(i, 5).boolean());
         }
-        users += users_query.write(ids, registered, types, appservices, guests, deactivated).at(0, 0).integer();
+        users += registration::take_over(world_, accounts);
     });
 }
 
