@@ -85,6 +85,12 @@ build/test/boundary.o: test/boundary/boundary.cpp build/flags | build/dep
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) $(NOTE_HEADERS) -c -o $@ $<
 
+bench-build: build/test/bench_client build/test/bench_module.so
+
+build/test/bench_module.so: test/bench/bench_module.cpp src/pg/prelude.hpp build/flags
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -shared -o $@ $< $(LDFLAGS) -lstdc++
+
 # Symbolic: with its own copy of the boundary, also where mau.so is loaded.
 build/test/boundary.so: build/test/boundary.o src/pg/boundary.o
 	$(CXX) $(CXXFLAGS) -shared -Wl,-Bsymbolic -o $@ $^ $(LDFLAGS) -lstdc++
@@ -153,6 +159,17 @@ build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
 	$(FUZZ_CXX) $(STRICT) -O1 -g -Isrc -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    -o $@ $(filter %.cpp,$^)
 
+# --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------
+
+LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq
+test-clients: build/test/cap_client
+
+build/test/cap_client: test/load/cap_client.cpp
+build/test/bench_client: test/bench/bench_client.cpp
+build/test/cap_client build/test/bench_client: test/load/pq.hpp
+	@mkdir -p $(@D)
+	$(CXX) $(STRICT) -O2 -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
+
 # --- What people type ------------------------------------------------------------------------------------------
 
 demo: # make demo DUMP=file.sql takes a real homeserver's dump
@@ -196,4 +213,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build test-modules fuzz fuzz-run demo test bench format lint dist help FORCE
+.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test bench format lint dist help FORCE

@@ -404,7 +404,7 @@ COMMENT ON TABLE mau.source IS
 COMMENT ON COLUMN mau.source.singleton IS 'Keeps the table at one row.';
 COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach.';
 COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
-COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights, or with their owner''s where it is a superuser.';
+COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights; where it is a superuser, with their owner''s, and where that is one too, with those of pg_read_all_data. A sync by another role uses that role''s own.';
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
@@ -458,7 +458,7 @@ COMMENT ON COLUMN mau.custom_source.query IS
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
-'Trigger: nobody but a superuser can name another role than their own in attached_by (42501), since the worker reads with its rights.';
+'Trigger: nobody but a superuser can name another role than their own in attached_by, or change the kind or schema that another role attached (42501), since the worker reads with its rights.';
 CREATE TRIGGER check_source BEFORE INSERT OR UPDATE ON mau.source
     FOR EACH ROW EXECUTE FUNCTION mau.check_source();
 
@@ -538,8 +538,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
                                  t.last_error, t.last_error_sqlstate)
-                          || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0')))
-                                      , ''), '; ' ORDER BY t.task)
+                          || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0'))),
+                                      ''), '; ' ORDER BY t.task)
                    FILTER (WHERE t.failures_in_a_row > 0) AS failing,
                string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
                                  coalesce(date_trunc('second', at - t.last_finished)::text, 'ever'), t.every),
@@ -563,7 +563,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         (6, w.no_worker IS NOT NULL, 'off',
          format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
         (7, w.extension = 'restoring', 'waiting',
-         'a restore of this database is under way; the worker goes on when it has ended'),
+         'a restore of this database is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
         (9, t.last_run IS NULL, 'starting',

@@ -82,12 +82,22 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
+    bool late = false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
     bool sure = false;  // judged on rows that nobody else has in flight
     seen::Key key{};    // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
 };
+
+/// How long before its end a membership is renewed with a seat: longer than transactions are open.
+constexpr Instant kLate = kDay;
+
+/// The latest instant at which somebody may have decided about seats: now, where a sighting is of these days.
+Instant latest(Instant at) {
+    const Instant now = pg::to_instant(GetCurrentTimestamp());
+    return at < now && now - at < kDay ? now : at;
+}
 
 void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
@@ -96,8 +106,10 @@ void judge(const World& world, Step& step, Instant horizon) {
     step.sure = true;
     step.account = directory::account(world, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
+    step.late = world.settings.limit_usage_by_mau && step.membership.last_seen &&
+                !step.membership.holds(latest(sighting.at) + kLate);
     // Who is reserved matters only to a user without a row that holds by itself.
-    if (!world.reserved.empty() && !step.membership.holds(sighting.at))
+    if (!world.reserved.empty() && (step.late || !step.membership.holds(sighting.at)))
         step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
@@ -106,29 +118,28 @@ void judge(const World& world, Step& step, Instant horizon) {
 }
 
 /// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
+///
+/// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with an
+/// earlier time, as a member still. So who is late takes a seat first, which keeps others from counting the old row
+/// as free, and then looks at the clock: if the row has expired by now, the seat may be another's, and is asked for.
 class Seating {
   public:
     Seating(const World& world, Queue order) : world_(world), order_(order) {}
 
     void give(std::vector<Step>& steps) {
         std::vector<Step*> queue;
-        for (Step& step : steps)
-            if (step.locked && *step.outcome == Outcome::joined &&
-                needs_seat(world_.settings, step.account, step.membership))
-                queue.push_back(&step);
+        for (Step& step : steps) {
+            if (!step.locked || !needs_seat(world_.settings, step.account, step.membership)) continue;
+            step.late = step.late && *step.outcome == Outcome::refreshed;
+            if (step.late || *step.outcome == Outcome::joined) queue.push_back(&step);
+        }
         if (queue.empty()) return;
         std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
             return order_ == Queue::first_come ? a->sighting->at < b->sighting->at : a->sighting->at > b->sighting->at;
         });
         auto next = queue.begin();
-        for (; next != queue.end() && seats::enabled(); ++next) {
-            const seats::Take take = seats::take(world_, (*next)->sighting->at);
-            if (take == seats::Take::unknown) break;
-            if (take == seats::Take::taken)
-                ++taken_;
-            else
-                *(*next)->outcome = Outcome::full;
-        }
+        for (; next != queue.end() && seats::enabled(); ++next)
+            if (!give_one(**next)) break;
         if (next != queue.end()) give_under_lock(next, queue.end());
     }
 
@@ -139,21 +150,41 @@ class Seating {
     }
 
   private:
+    /// False where there are no counters to rely on now.
+    bool give_one(Step& step) {
+        Instant at = step.sighting->at;
+        if (step.late) {
+            seats::take_anyway(world_);
+            at = latest(at);
+            if (step.membership.holds(at)) {
+                ++taken_;
+                return true;
+            }
+            seats::give_back(1);
+        }
+        const seats::Take take = seats::take(world_, at);
+        if (take == seats::Take::taken) ++taken_;
+        if (take == seats::Take::full) *step.outcome = Outcome::full;
+        return take != seats::Take::unknown;
+    }
+
     /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
     /// held for the length of a statement, so nobody waits for an open transaction here either.
     template <class Iterator>
     void give_under_lock(Iterator next, Iterator end) {
         pg::take_lock(pg::LockSpace::seats, 0);
-        // The earliest sighting has the fewest expired rows: counting once, at it, is never too few.
-        const Step* earliest = order_ == Queue::first_come ? *next : *std::prev(end);
-        std::int64_t counted =
-            cohort::count_with_in_flight(world_, earliest->sighting->at) + seats::in_flight_elsewhere();
+        auto instant = [](const Step& step) { return step.late ? latest(step.sighting->at) : step.sighting->at; };
+        // The earliest instant has the fewest expired rows: counting once, at it, is never too few.
+        Instant earliest = instant(**next);
+        for (Iterator i = next; i != end; ++i) earliest = std::min(earliest, instant(**i));
+        std::int64_t counted = cohort::count_with_in_flight(world_, earliest) + seats::in_flight_elsewhere();
         for (; next != end; ++next) {
-            if (full(world_.settings, counted)) {
+            const bool sits = (*next)->late && (*next)->membership.holds(instant(**next));
+            if (!sits && full(world_.settings, counted)) {
                 *(*next)->outcome = Outcome::full;
                 continue;
             }
-            ++counted;
+            if (!sits) ++counted;
             if (seats::enabled()) {
                 seats::take_anyway(world_);
                 ++taken_;
@@ -183,7 +214,7 @@ void tell_seats(const World& world, const std::vector<Step>& steps) {
                 seats::add_rows(world, row.text(cohort::service), -1);
                 seats::add_rows(world, service, 1);
             }
-            if (*step.outcome == Outcome::joined) seats::add_return(world);
+            if (*step.outcome == Outcome::joined || step.late) seats::add_return(world);
         }
     }
 }

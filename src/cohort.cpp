@@ -1,6 +1,7 @@
 #include "cohort.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "pg/values.hpp"
 #include "seats.hpp"
@@ -212,40 +213,76 @@ std::int64_t count_now(const World& world, Instant at) {
     return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(world)));
 }
 
+namespace {
+
+/// What a scan for admission finds: rows that are there and that nobody is changing, and the users of the others.
+struct Census {
+    std::int64_t settled;
+    List* moving;  // C strings; a user may be in it twice
+};
+
+/// Whether a version that a snapshot does not see may become a row: its maker was at work when the snapshot was
+/// taken, and has not given up. Who began later (from `later` on) has no seat, as we hold the lock: it is a member
+/// who is refreshed.
+bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
+    return TransactionIdIsNormal(maker) && TransactionIdPrecedes(maker, later) &&
+           !TransactionIdIsCurrentTransactionId(maker) && XidInMVCCSnapshot(maker, snapshot) &&
+           (TransactionIdIsInProgress(maker) || TransactionIdDidCommit(maker));
+}
+
+/// Looks at every version of every row by one snapshot, so that a user whose row moves while we scan is met.
+Census take_census(const World& world, Instant at, const std::string_view* reserved, std::size_t reserved_count) {
+    Census census{0, NIL};
+    CommandCounterIncrement();  // rows that this very statement has written count, too
+    TransactionId const later = ReadNextTransactionId();
+    Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Relation const table = table_open(world.cohort_table, AccessShareLock);
+    TableScanDesc const scan = table_beginscan(table, SnapshotAny, 0, nullptr);
+    TupleTableSlot* const slot = table_slot_create(table, nullptr);
+    while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
+        CHECK_FOR_INTERRUPTS();
+        auto* const buffered = reinterpret_cast<BufferHeapTupleTableSlot*>(slot);
+        HeapTuple const tuple = buffered->base.tuple;
+        LockBuffer(buffered->buffer, BUFFER_LOCK_SHARE);
+        const bool visible = HeapTupleSatisfiesVisibility(tuple, snapshot, buffered->buffer);
+        const bool changing = !(tuple->t_data->t_infomask & HEAP_XMAX_INVALID) &&
+                              !HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_data->t_infomask);
+        TransactionId const maker = HeapTupleHeaderGetXmin(tuple->t_data);
+        LockBuffer(buffered->buffer, BUFFER_LOCK_UNLOCK);
+        if (!visible && !may_come(maker, snapshot, later)) continue;
+
+        slot_getallattrs(slot);
+        auto text = [&](int column) {
+            const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
+            return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
+        };
+        if (text(service) != "native") continue;
+        bool counts = DatumGetInt64(slot->tts_values[timestamp]) >= cutoff(at);
+        for (std::size_t i = 0; i < reserved_count && !counts; ++i) counts = reserved[i] == text(user_id);
+        if (!counts) continue;
+        if (visible && !changing)
+            ++census.settled;
+        else
+            census.moving = lappend(census.moving, pnstrdup(text(user_id).data(), text(user_id).size()));
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    table_endscan(scan);
+    table_close(table, AccessShareLock);
+    UnregisterSnapshot(snapshot);
+    return census;
+}
+
+}  // namespace
+
 std::int64_t count_with_in_flight(const World& world, Instant at) {
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
-    return pg::guard([&, first = reserved.data(), reserved_count = reserved.size()]() -> std::int64_t {
-        std::int64_t users = 0;
-        SnapshotData dirty;
-        InitDirtySnapshot(dirty);
-        Relation const table = table_open(world.cohort_table, AccessShareLock);
-        TableScanDesc const scan = table_beginscan(table, &dirty, 0, nullptr);
-        TupleTableSlot* const slot = table_slot_create(table, nullptr);
-        while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
-            CHECK_FOR_INTERRUPTS();
-            // An update in flight shows twice; its new version is the one to count.
-            if (TransactionIdIsValid(dirty.xmax)) {
-                HeapTuple const tuple = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple;
-                if (!ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid)) continue;
-            }
-            slot_getallattrs(slot);
-            auto text = [&](int column) {
-                const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
-                return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
-            };
-            if (text(service) != "native") continue;
-            if (DatumGetInt64(slot->tts_values[timestamp]) < cutoff(at)) {
-                bool held = false;
-                for (std::size_t i = 0; i < reserved_count && !held; ++i) held = first[i] == text(user_id);
-                if (!held) continue;
-            }
-            ++users;
-        }
-        ExecDropSingleTupleTableSlot(slot);
-        table_endscan(scan);
-        table_close(table, AccessShareLock);
-        return users;
+    const Census census = pg::guard([&, first = reserved.data(), count = reserved.size()] {
+        return take_census(world, at, first, count);
     });
+    std::set<std::string_view> moving;
+    for (int i = 0; i < list_length(census.moving); ++i)
+        moving.insert(static_cast<const char*>(list_nth(census.moving, i)));
+    return census.settled + static_cast<std::int64_t>(moving.size());
 }
 
 std::vector<ServiceCount> count_by_service(const World& world, Instant at) {

@@ -229,16 +229,9 @@ Datum is_regex(FunctionCallInfo fcinfo) {
     return BoolGetDatum(true);
 }
 
-/// The trigger that a function was called by; it may not be called by anything else.
-TriggerData* trigger_of(FunctionCallInfo fcinfo, const char* function) {
-    if (CALLED_AS_TRIGGER(fcinfo)) return reinterpret_cast<TriggerData*>(fcinfo->context);
-    throw Error(sqlstate::trigger_protocol_violated, std::string(function) + " was not called by a trigger", {},
-                "It is there for the triggers on mau's own tables.");
-}
-
 /// Tells all sessions at commit, ours at the end of the command, that the directory changed.
 Datum directory_changed(FunctionCallInfo fcinfo) {
-    TriggerData* const trigger = trigger_of(fcinfo, "mau.directory_changed()");
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
     pg::guard([&] {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
@@ -248,13 +241,12 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
 }
 
 Datum replace_settings(FunctionCallInfo fcinfo) {
-    TriggerData* const trigger = trigger_of(fcinfo, "mau.replace_settings()");
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
     Oid const settings = pg::guard([] { return get_relname_relid("settings", get_namespace_oid("mau", true)); });
     if (RelationGetRelid(trigger->tg_relation) != settings || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
         !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
         throw Error(sqlstate::trigger_protocol_violated,
-                    "mau.replace_settings() is for rows inserted into mau.settings", {},
-                    "Drop the trigger that calls it elsewhere.");
+                    "mau.replace_settings() is for rows inserted into mau.settings", {}, "Drop that trigger.");
     pg::with_spi([] {
         static pg::Statement query("DELETE FROM mau.settings");
         query.write();

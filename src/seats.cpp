@@ -397,7 +397,7 @@ void take_anyway(const World& world) {
 void used() { pending_seats = 0; }
 
 void give_back(std::int64_t seats) {
-    pending_seats = 0;
+    pending_seats = std::max<std::int64_t>(0, pending_seats - seats);
     Counters* mine = counters();
     if (!mine || seats == 0) return;
     level().seats -= seats;
@@ -493,11 +493,12 @@ namespace mau {
 namespace {
 
 Datum cohort_changed(FunctionCallInfo fcinfo) {
-    seats::notice_dml(RelationGetRelid(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation));
+    seats::notice_dml(RelationGetRelid(pg::trigger_of(fcinfo)->tg_relation));
     return PointerGetDatum(nullptr);
 }
 
-Datum users_changed(FunctionCallInfo) {
+Datum users_changed(FunctionCallInfo fcinfo) {
+    pg::trigger_of(fcinfo);
     if (!seats::told()) seen::invalidate_all();
     return PointerGetDatum(nullptr);
 }

@@ -31,6 +31,8 @@ Task::Task(const char* name) : name_(name), started_(GetCurrentTimestamp()) {}
 
 bool Task::begin() const { return pg::try_lock(pg::LockSpace::task, pg::hash(name_)); }
 
+void Task::wait() const { pg::take_lock(pg::LockSpace::task, pg::hash(name_)); }
+
 void Task::end(std::int64_t rows) const { end_query.write(name_, std::int64_t{started_ + kUnixShift}, rows); }
 
 void Task::fail(const pg::Trouble& trouble) const {

@@ -11,6 +11,8 @@ class Task {
     explicit Task(const char* name);
     /// Takes the task's lock for the transaction; answers false if another session is at it.
     bool begin() const;
+    /// Takes it too, but waits for whoever is at it: what an administrator asks for once.
+    void wait() const;
     /// Notes a good end and how many rows were handled; needs SPI.
     void end(std::int64_t rows) const;
     /// Notes a failure that was caught, such as a homeserver's table that is gone; needs SPI.

@@ -1,6 +1,5 @@
 // A tick: one look at one database. The due tasks are run in order, sync, refresh, reap, each in three steps
-// that are transactions of their own, so that it can be stopped anywhere and the next tick goes on from
-// there:
+// that are transactions of their own, so that it can be stopped anywhere and the next tick goes on there:
 //
 //   begin    mau.tasks says that it was started; a run that was begun and never ended is counted as a failure
 //   batches  the task's SQL function, until there is no more or the tick's time is up
@@ -9,10 +8,9 @@
 // Every transaction locks the extension against DROP EXTENSION without waiting for one, looks whether it is
 // still there, and works as its owner under SECURITY_RESTRICTED_OPERATION (law L10). search_path is
 // pg_catalog, so names need no schema here.
-#include <algorithm>
-
 #include "pg/spi.hpp"
 #include "pg/table.hpp"
+#include "worker_schedule.hpp"
 #include "worker_slots.hpp"
 
 namespace mau::worker {
@@ -23,8 +21,7 @@ constexpr std::string_view kVersion = "1.0";         // the extension's SQL that
 constexpr std::int64_t kBudget = 2 * USECS_PER_SEC;  // then the launcher looks who else is due
 constexpr const char* kLockTimeout = "5s";
 
-// --- Transactions
-// -----------------------------------------------------------------------------------------------
+// --- Transactions ----------------------------------------------------------------------------------------
 
 /// How a transaction found the extension.
 enum class Door { open, absent, other_version, changing };
@@ -33,6 +30,8 @@ pg::Statement extension_query(
     "SELECT e.extowner::int8, e.extversion = $2 FROM pg_extension e WHERE e.oid = $1::oid",
     {INT8OID, TEXTOID});
 
+// As ourselves, a superuser, only the catalogs are looked at: mau's tables are their owner's, who may have
+// put anything in their place.
 enum class As { owner, ourselves };
 
 /// Locks the extension for the transaction, and becomes its owner unless told to stay who we are.
@@ -100,141 +99,7 @@ Ending transact(const char* activity, Work&& work, As who = As::owner) {
     return ending;
 }
 
-// --- Tasks
-// ------------------------------------------------------------------------------------------------------
-
-/// What a batch of a task did.
-struct Batch {
-    std::int64_t handled = 0;  // as its function noted in mau.tasks
-    bool busy = false;         // another session is at it
-    bool idle = false;         // there is nothing to do at all
-    bool trouble = false;      // noted by the function itself
-    bool more = false;
-};
-
-struct Task {
-    const char* name;
-    const char* call;  // as pg_stat_activity shows it
-    pg::Rows (*run)(std::int64_t batch_size);
-    int (*interval)();  // seconds; 0: at every tick
-};
-
-pg::Statement sync_call("SELECT what, rows FROM mau.sync(now(), $1)", {INT8OID});
-pg::Statement refresh_call("SELECT what, rows FROM mau.refresh(now())");
-// The reaper does not say "more"; a full batch says it.
-pg::Statement reap_call(
-    "WITH reaped AS MATERIALIZED (SELECT what, users FROM mau.reap(now(), $1))"
-    " TABLE reaped UNION ALL SELECT 'more', 1 FROM reaped HAVING sum(users) >= $1",
-    {INT8OID});
-
-const Task kTasks[] = {
-    {"sync", "mau.sync(now(), batch_size)", [](std::int64_t size) { return sync_call.write(size); },
-     [] { return 0; }},
-    {"refresh", "mau.refresh(now())", [](std::int64_t) { return refresh_call.write(); },
-     [] { return options.refresh_interval; }},
-    {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },
-     [] { return options.reap_interval; }},
-};
-
-// One tick interval, doubled with every failure, up to an hour; as in the row before it is changed.
-#define MAU_BACK_OFF(interval, failures) \
-    "least(make_interval(hours => 1), make_interval(secs => " interval ") * 2 ^ least(" failures ", 20))"
-
-pg::Statement know_query("INSERT INTO mau.tasks (task) VALUES ($1) ON CONFLICT DO NOTHING", {TEXTOID});
-
-pg::Statement cut_off_query(
-    "UPDATE mau.tasks SET last_error = 'a run was cut off: the server or the worker was stopped in the middle of it',"
-    " last_error_sqlstate = '57P02', last_error_at = clock_timestamp(), failures = failures + 1,"
-    " failures_in_a_row = failures_in_a_row + 1, next_run = clock_timestamp() +"
-    " CASE WHEN failures_in_a_row < 2 THEN interval '0' ELSE " MAU_BACK_OFF("$2", "failures_in_a_row") " END"
-    " WHERE task = $1 AND last_started > coalesce(greatest(last_finished, last_error_at), '-infinity')",
-    {TEXTOID, INT8OID});
-
-// A run by hand counts as well as one of ours; a time in the future (the clock was set back) does not.
-pg::Statement begin_query(
-    "UPDATE mau.tasks t SET last_started = clock_timestamp() FROM"
-    " (SELECT b.last_started FROM mau.tasks b WHERE b.task = $1) before"
-    " WHERE t.task = $1 AND ($2 OR CASE WHEN t.failures_in_a_row > 0 THEN"
-    " coalesce(t.next_run <= clock_timestamp(), true) ELSE"
-    " coalesce(abs(extract(epoch FROM clock_timestamp() - t.last_finished)) * 1000 >= $3, true) END)"
-    " RETURNING t.last_started, before.last_started",
-    {TEXTOID, BOOLOID, INT8OID});
-
-pg::Statement handled_query("SELECT coalesce(last_rows, 0) FROM mau.tasks WHERE task = $1", {TEXTOID});
-
-// Nothing was done: as if it had not been begun.
-pg::Statement undo_query(
-    "UPDATE mau.tasks SET last_started = $3, failures_in_a_row = CASE WHEN $4 THEN 0 ELSE failures_in_a_row "
-    "END,"
-    " next_run = CASE WHEN $4 THEN NULL ELSE next_run END"
-    " WHERE task = $1 AND last_started = $2",
-    {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID});
-
-pg::Statement end_query(
-    "UPDATE mau.tasks SET last_started = $2, last_finished = clock_timestamp(),"
-    " last_duration = clock_timestamp() - $2, last_rows = $3, failures_in_a_row = 0,"
-    " next_run = CASE WHEN $4 THEN clock_timestamp() ELSE $2 + make_interval(secs => $5) END"
-    " WHERE task = $1",
-    {TEXTOID, TIMESTAMPTZOID, INT8OID, BOOLOID, INT8OID});
-
-pg::Statement put_off_query("UPDATE mau.tasks SET next_run = clock_timestamp() + " MAU_BACK_OFF(
-                                "$2", "failures_in_a_row - 1") " WHERE task = $1",
-                            {TEXTOID, INT8OID});
-
-pg::Statement fail_query(
-    "UPDATE mau.tasks SET last_error = $3, last_error_sqlstate = $4, last_error_at = clock_timestamp(),"
-    " failures = failures + 1, failures_in_a_row = failures_in_a_row + 1,"
-    " next_run = clock_timestamp() + " MAU_BACK_OFF("$2", "failures_in_a_row") " WHERE task = $1",
-    {TEXTOID, INT8OID, TEXTOID, TEXTOID});
-
-#undef MAU_BACK_OFF
-
-/// When a run was begun, and what mau.tasks said of the one before.
-struct Begun {
-    std::int64_t at;
-    std::optional<std::int64_t> before;
-};
-
-/// Begins a run if it is due, or if somebody asked for it.
-std::optional<Begun> begin(const Task& task, bool urgent) {
-    const std::int64_t tick = options.tick_interval;
-    // Half a tick early rather than half a tick late.
-    const std::int64_t age = std::max<std::int64_t>(0, task.interval() * 1000 - tick * 500);
-    know_query.write(task.name);
-    cut_off_query.write(task.name, tick);
-    const pg::Rows row = begin_query.write(task.name, urgent, age);
-    if (row.empty()) return std::nullopt;
-    return Begun{row.at(0, 0).integer(), row.at(0, 1).optional_integer()};
-}
-
-Batch run_batch(const Task& task) {
-    Batch batch;
-    const pg::Rows rows = task.run(options.batch_size);
-    for (std::uint64_t i = 0; i < rows.count; ++i) {
-        const std::string_view what = rows.at(i, 0).text();
-        if (what == "busy") batch.busy = true;
-        if (what == "not attached") batch.idle = true;
-        if (what == "trouble") batch.trouble = true;
-        if (what == "more") batch.more = true;
-    }
-    const pg::Rows noted = handled_query.write(task.name);
-    if (!noted.empty()) batch.handled = noted.at(0, 0).integer();
-    return batch;
-}
-
-void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t handled) {
-    const std::int64_t tick = options.tick_interval;
-    if (last.busy || last.idle)
-        undo_query.write(task.name, begun.at, begun.before, last.idle);
-    else if (last.trouble)
-        put_off_query.write(task.name, tick);
-    else
-        end_query.write(task.name, begun.at, handled, last.more,
-                        std::max<std::int64_t>(tick, task.interval()));
-}
-
-// --- The tick
-// ---------------------------------------------------------------------------------------------------
+// --- The tick --------------------------------------------------------------------------------------------
 
 class Tick {
   public:
@@ -242,8 +107,8 @@ class Tick {
 
   private:
     bool look_around();
-    bool run(const Task& task);
-    bool passes(const char* task, const Ending& ending);
+    bool run(const schedule::Task& task);
+    bool passes(const schedule::Task* task, const Ending& ending);
     bool may_go_on();
     void report();
 
@@ -254,13 +119,6 @@ class Tick {
     char database_[NAMEDATALEN] = "";
 };
 
-// A tick that writes into tables which are being restored makes the restore fail: pg_restore says who it is,
-// and psql with a dump is seen by its COPY.
-pg::Statement restoring_query(
-    "SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database()"
-    " AND (a.application_name = 'pg_restore' OR a.query LIKE 'COPY mau.%FROM stdin%'"
-    " AND (a.state <> 'idle' OR a.state_change > clock_timestamp() - interval '10 s')))");
-
 /// Whether there is anything to do here now; says why not.
 bool Tick::look_around() {
     bool restoring = false;
@@ -268,7 +126,7 @@ bool Tick::look_around() {
         "mau: is the extension here?",
         [&] {
             strlcpy(database_, pg::guard([] { return get_database_name(MyDatabaseId); }), sizeof database_);
-            restoring = restoring_query.read_latest().at(0, 0).boolean();
+            restoring = schedule::somebody_restores();
         },
         As::ourselves);
     if (!passes(nullptr, ending)) return false;
@@ -281,7 +139,7 @@ bool Tick::look_around() {
 
 /// Whether the tick goes on after a transaction (of a task, unless null); if not, notes why. An error goes to
 /// mau.tasks and to the log.
-bool Tick::passes(const char* task, const Ending& ending) {
+bool Tick::passes(const schedule::Task* task, const Ending& ending) {
     if (!ending.trouble) {
         if (ending.door == Door::absent) extension_ = Extension::absent;
         if (ending.door == Door::other_version) extension_ = Extension::other_version;
@@ -289,18 +147,15 @@ bool Tick::passes(const char* task, const Ending& ending) {
     }
     const pg::Trouble& trouble = *ending.trouble;
     Ending noted{Door::open, trouble};
-    if (task)
-        noted = transact("mau: note a failure", [&] {
-            fail_query.write(task, std::int64_t{options.tick_interval}, trouble.message, trouble.state);
-        });
+    if (task) noted = transact("mau: note a failure", [&] { schedule::fail(*task, trouble); });
     if (!noted.trouble && noted.door != Door::open) return passes(task, noted);  // dropped: that is why
-    pg::guard([&, message = trouble.message.c_str(), state = trouble.state.c_str(),
-               hint = trouble.hint.c_str()] {
-        ereport(LOG,
-                (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-                 errmsg("mau's %s failed in database \"%s\": %s", task ? task : "worker", database_, message),
-                 hint[0] ? errhint("%s", hint) : 0));
-    });
+    pg::guard(
+        [&, message = trouble.message.c_str(), state = trouble.state.c_str(), hint = trouble.hint.c_str()] {
+            ereport(LOG, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+                          errmsg("mau's %s failed in database \"%s\": %s", task ? task->name : "worker",
+                                 database_, message),
+                          hint[0] ? errhint("%s", hint) : 0));
+        });
     if (noted.trouble) trouble_ = *noted.trouble;
     return !noted.trouble;
 }
@@ -318,24 +173,25 @@ bool Tick::may_go_on() {
 }
 
 /// Runs a task if it is due. Answers whether the tick goes on.
-bool Tick::run(const Task& task) {
+bool Tick::run(const schedule::Task& task) {
     const bool urgent = slots::look(MyDatabaseId).urgent;
-    std::optional<Begun> begun;
-    Ending ending = transact("mau: begin a task", [&] { begun = begin(task, urgent); });
-    if (ending.trouble || ending.door != Door::open) return passes(task.name, ending);
+    std::optional<schedule::Begun> begun;
+    Ending ending = transact("mau: begin a task", [&] { begun = schedule::begin(task, urgent); });
+    if (ending.trouble || ending.door != Door::open) return passes(&task, ending);
     if (!begun) return true;
 
-    Batch batch;
+    schedule::Batch batch;
     std::int64_t handled = 0;
     do {
-        ending = transact(task.call, [&] { batch = run_batch(task); });
-        if (ending.trouble || ending.door != Door::open) return passes(task.name, ending);
+        ending = transact(task.call, [&] { batch = schedule::run_batch(task); });
+        if (ending.trouble || ending.door != Door::open) return passes(&task, ending);
         handled += batch.handled;
     } while (batch.more && !batch.trouble && may_go_on());
     more_ = more_ || (batch.more && !batch.trouble);
 
-    ending = transact("mau: end a task", [&] { end(task, *begun, batch, handled); });
-    return passes(task.name, ending);
+    ending = transact("mau: end a task", [&] { schedule::end(task, *begun, batch, handled); });
+    if (batch.restoring) extension_ = Extension::restoring;
+    return passes(&task, ending) && !batch.restoring;
 }
 
 void Tick::report() {
@@ -354,7 +210,7 @@ void Tick::report() {
 
 void Tick::run() {
     if (look_around())
-        for (const Task& task : kTasks)
+        for (const schedule::Task& task : schedule::tasks)
             if (!options.enabled || !run(task)) break;
     report();
 }
@@ -366,8 +222,8 @@ void prepare_session() {
     };
     set("search_path", "pg_catalog, pg_temp");
     set("statement_timeout", "0");
-    set("lock_timeout",
-        kLockTimeout);  // an admin's open transaction on our tables does not hold up the others
+    // An admin's open transaction on our tables does not hold up the other databases.
+    set("lock_timeout", kLockTimeout);
     set("idle_in_transaction_session_timeout", "0");
     set("default_transaction_isolation", "read committed");
     set("default_transaction_deferrable", "off");

@@ -114,6 +114,21 @@ Instant check_instant(TimestampTz time, const char* name) {
     return to_instant(time);
 }
 
+TriggerData* trigger_of(FunctionCallInfo fcinfo) {
+    auto* const trigger = CALLED_AS_TRIGGER(fcinfo) ? reinterpret_cast<TriggerData*>(fcinfo->context) : nullptr;
+    const char* const function = guard([&] { return get_func_name(fcinfo->flinfo->fn_oid); });
+    if (!trigger)
+        throw Error(sqlstate::trigger_protocol_violated, std::string("mau.") + function + "() was not called by a trigger",
+                    {}, "It is there for the triggers on mau's own tables.");
+    Oid const schema = guard([&] { return get_func_namespace(fcinfo->flinfo->fn_oid); });
+    if (RelationGetNamespace(trigger->tg_relation) != schema)
+        throw Error(sqlstate::trigger_protocol_violated,
+                    std::string("mau.") + function + "() is for triggers on mau's own tables",
+                    std::string("The table is \"") + RelationGetRelationName(trigger->tg_relation) + "\".",
+                    "Drop that trigger.");
+    return trigger;
+}
+
 Datum text_datum(std::string_view text) {
     return guard(
         [&] { return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size()))); });

@@ -10,10 +10,11 @@ std::string substitute(std::string text, std::string_view name, std::string_view
 }
 
 void complete(Contract& contract) {
-    const std::string all = "(" + substitute(contract.activity, "where", "true") + ") a(user_id, last_seen, user_agent)";
+    const std::string all =
+        "(" + substitute(contract.activity, "where", "true") + ") a(user_id, last_seen, user_agent)";
     contract.newest = "SELECT max(a.last_seen) FROM " + all + " WHERE a.last_seen <= $1";
-    contract.last_seen =
-        "SELECT a.user_id, max(a.last_seen) FROM " + all + " WHERE a.last_seen BETWEEN 0 AND $1 GROUP BY a.user_id";
+    contract.last_seen = "SELECT a.user_id, max(a.last_seen) FROM " + all +
+                         " WHERE a.last_seen BETWEEN 0 AND $1 GROUP BY a.user_id";
 }
 
 }  // namespace mau::source

@@ -28,9 +28,12 @@ const std::vector<Part>& parts() {
           {"appservice_id", Type::text, false},
           {"is_guest", Type::boolean, false},
           {"is_deactivated", Type::boolean, false}}},
-        {"threepids", {{"user_id", Type::text, true}, {"medium", Type::text, true}, {"address", Type::text, true}}},
+        {"threepids",
+         {{"user_id", Type::text, true}, {"medium", Type::text, true}, {"address", Type::text, true}}},
         {"activity",
-         {{"user_id", Type::text, true}, {"last_seen", Type::bigint, true}, {"user_agent", Type::text, false}}},
+         {{"user_id", Type::text, true},
+          {"last_seen", Type::bigint, true},
+          {"user_agent", Type::text, false}}},
         {"usage", {{"usage", Type::jsonb, true}}},
     };
     return kParts;
@@ -55,7 +58,8 @@ bool accepts(Type type, Oid oid) {
     return false;
 }
 
-/// The query of a part as it is run: without a semicolon at its end, its places filled in. Empty where not given.
+/// The query of a part as it is run: without a semicolon at its end, its places filled in. Empty where not
+/// given.
 std::string query_of(const Place& place, const char* part) {
     const auto found = place.queries.find(part);
     if (found == place.queries.end()) return {};
@@ -108,7 +112,8 @@ bool walk_node(Node* node, void* context) {
         return false;
     }
     if (IsA(node, Query))
-        return pg::compat::walk_query(reinterpret_cast<Query*>(node), walk_node, context, QTW_EXAMINE_RTES_BEFORE);
+        return pg::compat::walk_query(reinterpret_cast<Query*>(node), walk_node, context,
+                                      QTW_EXAMINE_RTES_BEFORE);
     return pg::compat::walk_expression(node, walk_node, context);
 }
 
@@ -161,8 +166,9 @@ std::string complaint(const Column& column, const Found& found) {
 std::string projection(const Part& part, const Found& found) {
     std::string list;
     for (const Column& column : part.columns) {
-        const bool there = std::any_of(found.names, found.names + found.columns,
-                                       [&](const char* name) { return name == std::string_view(column.name); });
+        const bool there = std::any_of(found.names, found.names + found.columns, [&](const char* name) {
+            return name == std::string_view(column.name);
+        });
         std::string value = there ? std::string("q.") + column.name : "NULL";
         value += std::string("::") + name(column.type);
         if (column.type == Type::boolean) value = "coalesce(" + value + ", false)";
@@ -184,8 +190,10 @@ std::string table_of(const Place& place, const char* name) {
 
 void check_queries(const Place& place) {
     if (query_of(place, "activity").empty())
-        throw Error(sqlstate::object_not_in_prerequisite_state, "mau.custom_source has no query for activity", {},
-                    "INSERT INTO mau.custom_source VALUES ('activity', 'SELECT user_id, last_seen FROM …'); last_seen "
+        throw Error(sqlstate::object_not_in_prerequisite_state, "mau.custom_source has no query for activity",
+                    {},
+                    "INSERT INTO mau.custom_source VALUES ('activity', 'SELECT user_id, last_seen FROM …'); "
+                    "last_seen "
                     "is bigint, epoch milliseconds.");
     std::string complaints;
     bool mismatch = false;
@@ -196,13 +204,15 @@ void check_queries(const Place& place) {
         const std::string query = query_of(place, part.name);
         if (query.empty()) continue;
         std::optional<Found> found;
-        const std::string sql = part.name == std::string_view("usage") ? substitute(query, "at", "$1") : query;
+        const std::string sql =
+            part.name == std::string_view("usage") ? substitute(query, "at", "$1") : query;
         const auto trouble = pg::attempt([&] { found = parse(sql); });
         if (trouble)
             throw Error(sqlstate::invalid_parameter,
                         "the query for " + std::string(part.name) + " in mau.custom_source cannot be used",
                         trouble->message + ".",
-                        "Give one SELECT, with all names qualified: the search_path is pg_catalog. {schema} stands for "
+                        "Give one SELECT, with all names qualified: the search_path is pg_catalog. {schema} "
+                        "stands for "
                         "the schema that is given to mau.attach().");
         for (const Column& column : part.columns) {
             const std::string what = complaint(column, *found);
@@ -211,16 +221,19 @@ void check_queries(const Place& place) {
             mismatch = mismatch || what.find(" is missing") == std::string::npos;
         }
         for (int i = 0; i < found->columns; ++i) {
-            const bool known = std::any_of(part.columns.begin(), part.columns.end(), [&](const Column& column) {
-                return found->names[i] == std::string_view(column.name);
-            });
-            if (!known) complain(part.name, "column " + std::string(found->names[i]) + " is not one of the contract's");
+            const bool known = std::any_of(
+                part.columns.begin(), part.columns.end(),
+                [&](const Column& column) { return found->names[i] == std::string_view(column.name); });
+            if (!known)
+                complain(part.name,
+                         "column " + std::string(found->names[i]) + " is not one of the contract's");
         }
     }
     if (complaints.empty()) return;
-    throw Error(mismatch ? sqlstate::datatype_mismatch : sqlstate::undefined_column, "mau.custom_source does not answer what is asked",
-                complaints + ".",
-                "See COMMENT ON COLUMN mau.custom_source.query for the columns. Times are bigint, epoch milliseconds: of "
+    throw Error(mismatch ? sqlstate::datatype_mismatch : sqlstate::undefined_column,
+                "mau.custom_source does not answer what is asked", complaints + ".",
+                "See COMMENT ON COLUMN mau.custom_source.query for the columns. Times are bigint, epoch "
+                "milliseconds: of "
                 "a timestamptz, floor(extract(epoch FROM t) * 1000)::bigint.");
 }
 
@@ -232,8 +245,10 @@ std::optional<Oid> owner_of_queries(const Place& place) {
         const Found found = parse(substitute(query, "at", "$1"));
         for (int i = 0; i < found.owners; ++i) {
             if (owner && *owner != found.owner[i])
-                throw Error(sqlstate::insufficient_privilege, "the custom queries read what belongs to several roles", {},
-                            "Attach as a role that is no superuser and may read all of it: SET ROLE, then mau.attach().");
+                throw Error(sqlstate::insufficient_privilege,
+                            "the custom queries read what belongs to several roles", {},
+                            "Attach as a role that is no superuser and may read all of it: SET ROLE, then "
+                            "mau.attach().");
             owner = found.owner[i];
         }
     }
@@ -247,22 +262,25 @@ Contract custom(const Place& place) {
     if (const std::string threepids = table_of(place, "threepids"); !threepids.empty()) {
         contract.threepids = "SELECT * FROM " + threepids + " t";
         contract.holders =
-            "SELECT t.user_id, t.medium, t.address FROM " + threepids + " t"
+            "SELECT t.user_id, t.medium, t.address FROM " + threepids +
+            " t"
             " WHERE (t.medium, t.address) IN (SELECT r.medium, r.address"
             "   FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)) OR t.user_id = ANY ($3)";
     }
     const std::string activity = table_of(place, "activity");
-    contract.activity = "SELECT * FROM " + activity +
-                        " a WHERE a.last_seen BETWEEN $1 AND $2 ORDER BY a.last_seen FETCH FIRST $3 ROWS WITH TIES";
+    contract.activity =
+        "SELECT * FROM " + activity +
+        " a WHERE a.last_seen BETWEEN $1 AND $2 ORDER BY a.last_seen FETCH FIRST $3 ROWS WITH TIES";
     contract.newest = "SELECT max(a.last_seen) FROM " + activity + " a WHERE a.last_seen <= $1";
     contract.last_seen = "SELECT a.user_id, max(a.last_seen) FROM " + activity +
                          " a WHERE a.last_seen BETWEEN 0 AND $1 GROUP BY a.user_id";
     contract.malformed = "(SELECT 'activity', 'last_seen is negative', a.user_id FROM " + activity +
                          " a WHERE a.last_seen < 0 LIMIT 1000) UNION ALL "
-                         "(SELECT 'activity', 'last_seen is in the future', a.user_id FROM " + activity +
+                         "(SELECT 'activity', 'last_seen is in the future', a.user_id FROM " +
+                         activity +
                          " a WHERE a.last_seen > $1 + 86400000 LIMIT 1000) UNION ALL "
-                         "(SELECT 'activity', 'last_seen is missing', a.user_id FROM " + activity +
-                         " a WHERE a.last_seen IS NULL LIMIT 1000)";
+                         "(SELECT 'activity', 'last_seen is missing', a.user_id FROM " +
+                         activity + " a WHERE a.last_seen IS NULL LIMIT 1000)";
     contract.usage = substitute(query_of(place, "usage"), "at", "$1");
     return contract;
 }

@@ -1,14 +1,15 @@
 // Dendrite's userapi tables; all times are in milliseconds. userapi_devices has no index on last_seen_ts.
-// userapi_daily_visits knows localparts only, and Dendrite counts localparts: two users of one localpart on two
-// virtual hosts are one in its figures.
+// userapi_daily_visits knows localparts only, and Dendrite counts localparts: two users of one localpart on
+// two virtual hosts are one in its figures.
 #include "source/contract.hpp"
 
 namespace mau::source {
 
 namespace {
 
-/// The keys of Dendrite's phone-home that concern users, as its stats_table.go counts them, with one deviation:
-/// r30v2_users_all counts a user once. Dendrite adds up the platforms, so that a user of two counts twice.
+/// The keys of Dendrite's phone-home that concern users, as its stats_table.go counts them, with one
+/// deviation: r30v2_users_all counts a user once. Dendrite adds up the platforms, so that a user of two
+/// counts twice.
 constexpr const char* kUsage =
     "SELECT jsonb_build_object("
     "'daily_active_users', (SELECT count(DISTINCT d.localpart) FROM {schema}.userapi_devices d"
@@ -22,7 +23,8 @@ constexpr const char* kUsage =
     "                                             AND a.created_ts > $1 - 2592000000),"
     "'daily_user_type_guest', count(*) FILTER (WHERE a.account_type = 2 AND a.appservice_id IS NULL"
     "                                            AND a.created_ts > $1 - 2592000000),"
-    "'daily_user_type_bridged', count(*) FILTER (WHERE a.account_type IN (1, 3, 4) AND a.appservice_id IS NOT NULL"
+    "'daily_user_type_bridged', count(*) FILTER (WHERE a.account_type IN (1, 3, 4) AND a.appservice_id IS "
+    "NOT NULL"
     "                                              AND a.created_ts > $1 - 2592000000))"
     " || (SELECT jsonb_build_object('r30_users_all', coalesce(sum(p.users), 0),"
     "      'r30_users_android', coalesce(sum(p.users) FILTER (WHERE p.platform = 'android'), 0),"
@@ -30,12 +32,17 @@ constexpr const char* kUsage =
     "      'r30_users_electron', coalesce(sum(p.users) FILTER (WHERE p.platform = 'electron'), 0),"
     "      'r30_users_web', coalesce(sum(p.users) FILTER (WHERE p.platform = 'web'), 0))"
     "     FROM (SELECT u.platform, count(DISTINCT (u.localpart, u.created_ts)) AS users"
-    "             FROM (SELECT a.localpart, a.created_ts, CASE WHEN d.user_agent LIKE '%Android%' THEN 'android'"
-    "                     WHEN d.user_agent LIKE '%iOS%' THEN 'ios' WHEN d.user_agent LIKE '%Electron%' THEN 'electron'"
-    "                     WHEN d.user_agent LIKE '%Mozilla%' OR d.user_agent LIKE '%Gecko%' THEN 'web' END AS platform"
-    "                     FROM {schema}.userapi_accounts a JOIN {schema}.userapi_devices d ON d.localpart = a.localpart"
+    "             FROM (SELECT a.localpart, a.created_ts, CASE WHEN d.user_agent LIKE '%Android%' THEN "
+    "'android'"
+    "                     WHEN d.user_agent LIKE '%iOS%' THEN 'ios' WHEN d.user_agent LIKE '%Electron%' THEN "
+    "'electron'"
+    "                     WHEN d.user_agent LIKE '%Mozilla%' OR d.user_agent LIKE '%Gecko%' THEN 'web' END "
+    "AS platform"
+    "                     FROM {schema}.userapi_accounts a JOIN {schema}.userapi_devices d ON d.localpart = "
+    "a.localpart"
     "                    WHERE a.account_type <> 4 AND a.created_ts < $1 - 2592000000"
-    "                      AND d.last_seen_ts > $1 - 2592000000 AND d.last_seen_ts - a.created_ts > 2592000000) u"
+    "                      AND d.last_seen_ts > $1 - 2592000000 AND d.last_seen_ts - a.created_ts > "
+    "2592000000) u"
     "            WHERE u.platform IS NOT NULL GROUP BY u.platform) p){visits}"
     " FROM {schema}.userapi_accounts a";
 
@@ -50,7 +57,8 @@ constexpr const char* kVisits =
     "               CASE WHEN lower(w.user_agent) LIKE '%electron%' THEN 'electron'"
     "                    WHEN lower(w.user_agent) LIKE '%android%' THEN 'android'"
     "                    WHEN lower(w.user_agent) LIKE '%ios%' THEN 'ios' END"
-    "             WHEN lower(w.user_agent) LIKE '%mozilla%' OR lower(w.user_agent) LIKE '%gecko%' THEN 'web' END"
+    "             WHEN lower(w.user_agent) LIKE '%mozilla%' OR lower(w.user_agent) LIKE '%gecko%' THEN 'web' "
+    "END"
     "             AS platform FROM {schema}.userapi_daily_visits w"
     "            WHERE w.\"timestamp\" > $1 - 5184000000 AND w.\"timestamp\" < $1 + 86400000) v"
     "          WHERE v.platform IS NOT NULL GROUP BY v.localpart, v.platform"
@@ -65,7 +73,8 @@ Contract dendrite(const Place& place) {
     };
     Contract contract;
     contract.needs = {
-        {"userapi_accounts", {"localpart", "server_name", "created_ts", "appservice_id", "is_deactivated", "account_type"}},
+        {"userapi_accounts",
+         {"localpart", "server_name", "created_ts", "appservice_id", "is_deactivated", "account_type"}},
         {"userapi_devices", {"localpart", "server_name", "last_seen_ts", "user_agent"}},
     };
     contract.users_table = "userapi_accounts";
@@ -78,14 +87,16 @@ Contract dendrite(const Place& place) {
         contract.needs.push_back({"userapi_threepids", {"threepid", "medium", "localpart", "server_name"}});
         contract.threepids_table = "userapi_threepids";
         contract.threepids = bound(
-            "SELECT {user_id}, a.medium::text, a.threepid::text FROM {schema}.userapi_threepids a WHERE {where}");
+            "SELECT {user_id}, a.medium::text, a.threepid::text FROM {schema}.userapi_threepids a WHERE "
+            "{where}");
         contract.holders = bound(
             "SELECT {user_id}, a.medium::text, a.threepid::text"
             " FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
             " JOIN {schema}.userapi_threepids a ON a.medium = r.medium AND a.threepid = r.address"
             " UNION ALL SELECT {user_id}, a.medium::text, a.threepid::text FROM {schema}.userapi_threepids a"
             " WHERE (a.localpart, a.server_name) IN"
-            " (SELECT substr(split_part(h.id, ':', 1), 2), substr(h.id, strpos(h.id, ':') + 1) FROM unnest($3) h(id))");
+            " (SELECT substr(split_part(h.id, ':', 1), 2), substr(h.id, strpos(h.id, ':') + 1) FROM "
+            "unnest($3) h(id))");
     }
     contract.activity_table = "userapi_devices";
     contract.activity = bound(
@@ -94,11 +105,11 @@ Contract dendrite(const Place& place) {
     complete(contract);
     contract.malformed = bound(
         "SELECT 'userapi_devices', CASE WHEN a.last_seen_ts >= 0 THEN 'last_seen_ts is in the future'"
-        " ELSE 'last_seen_ts is missing or negative' END, {user_id} FROM {schema}.userapi_devices a WHERE {where}"
+        " ELSE 'last_seen_ts is missing or negative' END, {user_id} FROM {schema}.userapi_devices a WHERE "
+        "{where}"
         " AND (a.last_seen_ts >= 0 AND a.last_seen_ts <= $1 + 86400000) IS NOT TRUE LIMIT 1000");
     const bool visits = place.has("userapi_daily_visits", "timestamp");
-    if (visits)
-        contract.needs.push_back({"userapi_daily_visits", {"localpart", "timestamp", "user_agent"}});
+    if (visits) contract.needs.push_back({"userapi_daily_visits", {"localpart", "timestamp", "user_agent"}});
     contract.usage = bound(substitute(kUsage, "visits", visits ? kVisits : "").c_str());
     return contract;
 }

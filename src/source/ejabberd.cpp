@@ -1,6 +1,6 @@
-// ejabberd's tables with either SQL schema: last(username, seconds, state), users(username, created_at), the newer
-// one with server_host in both. `seconds` is Unix seconds as text, written at logout; there is no index on it.
-// `password` is not ours to read, so that banned accounts look like others.
+// ejabberd's tables with either SQL schema: last(username, seconds, state), users(username, created_at), the
+// newer one with server_host in both. `seconds` is Unix seconds as text, written at logout; there is no index
+// on it. `password` is not ours to read, so that banned accounts look like others.
 #include "source/contract.hpp"
 
 namespace mau::source {
@@ -12,8 +12,10 @@ Contract ejabberd(const Place& place) {
         // The older schema serves one host and does not say which: mau.settings.server_name does.
         const std::string host = hosts ? "{row}.server_host" : "{server_name}::text";
         text = substitute(text, "host", substitute(host, "row", "a"));
-        text = substitute(text, "user_id", hosts || !place.server_name.empty() ? "a.username || '@' || " +
-                              substitute(host, "row", "a") : "a.username::text");
+        text = substitute(text, "user_id",
+                          hosts || !place.server_name.empty()
+                              ? "a.username || '@' || " + substitute(host, "row", "a")
+                              : "a.username::text");
         text = substitute(text, "server_name", "$host$" + place.server_name + "$host$");
         text = substitute(text, "seconds", "substring(a.seconds FROM '^[0-9]{1,10}$')::bigint");
         return substitute(text, "schema", place.schema);
@@ -27,7 +29,8 @@ Contract ejabberd(const Place& place) {
         contract.users_table = "users";
         // created_at says no time zone; ejabberd's own time is UTC.
         contract.users = bound(
-            "SELECT {user_id}, floor(extract(epoch FROM a.created_at) * 1000)::bigint, NULL::text, NULL::text, false, false"
+            "SELECT {user_id}, floor(extract(epoch FROM a.created_at) * 1000)::bigint, NULL::text, "
+            "NULL::text, false, false"
             " FROM {schema}.users a WHERE {where} ORDER BY a.created_at");
     }
     contract.activity_table = "last";
@@ -36,11 +39,12 @@ Contract ejabberd(const Place& place) {
         " WHERE {where} AND a.state <> 'Registered but didn''t login' AND {seconds} IS NOT NULL");
     complete(contract);
     contract.malformed = bound(
-        "SELECT 'last', CASE WHEN {seconds} IS NULL THEN 'seconds is not a number of seconds' ELSE 'seconds is in the future' END,"
+        "SELECT 'last', CASE WHEN {seconds} IS NULL THEN 'seconds is not a number of seconds' ELSE 'seconds "
+        "is in the future' END,"
         " {user_id} FROM {schema}.last a WHERE {where} AND a.state <> 'Registered but didn''t login'"
         " AND ({seconds} IS NULL OR {seconds} * 1000 > $1 + 86400000) LIMIT 1000");
-    // ejabberd counts active users only without SQL (num_active_users); the same here, strictly less, per host, but
-    // without those who never logged in.
+    // ejabberd counts active users only without SQL (num_active_users); the same here, strictly less, per
+    // host, but without those who never logged in.
     contract.usage = bound(
         "WITH figures AS (SELECT {host} AS host, floor($1 / 1000.0) - {seconds} AS age,"
         "   a.state <> 'Registered but didn''t login' AS seen FROM {schema}.last a)"

@@ -7,31 +7,64 @@ ReadAs::ReadAs(Oid role) {
         GetUserIdAndSecContext(&saved_role_, &saved_context_);
         SetUserIdAndSecContext(role,
                                saved_context_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+        settings_ = NewGUCNestLevel();
     });
 }
 
 void ReadAs::done() {
-    pg::guard([&] { SetUserIdAndSecContext(saved_role_, saved_context_); });
+    pg::guard([&] {
+        AtEOXact_GUC(false, settings_);
+        SetUserIdAndSecContext(saved_role_, saved_context_);
+    });
 }
 
-Oid reading_role(const std::string& attached_by, Oid table) {
-    return pg::guard([&, name = attached_by.c_str()]() -> Oid {
+Oid reading_role(const std::string& attached_by, const std::vector<Oid>& tables) {
+    return pg::guard([&, name = attached_by.c_str(), first = tables.data(), count = tables.size()]() -> Oid {
         if (!superuser()) return GetUserId();
         Oid const role = get_role_oid(name, true);
         if (!OidIsValid(role))
             ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\", who attached, does not exist", name),
                             errhint("Call mau.detach() and attach again; the numbers are kept.")));
         if (!superuser_arg(role)) return role;
-        HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-        if (!HeapTupleIsValid(tuple)) return role;
-        Oid const owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-        ReleaseSysCache(tuple);
-        return owner;
+        Oid owner = InvalidOid;
+        for (std::size_t i = 0; i < count; ++i) {
+            HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(first[i]));
+            if (!HeapTupleIsValid(tuple)) return ROLE_PG_READ_ALL_DATA;
+            Oid const its_owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+            ReleaseSysCache(tuple);
+            if (i > 0 && its_owner != owner) return ROLE_PG_READ_ALL_DATA;
+            owner = its_owner;
+        }
+        return OidIsValid(owner) && !superuser_arg(owner) ? owner : ROLE_PG_READ_ALL_DATA;
     });
 }
 
-std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after) {
-    constexpr std::uint32_t kNear = 32;  // reading this many pages costs less than another statement
+std::optional<Oid> share(const std::vector<Oid>& tables) {
+    constexpr int kTries = 40;
+    constexpr long kPause = 50;  // milliseconds
+    const Oid missed = pg::guard([first = tables.data(), count = tables.size()]() -> Oid {
+        for (int tries = 1;; ++tries) {
+            std::size_t got = 0;
+            while (got < count && ConditionalLockRelationOid(first[got], AccessShareLock)) ++got;
+            if (got == count) return InvalidOid;
+            for (std::size_t i = 0; i < got; ++i) UnlockRelationOid(first[i], AccessShareLock);
+            if (tries == kTries) return first[got];
+            WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPause, PG_WAIT_EXTENSION);
+            ResetLatch(MyLatch);
+            CHECK_FOR_INTERRUPTS();
+        }
+    });
+    return OidIsValid(missed) ? std::optional<Oid>(missed) : std::nullopt;
+}
+
+bool may_read_places(Oid table, Oid role) {
+    return pg::guard([&] {
+        return pg_class_aclcheck(table, role, ACL_SELECT) == ACLCHECK_OK ||
+               pg_attribute_aclcheck(table, SelfItemPointerAttributeNumber, role, ACL_SELECT) == ACLCHECK_OK;
+    });
+}
+
+std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near) {
     struct Seen {
         bool plain;
         std::uint32_t count;
@@ -56,7 +89,7 @@ std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after)
                     ReleaseBuffer(buffer);
                     if (changed <= static_cast<XLogRecPtr>(after)) continue;
                 }
-                if (result.count > 0 && block - result.runs[result.count - 1].end < kNear) {
+                if (result.count > 0 && block - result.runs[result.count - 1].end < near) {
                     result.runs[result.count - 1].end = block + 1;
                     continue;
                 }

@@ -182,15 +182,19 @@ Place place_of(const World& world, const Source& source) {
 /// One reading of a homeserver's tables.
 class Reading {
   public:
-    /// Reads from now on, as of now: takes the mark and a fresh snapshot, which `done` gives back.
     Reading(const World& world, const Source& source)
-        : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)), mark_(take_mark()) {}
+        : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)) {}
+
+    /// Makes sure that all that is needed is there; the error names all that is not.
+    void check_there(const char* hint) const;
+    /// Makes sure that the caller may read it; the error names all that the caller may not, and the remedy.
+    void check_rights() const;
+    /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction, takes
+    /// the mark and a fresh snapshot, which `done` gives back.
+    void begin();
     void done() const {
         pg::guard([] { PopActiveSnapshot(); });
     }
-
-    /// Makes sure that all that is needed is there and readable; the error names all that is not.
-    void check() const;
 
     /// Everything, for attach.
     void import(Instant at);
@@ -211,6 +215,7 @@ class Reading {
   private:
     using Params = std::vector<std::pair<Oid, pg::Param>>;
 
+    bool readable(const Requirement& need) const;
     pg::Rows read(const std::string& sql, const Params& params) const;
     template <class Take>
     void read_all(const std::string& sql, const Params& params, Take&& take) const;
@@ -238,14 +243,13 @@ class Reading {
     void note(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& where);
     void flush_skipped();
-    Oid role() const;
 
     const World& world_;
     const Source& source_;
     const Place place_;
     const Contract contract_;
-    mutable std::optional<Oid> custom_role_;
-    const Mark mark_;
+    Oid role_ = InvalidOid;  // who reads
+    Mark mark_{};
     Instant at_ = 0;       // up to when is read
     Instant newest_ = 0;   // the newest activity that was read
     bool later_ = false;   // changed pages hold activity that is later: they are read again next time
@@ -253,18 +257,25 @@ class Reading {
     std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
 };
 
-Oid Reading::role() const {
-    if (!contract_.needs.empty())
-        return reading_role(source_.attached_by, table_oid(source_.schema, contract_.needs.front().table));
-    if (custom_role_) return *custom_role_;
-    const Oid role = reading_role(source_.attached_by, InvalidOid);
-    const bool all_mighty = pg::guard([&] { return superuser_arg(role); });
-    custom_role_ = all_mighty ? owner_of_queries(place_).value_or(role) : role;
-    return *custom_role_;
+void Reading::begin() {
+    std::vector<Oid> tables;
+    for (const Requirement& need : contract_.needs)
+        if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table)) tables.push_back(table);
+    if (share(tables))
+        throw Error(sqlstate::lock_not_available, "the homeserver's tables are being altered by another session", {},
+                    "Try again when that is over.");
+    check_there("If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
+    role_ = reading_role(source_.attached_by, tables);
+    // A source of the admin's own names no tables: where a superuser attached, the owner of what it reads does.
+    if (tables.empty() && role_ == ROLE_PG_READ_ALL_DATA) {
+        const std::optional<Oid> owner = owner_of_queries(place_);
+        if (owner && !pg::guard([&] { return superuser_arg(*owner); })) role_ = *owner;
+    }
+    mark_ = take_mark();
 }
 
 pg::Rows Reading::read(const std::string& sql, const Params& params) const {
-    ReadAs reader(role());
+    ReadAs reader(role_);
     const pg::Rows rows = pg::execute(sql, params, true);
     reader.done();
     return rows;
@@ -272,8 +283,7 @@ pg::Rows Reading::read(const std::string& sql, const Params& params) const {
 
 template <class Take>
 void Reading::read_all(const std::string& sql, const Params& params, Take&& take) const {
-    const Oid reading_role = role();
-    std::optional<ReadAs> reader(std::in_place, reading_role);
+    std::optional<ReadAs> reader(std::in_place, role_);
     pg::Cursor cursor(sql, params);
     for (;;) {
         const pg::Rows rows = cursor.fetch(kFetch);
@@ -281,62 +291,70 @@ void Reading::read_all(const std::string& sql, const Params& params, Take&& take
         if (rows.empty()) break;
         take(rows);
         pg::guard([] { CHECK_FOR_INTERRUPTS(); });
-        reader.emplace(reading_role);
+        reader.emplace(role_);
     }
     cursor.close();
 }
 
-void Reading::check() const {
-    std::string missing_tables, missing_columns, forbidden;
-    auto add = [](std::string& list, const std::string& item) { list += (list.empty() ? "" : ", ") + item; };
+/// Whether the caller may read the columns of a table that are needed, as far as they are there.
+bool Reading::readable(const Requirement& need) const {
+    const Oid table = table_oid(source_.schema, need.table);
+    return std::all_of(need.columns.begin(), need.columns.end(), [&](const std::string& column) {
+        return pg::guard([&, c = column.c_str()] {
+            AttrNumber const number = get_attnum(table, c);
+            return number == InvalidAttrNumber || pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+                   pg_attribute_aclcheck(table, number, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+        });
+    });
+}
+
+void Reading::check_there(const char* hint) const {
+    std::string missing;
+    bool tables_missing = false;
+    auto miss = [&](const std::string& item) { missing += (missing.empty() ? "" : ", ") + item; };
     const bool there = pg::guard([s = source_.schema.c_str()] { return OidIsValid(get_namespace_oid(s, true)); });
-    if (!there)
-        throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {},
-                    "Pass the schema that holds the homeserver's tables, such as public.");
+    if (!there) throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {}, hint);
     for (const Requirement& need : contract_.needs) {
         const Oid table = table_oid(source_.schema, need.table);
         if (!OidIsValid(table)) {
-            add(missing_tables, "table " + need.table);
+            miss("table " + need.table);
+            tables_missing = true;
             continue;
         }
-        bool readable = true;
-        for (const std::string& column : need.columns) {
-            const AttrNumber number = pg::guard([&, c = column.c_str()] { return get_attnum(table, c); });
-            if (number == InvalidAttrNumber) {
-                add(missing_columns, "column " + need.table + "." + column);
-                continue;
-            }
-            readable = readable && pg::guard([&] {
-                return pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
-                       pg_attribute_aclcheck(table, number, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-            });
-        }
-        if (!readable) add(forbidden, need.table);
+        for (const std::string& column : need.columns)
+            if (!pg::guard([&, c = column.c_str()] { return get_attnum(table, c) != InvalidAttrNumber; }))
+                miss("column " + need.table + "." + column);
     }
-    const std::string what = "schema \"" + source_.schema + "\" does not hold what a " + source_.kind + " database has";
-    if (!missing_tables.empty())
-        throw Error(sqlstate::undefined_table, what,
-                    "Missing: " + missing_tables + (missing_columns.empty() ? "" : ", " + missing_columns) + ".",
-                    "Pass the schema that holds the homeserver's tables: mau.attach('" + source_.kind +
-                        "', 'schema').");
-    if (!missing_columns.empty())
-        throw Error(sqlstate::undefined_column, what, "Missing: " + missing_columns + ".",
-                    "The tables are there, but of a version that mau does not know.");
+    if (missing.empty()) return;
+    const std::string message =
+        "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind + " database has: no " + missing;
+    if (tables_missing) throw Error(sqlstate::undefined_table, message, {}, hint);
+    throw Error(sqlstate::undefined_column, message, "The tables are there, but of a version that mau does not know.",
+                hint);
+}
+
+void Reading::check_rights() const {
+    std::string forbidden, grants;
+    const char* user = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
+    const std::string schema = quoted(source_.schema);
     const bool usable = pg::guard([s = source_.schema.c_str()] {
         return pg_namespace_aclcheck(get_namespace_oid(s, false), GetUserId(), ACL_USAGE) == ACLCHECK_OK;
     });
-    if (!forbidden.empty() || !usable) {
-        const char* user = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
-        const std::string schema = quoted(source_.schema);
-        std::string grants = usable ? "" : "GRANT USAGE ON SCHEMA " + schema + " TO " + quoted(user) + ";";
-        if (!forbidden.empty())
-            grants += (grants.empty() ? "GRANT SELECT ON ALL TABLES IN SCHEMA " : " GRANT SELECT ON ALL TABLES IN SCHEMA ") +
-                      schema + " TO " + quoted(user) + ";";
-        throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
-                    "Role " + std::string(user) + " lacks " +
-                        (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
-                    grants);
+    if (!usable) grants = "GRANT USAGE ON SCHEMA " + schema + " TO " + quoted(user) + "; ";
+    for (const Requirement& need : contract_.needs) {
+        if (readable(need)) continue;
+        forbidden += (forbidden.empty() ? "" : ", ") + need.table;
+        // ctid: so that sync can ask for changed pages only.
+        grants += "GRANT SELECT (ctid";
+        for (const std::string& column : need.columns) grants += ", " + quoted(column);
+        grants += ") ON " + schema + "." + quoted(need.table) + " TO " + quoted(user) + "; ";
     }
+    if (grants.empty()) return;
+    grants.pop_back();
+    throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
+                "Role " + std::string(user) + " lacks " +
+                    (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
+                grants);
 }
 
 /// Counts a row that is left out, and notes it for mau.source_skipped.
@@ -459,9 +477,6 @@ void Reading::read_changed(const std::vector<Part>& parts) {
 /// Reads the rows of the pages that changed since the last time.
 void Reading::read_table(const std::string& table, const std::vector<ReadRows>& readers) {
     const Oid oid = table_oid(source_.schema, table);
-    if (!OidIsValid(oid))
-        throw Error(sqlstate::undefined_table, "table " + quoted(source_.schema) + "." + table + " is gone", {},
-                    "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     const pg::Rows row = table_query.read_latest(table);
     TableState known;
     if (!row.empty())
@@ -470,7 +485,11 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
     std::vector<std::string> wheres;
-    if (const auto changed = changed_blocks(oid, known.until.value_or(0))) {
+    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
+    const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
+    const auto changed =
+        may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
+    if (changed) {
         for (const Blocks& run : *changed)
             wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
                              std::to_string(run.end) + ",0)'::tid");
@@ -689,8 +708,9 @@ Datum attach(FunctionCallInfo fcinfo) {
     source.attached_by = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
     const Instant at = args.instant(2);
     pg::ResultSet result(fcinfo);
+    maker(source.kind);
+    tasks::Task("sync").wait();
     pg::with_spi([&] {
-        maker(source.kind);
         if (const auto other = attached())
             throw Error(sqlstate::object_not_in_prerequisite_state, "mau is already attached",
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
@@ -701,7 +721,9 @@ Datum attach(FunctionCallInfo fcinfo) {
             check_queries(place_of(world, source));
         }
         Reading reading(world, source);
-        reading.check();
+        reading.check_there("Pass the schema that holds the homeserver's tables, such as public.");
+        reading.check_rights();
+        reading.begin();
         attach_query.write(source.kind, source.schema, std::nullopt, at, reading.finds_new_by());
         reading.import(at);
         reading.done();
@@ -733,6 +755,7 @@ Datum sync(FunctionCallInfo fcinfo) {
         bool complete = false;
         const auto trouble = pg::attempt([&] {
             reading.emplace(world, *source);
+            reading->begin();
             complete = reading->sync(at, max_rows);
             reading->done();
         });
@@ -756,6 +779,7 @@ Datum sync(FunctionCallInfo fcinfo) {
 
 Datum detach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
+    tasks::Task("sync").wait();
     const std::int64_t detached = pg::with_spi([] {
         static pg::Statement tables("DELETE FROM mau.source_tables"), skipped("DELETE FROM mau.source_skipped"),
             source("DELETE FROM mau.source");
@@ -775,8 +799,13 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
         Datum figures;
         if (source) {
             Reading reading(directory::world(), *source);
-            figures = reading.has_usage() ? reading.usage(at) : own_usage_query.read(at).at(0, 0).datum();
-            reading.done();
+            if (reading.has_usage()) {
+                reading.begin();
+                figures = reading.usage(at);
+                reading.done();
+            } else {
+                figures = own_usage_query.read(at).at(0, 0).datum();
+            }
         } else
             figures = own_usage_query.read(at).at(0, 0).datum();
         return pg::guard([&] {
@@ -788,16 +817,24 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     });
 }
 
-/// The worker reads with the rights of attached_by: nobody may name somebody else there.
+/// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading that
+/// somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
-    auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
-    HeapTuple const row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
+    const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+    HeapTuple const row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
     pg::guard([&] {
         if (superuser()) return;
         TupleDesc const shape = RelationGetDescr(trigger->tg_relation);
-        bool null = false;
-        Datum const name = heap_getattr(row, SPI_fnumber(shape, "attached_by"), shape, &null);
-        if (null || strcmp(TextDatumGetCString(name), GetUserNameFromId(GetUserId(), false)) != 0)
+        auto read = [&](HeapTuple tuple, const char* column) -> const char* {
+            bool null = false;
+            Datum const value = heap_getattr(tuple, SPI_fnumber(shape, column), shape, &null);
+            return null ? "" : TextDatumGetCString(value);
+        };
+        bool moved = !update;
+        for (const char* column : {"kind", "schema_name", "attached_by"})
+            moved = moved || strcmp(read(trigger->tg_trigtuple, column), read(row, column)) != 0;
+        if (moved && strcmp(read(row, "attached_by"), GetUserNameFromId(GetUserId(), false)) != 0)
             ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                             errmsg("attached_by must be the current role"),
                             errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));

@@ -1,5 +1,5 @@
-// A module that tests load (test/t/030_boundary.pl): SQL functions that fail in every way there is, behind the same
-// wrapper and guard as mau's own. It is linked with src/pg/boundary.o and no part of mau.so.
+// A module that tests load (test/t/030_boundary.pl): SQL functions that fail in every way there is, behind
+// the same wrapper and guard as mau's own. It is linked with src/pg/boundary.o and no part of mau.so.
 #include <exception>
 #include <malloc.h>
 #include <new>
@@ -48,7 +48,8 @@ void deep_error(int depth, int state, const char* message, const char* detail, c
     if (depth > 0) return deep_error(depth - 1, state, message, detail, hint);
     pg::guard([&] {
         if (state != 0)  // 00000 is no error
-            ereport(ERROR, (errcode(state), errmsg("%s", message), errdetail("%s", detail), errhint("%s", hint)));
+            ereport(ERROR,
+                    (errcode(state), errmsg("%s", message), errdetail("%s", detail), errhint("%s", hint)));
     });
 }
 
@@ -57,8 +58,8 @@ Datum backend_error(FunctionCallInfo fcinfo) {
     Object here;
     const std::string state = text_argument(fcinfo, 0), message = text_argument(fcinfo, 1),
                       detail = text_argument(fcinfo, 2), hint = text_argument(fcinfo, 3);
-    deep_error(3, MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]), message.c_str(), detail.c_str(),
-               hint.c_str());
+    deep_error(3, MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]), message.c_str(),
+               detail.c_str(), hint.c_str());
     return Datum(0);
 }
 
@@ -66,9 +67,11 @@ Datum backend_error(FunctionCallInfo fcinfo) {
 [[noreturn]] void throw_kind(const std::string& kind) {
     Object here;
     if (kind == "ours") throw Error("22023", "an error of ours", "with a detail", "and a hint");
-    if (kind == "ours, bare") throw Error(sqlstate::object_not_in_prerequisite_state, "nothing but a message");
+    if (kind == "ours, bare")
+        throw Error(sqlstate::object_not_in_prerequisite_state, "nothing but a message");
     if (kind == "ours, long")
-        throw Error("22023", std::string(5000, 'm'), std::string(1022, 'd') + "é", std::string(1021, 'h') + "é");
+        throw Error("22023", std::string(5000, 'm'), std::string(1022, 'd') + "é",
+                    std::string(1021, 'h') + "é");
     if (kind == "bad_alloc") {
         volatile std::size_t too_much = PTRDIFF_MAX;
         ::operator delete(::operator new(too_much));
@@ -91,7 +94,8 @@ Datum throws_through_guards(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-/// Answers what was caught after an error passed one guard or two, and what of the backend's state is not restored.
+/// Answers what was caught after an error passed one guard or two, and what of the backend's state is not
+/// restored.
 Datum guard_restores(FunctionCallInfo fcinfo) {
     const std::string kind = text_argument(fcinfo, 0);
     sigjmp_buf* const stack = PG_exception_stack;
@@ -182,14 +186,16 @@ Datum attempts(FunctionCallInfo fcinfo) {
     return in_words(trouble);
 }
 
-/// What an error that an attempt threw on says, after the memory of its subtransaction was used for something else.
+/// What an error that an attempt threw on says, after the memory of its subtransaction was used for something
+/// else.
 Datum attempt_throws_on(FunctionCallInfo) {
     try {
         pg::attempt([] { run_sql("SELECT 1/0"); }, pg::is_concurrency);
     } catch (const pg::BackendError& error) {
         for (int i = 0; i < 100; ++i)
             pg::guard([] {
-                MemoryContext const other = AllocSetContextCreate(CurrentMemoryContext, "other", ALLOCSET_SMALL_SIZES);
+                MemoryContext const other =
+                    AllocSetContextCreate(CurrentMemoryContext, "other", ALLOCSET_SMALL_SIZES);
                 std::memset(MemoryContextAlloc(other, 500), 'x', 500);
             });
         return text_result(std::string(unpack_sql_state(error.data()->sqlerrcode)) + ": " + error.what());
@@ -200,7 +206,8 @@ Datum attempt_throws_on(FunctionCallInfo) {
 Datum attempts_to_throw(FunctionCallInfo fcinfo) {
     const std::string kind = text_argument(fcinfo, 0);
     const bool concurrency_only = !fcinfo->args[1].isnull && DatumGetBool(fcinfo->args[1].value);
-    return in_words(pg::attempt([&] { throw_kind(kind); }, concurrency_only ? pg::is_concurrency : pg::is_any));
+    return in_words(
+        pg::attempt([&] { throw_kind(kind); }, concurrency_only ? pg::is_concurrency : pg::is_any));
 }
 
 /// Catches `count` backend errors by attempts in one call; answers how many bytes more the backend has then.
@@ -215,12 +222,17 @@ Datum attempt_many(FunctionCallInfo fcinfo) {
                                 errdetail("with a detail"), errhint("and a hint")));
             });
         });
-    return Int64GetDatum(static_cast<std::int64_t>(MemoryContextMemAllocated(TopMemoryContext, true)) - before);
+    return Int64GetDatum(static_cast<std::int64_t>(MemoryContextMemAllocated(TopMemoryContext, true)) -
+                         before);
 }
 
 /// What is there now.
-Datum count_live_objects(FunctionCallInfo) { return Int64GetDatum(live_objects); }
-Datum count_objects(FunctionCallInfo) { return Int64GetDatum(objects); }
+Datum count_live_objects(FunctionCallInfo) {
+    return Int64GetDatum(live_objects);
+}
+Datum count_objects(FunctionCallInfo) {
+    return Int64GetDatum(objects);
+}
 
 /// Exceptions that are still there: counted ones, ones on their way, and one left behind in a catch block.
 Datum count_exceptions(FunctionCallInfo) {
@@ -232,7 +244,9 @@ Datum malloc_bytes(FunctionCallInfo) {
     return Int64GetDatum(static_cast<std::int64_t>(info.uordblks + info.hblkhd));
 }
 
-Datum nest_level(FunctionCallInfo) { return Int32GetDatum(GetCurrentTransactionNestLevel()); }
+Datum nest_level(FunctionCallInfo) {
+    return Int32GetDatum(GetCurrentTransactionNestLevel());
+}
 }  // namespace
 
 MAU_FUNCTION(test_backend_error, backend_error);

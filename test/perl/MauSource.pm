@@ -168,7 +168,8 @@ sub see
 	my ($user, $ms, %params) = @_;
 	my $schema = $params{schema} // 'public';
 	my $token  = $params{token}  // 'token';
-	return "INSERT INTO $schema.user_ips VALUES ('$user', '$token', 'DEVICE', '198.51.100.1', 'Element/1.6 (Android 14)', $ms)"
+	return "INSERT INTO $schema.user_ips (user_id, access_token, ip, user_agent, last_seen)"
+	  . " VALUES ('$user', '$token', '198.51.100.1', 'Element/1.6 (Android 14)', $ms)"
 	  . " ON CONFLICT (user_id, access_token, ip) DO UPDATE SET last_seen = EXCLUDED.last_seen;\n";
 }
 

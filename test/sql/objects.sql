@@ -18,10 +18,10 @@ SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class c ON c.oid = 
 WHERE relnamespace = 'mau'::regnamespace AND relkind IN ('r', 'v', 'm', 'p') AND attnum > 0 AND NOT attisdropped AND coalesce(col_description(attrelid, attnum), '') = '' ORDER BY 1, attnum;
 -- The extension itself.
 SELECT obj_description(oid, 'pg_extension') <> '' AS described FROM pg_extension WHERE extname = 'mau';
--- The comment of a function is a sentence.
+-- The comment of a function consists of sentences.
 SELECT pg_describe_object(classid, objid, objsubid), obj_description(objid, classid::regclass::name) FROM pg_depend
 WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'mau') AND deptype = 'e' AND classid = 'pg_proc'::regclass
-    AND obj_description(objid, 'pg_proc') !~ '^[A-Z].*\.$' ORDER BY 1;
+    AND obj_description(objid, 'pg_proc') !~ '\.$' ORDER BY 1;
 -- Functions that take an instant: now() by default.
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND 'at' = ANY (proargnames[1:pronargs]) AND proargtypes::oid[] @> ARRAY['timestamptz'::regtype::oid]
     AND pg_get_function_arguments(oid) !~ '"?at"? timestamp with time zone DEFAULT now\(\)' ORDER BY 1;

@@ -14,7 +14,7 @@ my $fixtures = "$FindBin::RealBin/../fixtures";
 
 my $node = PostgreSQL::Test::Cluster->new('servers');
 $node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nautovacuum = off\n");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\nautovacuum = off\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE ROLE homeserver; CREATE ROLE reader');
 
@@ -175,6 +175,12 @@ is(sql(q{SELECT count(*) FROM mau.source_skipped WHERE row_key LIKE 'bad%@edge.e
 is_deeply(json("SELECT mau.usage_statistics($at)"),
 	{ hosts => { 'edge.example' => { map { $_ => 13 } qw(1d 7d 30d) } } }, 'usage: good rows, the future, an over-long name; no row of a MUC');
 is(sql(q{SELECT sum(rows) FROM mau.sync(to_timestamp(1795226394)) WHERE what IN ('users', 'sightings', 'skipped')}), 0, 'nothing changed: nothing is read again');
+# What is later than the instant asked for is left for then, also where pages say what is new.
+sql(q[INSERT INTO prosody VALUES ('edge.example', 'soon', 'lastlog2', 'login', 'json', '{"timestamp":1795227000}')]);
+sql("SELECT mau.sync($at)");
+is(sql(q{SELECT mau.last_seen('soon@edge.example') IS NULL}), 't', 'prosody: a later login is not seen by an earlier sync');
+sql('SELECT mau.sync(to_timestamp(1795227000))');
+is(sql(q{SELECT extract(epoch FROM mau.last_seen('soon@edge.example'))::bigint}), 1795227000, 'but by one of then, though the page has not changed');
 laws('prosody', %prosody_laws);
 
 # 13: told by its unique index; accounts that are gone or disabled do not count for it.

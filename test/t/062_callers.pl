@@ -11,7 +11,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('callers');
 $node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nautovacuum = off\n");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\nautovacuum = off\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE synapse');
 $node->safe_psql('synapse', 'CREATE EXTENSION mau');

@@ -27,8 +27,9 @@ TEST(Hosts, LocalIsWhoseHostIsTheServersName) {
     settings.server_name = "example.com";
     for (const char* id : {"@alice:example.com", "alice@example.com", "alice@example.com/phone"})
         EXPECT_TRUE(is_local(settings, id)) << id;
-    for (const char* id : {"@alice:example.org", "alice@example.org", "@alice:example.com:8448", "@:example.com", "@example.com", "alice",
-                           "", "@alice:sub.example.com", "@alice@example.com"})
+    for (const char* id :
+         {"@alice:example.org", "alice@example.org", "@alice:example.com:8448", "@:example.com",
+          "@example.com", "alice", "", "@alice:sub.example.com", "@alice@example.com"})
         EXPECT_FALSE(is_local(settings, id)) << id;
 }
 

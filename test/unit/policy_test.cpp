@@ -1,5 +1,5 @@
-// The rules, row by row. Expected answers are the reference's (doc: "Who is in the cohort", "When a request is
-// blocked") and, where they are ours, the design's; a row's name says which rule it is about.
+// The rules, row by row. Expected answers are the reference's (doc: "Who is in the cohort", "When a request
+// is blocked") and, where they are ours, the design's; a row's name says which rule it is about.
 #include "policy.hpp"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,9 @@
 namespace mau {
 
 // GoogleTest finds these by the namespace of what it prints.
-void PrintTo(Outcome outcome, std::ostream* out) { *out << name(outcome); }
+void PrintTo(Outcome outcome, std::ostream* out) {
+    *out << name(outcome);
+}
 void PrintTo(Gate gate, std::ostream* out) {
     *out << (gate == Gate::open ? "open" : gate == Gate::disabled ? "disabled" : "if_seat");
 }
@@ -31,14 +33,30 @@ Value with(Value value, Changes... changes) {
 }
 
 // Settings.
-void limited(Settings& s) { s.limit_usage_by_mau = true; }
-void no_stats(Settings& s) { s.mau_stats_only = false; }
-void tracking(Settings& s) { s.track_appservice_user_ips = true; }
-void ten_trial_days(Settings& s) { s.mau_trial_days = 10; }
-void deactivated_leave(Settings& s) { s.count_deactivated_users = false; }
-void example_com(Settings& s) { s.server_name = "example.com"; }
-void disabled(Settings& s) { s.hs_disabled = true; }
-void notices_from_alice(Settings& s) { s.server_notices_mxid = kAlice; }
+void limited(Settings& s) {
+    s.limit_usage_by_mau = true;
+}
+void no_stats(Settings& s) {
+    s.mau_stats_only = false;
+}
+void tracking(Settings& s) {
+    s.track_appservice_user_ips = true;
+}
+void ten_trial_days(Settings& s) {
+    s.mau_trial_days = 10;
+}
+void deactivated_leave(Settings& s) {
+    s.count_deactivated_users = false;
+}
+void example_com(Settings& s) {
+    s.server_name = "example.com";
+}
+void disabled(Settings& s) {
+    s.hs_disabled = true;
+}
+void notices_from_alice(Settings& s) {
+    s.server_notices_mxid = kAlice;
+}
 
 // Accounts.
 auto registered(Instant ago) {
@@ -47,12 +65,24 @@ auto registered(Instant ago) {
         a.registered_at = kNow - ago;
     };
 }
-void known(Account& a) { registered(400 * kDay)(a); }
-void guest(Account& a) { a.guest = true; }
-void support(Account& a) { a.support = true; }
-void deactivated(Account& a) { a.deactivated = true; }
-void bridged(Account& a) { a.appservice = "irc-bridge"; }
-void empty_appservice(Account& a) { a.appservice = ""; }
+void known(Account& a) {
+    registered(400 * kDay)(a);
+}
+void guest(Account& a) {
+    a.guest = true;
+}
+void support(Account& a) {
+    a.support = true;
+}
+void deactivated(Account& a) {
+    a.deactivated = true;
+}
+void bridged(Account& a) {
+    a.appservice = "irc-bridge";
+}
+void empty_appservice(Account& a) {
+    a.appservice = "";
+}
 auto own_trial(std::int64_t days) {
     return [days](Account& a) { a.appservice_trial_days = days; };
 }
@@ -61,12 +91,15 @@ auto own_trial(std::int64_t days) {
 auto seen(Instant ago) {
     return [ago](Membership& m) { m.last_seen = kNow - ago; };
 }
-void reserved(Membership& m) { m.reserved = true; }
+void reserved(Membership& m) {
+    m.reserved = true;
+}
 
 const Account kNative = with(Account{}, known);
 const Membership kStranger{};
 
-// --- Recording -------------------------------------------------------------------------------------------------
+// --- Recording
+// -------------------------------------------------------------------------------------------------
 
 struct SightingRow {
     const char* name;
@@ -100,25 +133,26 @@ const SightingRow kSightings[] = {
 
     // 1. a guest is left out
     {"Rule1_GuestIsLeftOut", Settings{}, with(kNative, guest), kStranger, Outcome::guest},
-    {"Rule1_GuestIsLeftOutUnderALimit", with(Settings{}, limited), with(kNative, guest), kStranger, Outcome::guest},
-    {"Rule1_MemberWhoIsAGuestIsNotRefreshed", Settings{}, with(kNative, guest), with(Membership{}, seen(2 * kHour)),
+    {"Rule1_GuestIsLeftOutUnderALimit", with(Settings{}, limited), with(kNative, guest), kStranger,
      Outcome::guest},
-    {"Rule1_GuestBeforeTrial", with(Settings{}, ten_trial_days), with(Account{}, registered(kDay), guest), kStranger,
-     Outcome::guest},
+    {"Rule1_MemberWhoIsAGuestIsNotRefreshed", Settings{}, with(kNative, guest),
+     with(Membership{}, seen(2 * kHour)), Outcome::guest},
+    {"Rule1_GuestBeforeTrial", with(Settings{}, ten_trial_days), with(Account{}, registered(kDay), guest),
+     kStranger, Outcome::guest},
 
     // 2. a trial user is left out: now - registered < days * 86 400 000
     {"Rule2_OneSecondBeforeTheEndIsTrial", with(Settings{}, ten_trial_days),
      with(Account{}, registered(10 * kDay - kSecond)), kStranger, Outcome::trial},
     {"Rule2_OneMillisecondBeforeTheEndIsTrial", with(Settings{}, ten_trial_days),
      with(Account{}, registered(10 * kDay - 1)), kStranger, Outcome::trial},
-    {"Rule2_AtTheEndIsNoTrial", with(Settings{}, ten_trial_days), with(Account{}, registered(10 * kDay)), kStranger,
-     Outcome::joined},
+    {"Rule2_AtTheEndIsNoTrial", with(Settings{}, ten_trial_days), with(Account{}, registered(10 * kDay)),
+     kStranger, Outcome::joined},
     {"Rule2_OneSecondAfterTheEndIsNoTrial", with(Settings{}, ten_trial_days),
      with(Account{}, registered(10 * kDay + kSecond)), kStranger, Outcome::joined},
-    {"Rule2_JustRegisteredIsTrial", with(Settings{}, ten_trial_days), with(Account{}, registered(0)), kStranger,
-     Outcome::trial},
-    {"Rule2_RegisteredInTheFutureIsTrial", with(Settings{}, ten_trial_days), with(Account{}, registered(-kHour)),
+    {"Rule2_JustRegisteredIsTrial", with(Settings{}, ten_trial_days), with(Account{}, registered(0)),
      kStranger, Outcome::trial},
+    {"Rule2_RegisteredInTheFutureIsTrial", with(Settings{}, ten_trial_days),
+     with(Account{}, registered(-kHour)), kStranger, Outcome::trial},
     {"Rule2_NoTrialDaysNoTrial", Settings{}, with(Account{}, registered(0)), kStranger, Outcome::joined},
     {"Rule2_NoTrialDaysNoTrialInTheFuture", Settings{}, with(Account{}, registered(-kHour)), kStranger,
      Outcome::joined},
@@ -144,33 +178,40 @@ const SightingRow kSightings[] = {
 
     // 3. rewritten only if the timestamp is more than 1 h old
     {"Rule3_SeenJustNow", Settings{}, kNative, with(Membership{}, seen(0)), Outcome::unchanged},
-    {"Rule3_Seen59MinutesAgo", Settings{}, kNative, with(Membership{}, seen(59 * kMinute)), Outcome::unchanged},
-    {"Rule3_SeenExactlyAnHourAgo", Settings{}, kNative, with(Membership{}, seen(60 * kMinute)), Outcome::unchanged},
+    {"Rule3_Seen59MinutesAgo", Settings{}, kNative, with(Membership{}, seen(59 * kMinute)),
+     Outcome::unchanged},
+    {"Rule3_SeenExactlyAnHourAgo", Settings{}, kNative, with(Membership{}, seen(60 * kMinute)),
+     Outcome::unchanged},
     {"Rule3_SeenAnHourAndAMillisecondAgo", Settings{}, kNative, with(Membership{}, seen(kHour + 1)),
      Outcome::refreshed},
-    {"Rule3_Seen61MinutesAgo", Settings{}, kNative, with(Membership{}, seen(61 * kMinute)), Outcome::refreshed},
+    {"Rule3_Seen61MinutesAgo", Settings{}, kNative, with(Membership{}, seen(61 * kMinute)),
+     Outcome::refreshed},
     {"Rule3_SeenInTheFuture", Settings{}, kNative, with(Membership{}, seen(-kDay)), Outcome::unchanged},
-    {"Rule3_GranularityIsASetting", with(Settings{}, [](Settings& s) { s.last_seen_granularity = 5 * kMinute; }),
-     kNative, with(Membership{}, seen(5 * kMinute + 1)), Outcome::refreshed},
+    {"Rule3_GranularityIsASetting",
+     with(Settings{}, [](Settings& s) { s.last_seen_granularity = 5 * kMinute; }), kNative,
+     with(Membership{}, seen(5 * kMinute + 1)), Outcome::refreshed},
     {"Rule3_GranularityIsASettingToTheMillisecond",
      with(Settings{}, [](Settings& s) { s.last_seen_granularity = 5 * kMinute; }), kNative,
      with(Membership{}, seen(5 * kMinute)), Outcome::unchanged},
     {"Rule3_NoGranularityTheSameInstant", with(Settings{}, [](Settings& s) { s.last_seen_granularity = 0; }),
      kNative, with(Membership{}, seen(0)), Outcome::unchanged},
-    {"Rule3_NoGranularityTheNextMillisecond", with(Settings{}, [](Settings& s) { s.last_seen_granularity = 0; }),
-     kNative, with(Membership{}, seen(1)), Outcome::refreshed},
+    {"Rule3_NoGranularityTheNextMillisecond",
+     with(Settings{}, [](Settings& s) { s.last_seen_granularity = 0; }), kNative, with(Membership{}, seen(1)),
+     Outcome::refreshed},
     {"Rule3_MemberIsRefreshedWithoutASeatUnderALimit", with(Settings{}, limited), kNative,
      with(Membership{}, seen(2 * kHour)), Outcome::refreshed},
 
     // Expiry: "a row exactly 30 days old stays", and not a millisecond longer
     {"Window_OneMillisecondBefore", Settings{}, kNative, with(Membership{}, seen(kThirtyDays - 1)),
      Outcome::refreshed},
-    {"Window_ExactlyThirtyDays", Settings{}, kNative, with(Membership{}, seen(kThirtyDays)), Outcome::refreshed},
+    {"Window_ExactlyThirtyDays", Settings{}, kNative, with(Membership{}, seen(kThirtyDays)),
+     Outcome::refreshed},
     {"Window_ThirtyDaysAndAMillisecond", Settings{}, kNative, with(Membership{}, seen(kThirtyDays + 1)),
      Outcome::joined},
     {"Window_ReservedUserHoldsForEver", Settings{}, kNative, with(Membership{}, seen(1000 * kDay), reserved),
      Outcome::refreshed},
-    {"Window_ReservedUserWithoutARowJoins", Settings{}, kNative, with(Membership{}, reserved), Outcome::joined},
+    {"Window_ReservedUserWithoutARowJoins", Settings{}, kNative, with(Membership{}, reserved),
+     Outcome::joined},
 
     // 4. a user not in the table is inserted (whether there is a seat is asked later)
     {"Rule4_NewcomerJoins", Settings{}, kNative, kStranger, Outcome::joined},
@@ -192,10 +233,12 @@ const SightingRow kSightings[] = {
      with(Membership{}, seen(2 * kHour)), Outcome::appservice},
     {"Rule6_UntrackedBeforeGuestTrialAndSupport", with(Settings{}, ten_trial_days),
      with(Account{}, registered(kDay), bridged, guest, support), kStranger, Outcome::appservice},
-    {"Rule6_TrackedAppserviceJoins", with(Settings{}, tracking), with(kNative, bridged), kStranger, Outcome::joined},
+    {"Rule6_TrackedAppserviceJoins", with(Settings{}, tracking), with(kNative, bridged), kStranger,
+     Outcome::joined},
     {"Rule6_TrackedAppserviceIsRefreshed", with(Settings{}, tracking), with(kNative, bridged),
      with(Membership{}, seen(2 * kHour)), Outcome::refreshed},
-    {"Rule6_EmptyAppserviceIsNative", Settings{}, with(kNative, empty_appservice), kStranger, Outcome::joined},
+    {"Rule6_EmptyAppserviceIsNative", Settings{}, with(kNative, empty_appservice), kStranger,
+     Outcome::joined},
     {"Rule6_SenderOrNamespaceWithoutRegistration", Settings{}, with(Account{}, bridged), kStranger,
      Outcome::appservice},
 
@@ -205,8 +248,8 @@ const SightingRow kSightings[] = {
      with(Membership{}, seen(2 * kHour)), Outcome::refreshed},
     {"Deactivated_StaysOutWithTheSettingOff", with(Settings{}, deactivated_leave), with(kNative, deactivated),
      kStranger, Outcome::deactivated},
-    {"Deactivated_IsNotRefreshedWithTheSettingOff", with(Settings{}, deactivated_leave), with(kNative, deactivated),
-     with(Membership{}, seen(2 * kHour)), Outcome::deactivated},
+    {"Deactivated_IsNotRefreshedWithTheSettingOff", with(Settings{}, deactivated_leave),
+     with(kNative, deactivated), with(Membership{}, seen(2 * kHour)), Outcome::deactivated},
     {"Deactivated_SettingOffChangesNothingForOthers", with(Settings{}, deactivated_leave), kNative, kStranger,
      Outcome::joined},
 
@@ -252,16 +295,18 @@ TEST(Precedence, OfRecording) {
         if (has(8) && !has(7)) seen(2 * kHour)(membership);
         when(has(8), Outcome::refreshed);
         order.push_back(Outcome::joined);
-        EXPECT_EQ(judge_sighting(settings, user_id, account, membership, kNow), order.front()) << "bits " << bits;
+        EXPECT_EQ(judge_sighting(settings, user_id, account, membership, kNow), order.front())
+            << "bits " << bits;
     }
 }
 
 TEST(Outcomes, HaveTheNamesOfTheDesign) {
-    const char* const names[] = {"joined",  "refreshed",  "unchanged",   "guest",  "trial", "support",
-                                 "appservice", "deactivated", "remote", "full", "off"};
-    const Outcome outcomes[] = {Outcome::joined,     Outcome::refreshed,   Outcome::unchanged, Outcome::guest,
-                                Outcome::trial,      Outcome::support,     Outcome::appservice,
-                                Outcome::deactivated, Outcome::remote,     Outcome::full,      Outcome::off};
+    const char* const names[] = {"joined",     "refreshed",   "unchanged", "guest", "trial", "support",
+                                 "appservice", "deactivated", "remote",    "full",  "off"};
+    const Outcome outcomes[] = {Outcome::joined,     Outcome::refreshed,   Outcome::unchanged,
+                                Outcome::guest,      Outcome::trial,       Outcome::support,
+                                Outcome::appservice, Outcome::deactivated, Outcome::remote,
+                                Outcome::full,       Outcome::off};
     ASSERT_EQ(std::size(names), static_cast<std::size_t>(kOutcomes));
     for (std::size_t i = 0; i < std::size(names); ++i) EXPECT_STREQ(name(outcomes[i]), names[i]);
 }
@@ -279,7 +324,8 @@ TEST(Defaults, AreThoseOfTheDesign) {
     EXPECT_EQ(settings.last_seen_granularity, kHour);
 }
 
-// --- Seats -----------------------------------------------------------------------------------------------------
+// --- Seats
+// -----------------------------------------------------------------------------------------------------
 
 TEST(Seats, OnlyCountedNewcomersUnderALimitTakeOne) {
     const Settings limit = with(Settings{}, limited);
@@ -317,7 +363,8 @@ TEST(Window, MembershipHolds) {
     EXPECT_FALSE(with(Membership{}, reserved).holds(kNow)) << "reserved, but not in the table";
 }
 
-// --- Which server ----------------------------------------------------------------------------------------------
+// --- Which server
+// ----------------------------------------------------------------------------------------------
 
 struct LocalRow {
     const char* name;
@@ -358,7 +405,8 @@ const LocalRow kLocals[] = {
 };
 INSTANTIATE_TEST_SUITE_P(Users, Local, testing::ValuesIn(kLocals), name_of<LocalRow>);
 
-// --- Blocking --------------------------------------------------------------------------------------------------
+// --- Blocking
+// --------------------------------------------------------------------------------------------------
 
 struct RequestRow {
     const char* name;
@@ -402,12 +450,14 @@ const RequestRow kRequests[] = {
     {"Row1_AppserviceTokenUntracked", kLimit, with_token(from_alice()), kNative, kStranger, Gate::open},
     {"Row1_AppserviceTokenUntrackedWhileDisabled", kDisabled, with_token(from_alice()), kNative, kStranger,
      Gate::open},
-    {"Row1_AppserviceTokenRegisters", kDisabled, with_token(registration()), Account{}, kStranger, Gate::open},
+    {"Row1_AppserviceTokenRegisters", kDisabled, with_token(registration()), Account{}, kStranger,
+     Gate::open},
     {"Row1_AppserviceTokenTracked", with(kLimit, tracking), with_token(from_alice()), kNative, kStranger,
      Gate::if_seat},
     {"Row1_AppserviceTokenTrackedWhileDisabled", with(kDisabled, tracking), with_token(from_alice()), kNative,
      kStranger, Gate::disabled},
-    {"Row1_AppserviceUserActsThroughIt", kDisabled, from_alice(), with(kNative, bridged), kStranger, Gate::open},
+    {"Row1_AppserviceUserActsThroughIt", kDisabled, from_alice(), with(kNative, bridged), kStranger,
+     Gate::open},
     {"Row1_AppserviceUserTracked", with(kLimit, tracking), from_alice(), with(kNative, bridged), kStranger,
      Gate::if_seat},
     {"Row1_EmptyAppserviceIsNative", kLimit, from_alice(), with(kNative, empty_appservice), kStranger,
@@ -426,17 +476,19 @@ const RequestRow kRequests[] = {
 
     // hs_disabled: blocked
     {"Row3_Disabled", kDisabled, from_alice(), kNative, kStranger, Gate::disabled},
-    {"Row3_DisabledWithoutALimit", with(Settings{}, disabled), from_alice(), kNative, kStranger, Gate::disabled},
-    {"Row3_DisabledForMembers", kDisabled, from_alice(), kNative, with(Membership{}, seen(0)), Gate::disabled},
+    {"Row3_DisabledWithoutALimit", with(Settings{}, disabled), from_alice(), kNative, kStranger,
+     Gate::disabled},
+    {"Row3_DisabledForMembers", kDisabled, from_alice(), kNative, with(Membership{}, seen(0)),
+     Gate::disabled},
     {"Row3_DisabledForReservedUsers", kDisabled, from_alice(), kNative, with(Membership{}, seen(0), reserved),
      Gate::disabled},
-    {"Row3_DisabledForTrialUsers", with(kDisabled, ten_trial_days), from_alice(), with(Account{}, registered(kDay)),
-     kStranger, Gate::disabled},
+    {"Row3_DisabledForTrialUsers", with(kDisabled, ten_trial_days), from_alice(),
+     with(Account{}, registered(kDay)), kStranger, Gate::disabled},
     {"Row3_DisabledForRegistration", kDisabled, registration(), Account{}, kStranger, Gate::disabled},
     {"Row3_DisabledForAReservedThreepid", kDisabled, registration(true, true), Account{}, kStranger,
      Gate::disabled},
-    {"Row3_DisabledForANewSupportUser", kDisabled, registration(false, false, "support"), Account{}, kStranger,
-     Gate::disabled},
+    {"Row3_DisabledForANewSupportUser", kDisabled, registration(false, false, "support"), Account{},
+     kStranger, Gate::disabled},
 
     // limit_usage_by_mau off: allowed
     {"Row4_NoLimit", Settings{}, from_alice(), kNative, kStranger, Gate::open},
@@ -448,20 +500,22 @@ const RequestRow kRequests[] = {
     {"Row5_Member", kLimit, from_alice(), kNative, with(Membership{}, seen(29 * kDay)), Gate::open},
     {"Row5_MemberOfExactlyThirtyDays", kLimit, from_alice(), kNative, with(Membership{}, seen(kThirtyDays)),
      Gate::open},
-    {"Row5_ExpiredMember", kLimit, from_alice(), kNative, with(Membership{}, seen(kThirtyDays + 1)), Gate::if_seat},
-    {"Row5_ReservedMemberOfLongAgo", kLimit, from_alice(), kNative, with(Membership{}, seen(1000 * kDay), reserved),
-     Gate::open},
+    {"Row5_ExpiredMember", kLimit, from_alice(), kNative, with(Membership{}, seen(kThirtyDays + 1)),
+     Gate::if_seat},
+    {"Row5_ReservedMemberOfLongAgo", kLimit, from_alice(), kNative,
+     with(Membership{}, seen(1000 * kDay), reserved), Gate::open},
     {"Row5_ReservedUserHoldsTheSeatBeforeTheRow", kLimit, from_alice(), kNative, with(Membership{}, reserved),
      Gate::open},
-    {"Row5_DeactivatedMember", kLimit, from_alice(), with(kNative, deactivated), with(Membership{}, seen(kDay)),
-     Gate::open},
+    {"Row5_DeactivatedMember", kLimit, from_alice(), with(kNative, deactivated),
+     with(Membership{}, seen(kDay)), Gate::open},
 
     // user in trial: allowed
     {"Row6_LastMillisecondOfTrial", with(kLimit, ten_trial_days), from_alice(),
      with(Account{}, registered(10 * kDay - 1)), kStranger, Gate::open},
     {"Row6_EndOfTrial", with(kLimit, ten_trial_days), from_alice(), with(Account{}, registered(10 * kDay)),
      kStranger, Gate::if_seat},
-    {"Row6_UnknownUserIsNoTrial", with(kLimit, ten_trial_days), from_alice(), Account{}, kStranger, Gate::if_seat},
+    {"Row6_UnknownUserIsNoTrial", with(kLimit, ten_trial_days), from_alice(), Account{}, kStranger,
+     Gate::if_seat},
     {"Row6_AppserviceTrialDaysZero", with(kLimit, ten_trial_days, tracking), from_alice(),
      with(Account{}, registered(kDay), bridged, own_trial(0)), kStranger, Gate::if_seat},
     {"Row6_AppserviceTrialDaysOwn", with(kLimit, tracking), from_alice(),
@@ -469,7 +523,8 @@ const RequestRow kRequests[] = {
 
     // no user, threepid reserved: allowed
     {"Row7_ReservedThreepid", kLimit, registration(true, true), Account{}, kStranger, Gate::open},
-    {"Row7_ReservedThreepidOfABot", kLimit, registration(true, true, "bot"), Account{}, kStranger, Gate::open},
+    {"Row7_ReservedThreepidOfABot", kLimit, registration(true, true, "bot"), Account{}, kStranger,
+     Gate::open},
     {"Row7_OtherThreepid", kLimit, registration(true, false), Account{}, kStranger, Gate::if_seat},
 
     // no user, no threepid, user type = support: allowed (bot is not)
@@ -521,7 +576,8 @@ TEST(Precedence, OfBlocking) {
         if (has(7)) account.registered_at = kNow - kDay;
         when(has(7), Gate::open);
         order.push_back(Gate::if_seat);
-        EXPECT_EQ(judge_request(settings, request, account, membership, kNow), order.front()) << "bits " << bits;
+        EXPECT_EQ(judge_request(settings, request, account, membership, kNow), order.front())
+            << "bits " << bits;
     }
 }
 
@@ -530,8 +586,10 @@ TEST(Precedence, OfBlockingRegistrations) {
     for (unsigned bits = 0; bits < 1u << 6; ++bits) {
         const auto has = [bits](int i) { return (bits >> i & 1) != 0; };
         Settings settings = with(Settings{}, notices_from_alice);
-        const Request request =
-            registration(has(2), has(3), has(4) ? "support" : has(5) ? "bot" : std::optional<std::string_view>());
+        const Request request = registration(has(2), has(3),
+                                             has(4)   ? "support"
+                                             : has(5) ? "bot"
+                                                      : std::optional<std::string_view>());
         settings.hs_disabled = has(0);
         settings.limit_usage_by_mau = has(1);
         Gate expected = Gate::if_seat;
@@ -543,11 +601,13 @@ TEST(Precedence, OfBlockingRegistrations) {
             expected = has(3) ? Gate::open : Gate::if_seat;
         else if (has(4))
             expected = Gate::open;
-        EXPECT_EQ(judge_request(settings, request, Account{}, Membership{}, kNow), expected) << "bits " << bits;
+        EXPECT_EQ(judge_request(settings, request, Account{}, Membership{}, kNow), expected)
+            << "bits " << bits;
     }
 }
 
-// --- The error body --------------------------------------------------------------------------------------------
+// --- The error body
+// --------------------------------------------------------------------------------------------
 
 TEST(ErrorBody, IsTheReferencesForTheLimit) {
     Settings settings;
@@ -575,7 +635,8 @@ TEST(ErrorBody, HasNullWhereThereIsNoContactOrMessage) {
               R"("admin_contact": null, "limit_type": "hs_disabled"})");
 }
 
-/// RFC 8259, section 7: quotation mark, reverse solidus and U+0000 to U+001F must be escaped; all else may stand.
+/// RFC 8259, section 7: quotation mark, reverse solidus and U+0000 to U+001F must be escaped; all else may
+/// stand.
 TEST(ErrorBody, EscapesAsRfc8259Demands) {
     const auto contact = [](std::string text) {
         Settings settings;
@@ -606,7 +667,8 @@ TEST(ErrorBody, EscapesTheMessageToo) {
               std::string::npos);
 }
 
-// --- In words --------------------------------------------------------------------------------------------------
+// --- In words
+// --------------------------------------------------------------------------------------------------
 
 TEST(InWords, TakesTheTwoLargestUnits) {
     EXPECT_EQ(in_words(0), "0 s");
@@ -622,7 +684,8 @@ TEST(InWords, TakesTheTwoLargestUnits) {
     EXPECT_EQ(in_words(-90 * kMinute), "-1 h 30 min");
 }
 
-// --- What explain is told --------------------------------------------------------------------------------------
+// --- What explain is told
+// --------------------------------------------------------------------------------------
 
 struct Told {
     std::string rule;
@@ -647,11 +710,12 @@ TEST(Explain, TellsTheRulesOfRecordingInOrder) {
     Notes notes;
     EXPECT_EQ(judge_sighting(Settings{}, kAlice, kNative, with(Membership{}, seen(2 * kHour)), kNow, &notes),
               Outcome::refreshed);
-    EXPECT_EQ(notes.names(),
-              (std::vector<std::string>{"recording is off", "user of another server", "untracked appservice user",
-                                        "guest", "on trial", "support user", "deactivated user",
-                                        "member of the cohort", "seen within the granularity"}));
-    for (const Told& told : notes.told) EXPECT_EQ(told.holds, told.rule == "member of the cohort") << told.rule;
+    EXPECT_EQ(notes.names(), (std::vector<std::string>{
+                                 "recording is off", "user of another server", "untracked appservice user",
+                                 "guest", "on trial", "support user", "deactivated user",
+                                 "member of the cohort", "seen within the granularity"}));
+    for (const Told& told : notes.told)
+        EXPECT_EQ(told.holds, told.rule == "member of the cohort") << told.rule;
 }
 
 TEST(Explain, TellsTheRulesOfBlockingInOrder) {
@@ -661,7 +725,8 @@ TEST(Explain, TellsTheRulesOfBlockingInOrder) {
               (std::vector<std::string>{"request of an untracked appservice", "server notices user",
                                         "support user goes ahead", "server is disabled", "no limit",
                                         "member goes ahead", "trial user goes ahead"}));
-    EXPECT_EQ(judge_request(kLimit, registration(true), Account{}, kStranger, kNow, &threepid), Gate::if_seat);
+    EXPECT_EQ(judge_request(kLimit, registration(true), Account{}, kStranger, kNow, &threepid),
+              Gate::if_seat);
     EXPECT_EQ(threepid.names().back(), "reserved threepid goes ahead");
     EXPECT_EQ(threepid.told.size(), 6u);
     EXPECT_EQ(judge_request(kLimit, registration(), Account{}, kStranger, kNow, &registers), Gate::if_seat);
@@ -672,23 +737,28 @@ TEST(Explain, TellsTheRulesOfBlockingInOrder) {
 TEST(Explain, StopsAtTheRuleThatDecidesAndAnswersTheSame) {
     for (const SightingRow& row : kSightings) {
         Notes notes;
-        EXPECT_EQ(judge_sighting(row.settings, row.user_id, row.account, row.membership, kNow, &notes), row.expected)
+        EXPECT_EQ(judge_sighting(row.settings, row.user_id, row.account, row.membership, kNow, &notes),
+                  row.expected)
             << row.name;
         ASSERT_FALSE(notes.told.empty()) << row.name;
         // Nobody but the last holds, except that "member" asks for the granularity after it.
         for (std::size_t i = 0; i + 1 < notes.told.size(); ++i)
             EXPECT_EQ(notes.told[i].holds, notes.told[i].rule == "member of the cohort") << row.name;
         EXPECT_EQ(notes.told.back().holds,
-                  row.expected != Outcome::joined && row.expected != Outcome::refreshed) << row.name;
-        for (const Told& told : notes.told) EXPECT_FALSE(told.detail.empty()) << row.name << ": " << told.rule;
+                  row.expected != Outcome::joined && row.expected != Outcome::refreshed)
+            << row.name;
+        for (const Told& told : notes.told)
+            EXPECT_FALSE(told.detail.empty()) << row.name << ": " << told.rule;
     }
     for (const RequestRow& row : kRequests) {
         Notes notes;
-        EXPECT_EQ(judge_request(row.settings, row.request, row.account, row.membership, kNow, &notes), row.expected)
+        EXPECT_EQ(judge_request(row.settings, row.request, row.account, row.membership, kNow, &notes),
+                  row.expected)
             << row.name;
         for (std::size_t i = 0; i + 1 < notes.told.size(); ++i) EXPECT_FALSE(notes.told[i].holds) << row.name;
         EXPECT_EQ(notes.told.back().holds, row.expected != Gate::if_seat) << row.name;
-        for (const Told& told : notes.told) EXPECT_FALSE(told.detail.empty()) << row.name << ": " << told.rule;
+        for (const Told& told : notes.told)
+            EXPECT_FALSE(told.detail.empty()) << row.name << ": " << told.rule;
     }
 }
 
@@ -699,8 +769,8 @@ TEST(Explain, GivesTheFacts) {
         return std::string("(not told)");
     };
     Notes trial;
-    judge_sighting(with(Settings{}, ten_trial_days), kAlice, with(Account{}, registered(3 * kDay + kHour)), kStranger,
-                   kNow, &trial);
+    judge_sighting(with(Settings{}, ten_trial_days), kAlice, with(Account{}, registered(3 * kDay + kHour)),
+                   kStranger, kNow, &trial);
     EXPECT_EQ(detail_of(trial, "on trial"), "10 trial days; registered 3 d 1 h before");
     Notes member;
     judge_sighting(Settings{}, kAlice, kNative, with(Membership{}, seen(29 * kDay)), kNow, &member);
@@ -710,7 +780,8 @@ TEST(Explain, GivesTheFacts) {
     EXPECT_EQ(detail_of(expired, "member of the cohort"), "last seen 31 d before: expired");
     Notes held;
     judge_sighting(Settings{}, kAlice, kNative, with(Membership{}, seen(31 * kDay), reserved), kNow, &held);
-    EXPECT_EQ(detail_of(held, "member of the cohort"), "last seen 31 d before; reserved, the seat is held for ever");
+    EXPECT_EQ(detail_of(held, "member of the cohort"),
+              "last seen 31 d before; reserved, the seat is held for ever");
     Notes bridge;
     judge_sighting(Settings{}, kAlice, with(kNative, bridged), kStranger, kNow, &bridge);
     EXPECT_EQ(detail_of(bridge, "untracked appservice user"),

@@ -1,0 +1,148 @@
+#include "worker_schedule.hpp"
+
+#include <algorithm>
+
+#include "worker_slots.hpp"
+
+namespace mau::worker::schedule {
+
+namespace {
+
+pg::Statement sync_call("SELECT what, rows FROM mau.sync(now(), $1)", {INT8OID});
+pg::Statement refresh_call("SELECT what, rows FROM mau.refresh(now())");
+// The reaper does not say "more"; a full batch says it.
+pg::Statement reap_call(
+    "WITH reaped AS MATERIALIZED (SELECT what, users FROM mau.reap(now(), $1))"
+    " TABLE reaped UNION ALL SELECT 'more', 1 FROM reaped HAVING sum(users) >= $1",
+    {INT8OID});
+
+// One tick interval, doubled with every failure, up to an hour; as in the row before it is changed.
+#define MAU_BACK_OFF(interval, failures) \
+    "least(make_interval(hours => 1), make_interval(secs => " interval ") * 2 ^ least(" failures ", 20))"
+
+pg::Statement know_query("INSERT INTO mau.tasks (task) VALUES ($1) ON CONFLICT DO NOTHING", {TEXTOID});
+
+pg::Statement cut_off_query(
+    "UPDATE mau.tasks SET last_error = 'a run was cut off: the server or the worker was stopped in the middle of it',"
+    " last_error_sqlstate = '57P02', last_error_at = clock_timestamp(), failures = failures + 1,"
+    " failures_in_a_row = failures_in_a_row + 1, next_run = clock_timestamp() +"
+    " CASE WHEN failures_in_a_row < 2 THEN interval '0' ELSE " MAU_BACK_OFF("$2", "failures_in_a_row") " END"
+    " WHERE task = $1 AND last_started > coalesce(greatest(last_finished, last_error_at), '-infinity')",
+    {TEXTOID, INT8OID});
+
+// A run by hand counts as well as one of ours; a time in the future (the clock was set back) does not.
+pg::Statement begin_query(
+    "UPDATE mau.tasks t SET last_started = clock_timestamp() FROM"
+    " (SELECT b.last_started FROM mau.tasks b WHERE b.task = $1) before"
+    " WHERE t.task = $1 AND ($2 OR CASE WHEN t.failures_in_a_row > 0 THEN"
+    " coalesce(t.next_run <= clock_timestamp(), true) ELSE"
+    " coalesce(abs(extract(epoch FROM clock_timestamp() - t.last_finished)) * 1000 >= $3, true) END)"
+    " RETURNING t.last_started, before.last_started",
+    {TEXTOID, BOOLOID, INT8OID});
+
+pg::Statement handled_query("SELECT coalesce(last_rows, 0) FROM mau.tasks WHERE task = $1", {TEXTOID});
+
+// Nothing was done: as if it had not been begun.
+pg::Statement undo_query(
+    "UPDATE mau.tasks SET last_started = $3, failures_in_a_row = CASE WHEN $4 THEN 0 ELSE failures_in_a_row "
+    "END,"
+    " next_run = CASE WHEN $4 THEN NULL ELSE next_run END"
+    " WHERE task = $1 AND last_started = $2",
+    {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID});
+
+pg::Statement end_query(
+    "UPDATE mau.tasks SET last_started = $2, last_finished = clock_timestamp(),"
+    " last_duration = clock_timestamp() - $2, last_rows = $3, failures_in_a_row = 0,"
+    " next_run = CASE WHEN $4 THEN clock_timestamp() ELSE $2 + make_interval(secs => $5) END"
+    " WHERE task = $1",
+    {TEXTOID, TIMESTAMPTZOID, INT8OID, BOOLOID, INT8OID});
+
+pg::Statement put_off_query("UPDATE mau.tasks SET next_run = clock_timestamp() + " MAU_BACK_OFF(
+                                "$2", "failures_in_a_row - 1") " WHERE task = $1",
+                            {TEXTOID, INT8OID});
+
+pg::Statement fail_query(
+    "UPDATE mau.tasks SET last_error = $3, last_error_sqlstate = $4, last_error_at = clock_timestamp(),"
+    " failures = failures + 1, failures_in_a_row = failures_in_a_row + 1,"
+    " next_run = clock_timestamp() + " MAU_BACK_OFF("$2", "failures_in_a_row") " WHERE task = $1",
+    {TEXTOID, INT8OID, TEXTOID, TEXTOID});
+
+#undef MAU_BACK_OFF
+
+// A tick that writes into tables which are being restored would make the restore fail on its rows. pg_dump
+// loads mau.users last, and sets its sequence after all tables; with jobs in parallel any order is possible,
+// but then it is pg_restore, which says who it is.
+pg::Statement restoring_sessions_query(
+    "SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database()"
+    " AND (a.application_name = 'pg_restore' OR a.query LIKE 'COPY mau.%FROM stdin%'"
+    " AND (a.state <> 'idle' OR a.state_change > clock_timestamp() - interval '5 s')))");
+
+pg::Statement half_restored_query(
+    "SELECT CASE WHEN EXISTS (SELECT FROM mau.users) THEN (SELECT max(u.user_no) FROM mau.users u) >"
+    " (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM mau.users_user_no_seq s)"
+    " ELSE EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
+    " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) END");
+
+bool half_restored() {
+    return half_restored_query.read_latest().at(0, 0).boolean();
+}
+
+}  // namespace
+
+const Task tasks[kTasks] = {
+    {"sync", "mau.sync(now(), batch_size)", [](std::int64_t size) { return sync_call.write(size); },
+     [] { return 0; }},
+    {"refresh", "mau.refresh(now())", [](std::int64_t) { return refresh_call.write(); },
+     [] { return options.refresh_interval; }},
+    {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },
+     [] { return options.reap_interval; }},
+};
+
+std::optional<Begun> begin(const Task& task, bool urgent) {
+    const std::int64_t tick = options.tick_interval;
+    // Half a tick early rather than half a tick late.
+    const std::int64_t age = std::max<std::int64_t>(0, task.interval() * 1000 - tick * 500);
+    know_query.write(task.name);
+    cut_off_query.write(task.name, tick);
+    const pg::Rows row = begin_query.write(task.name, urgent, age);
+    if (row.empty()) return std::nullopt;
+    return Begun{row.at(0, 0).integer(), row.at(0, 1).optional_integer()};
+}
+
+Batch run_batch(const Task& task) {
+    Batch batch;
+    batch.restoring = half_restored();
+    if (batch.restoring) return batch;
+    const pg::Rows rows = task.run(options.batch_size);
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        const std::string_view what = rows.at(i, 0).text();
+        if (what == "busy") batch.busy = true;
+        if (what == "not attached") batch.idle = true;
+        if (what == "trouble") batch.trouble = true;
+        if (what == "more") batch.more = true;
+    }
+    const pg::Rows noted = handled_query.write(task.name);
+    if (!noted.empty()) batch.handled = noted.at(0, 0).integer();
+    return batch;
+}
+
+void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t handled) {
+    const std::int64_t tick = options.tick_interval;
+    if (last.busy || last.idle || last.restoring)
+        undo_query.write(task.name, begun.at, begun.before, last.idle);
+    else if (last.trouble)
+        put_off_query.write(task.name, tick);
+    else
+        end_query.write(task.name, begun.at, handled, last.more,
+                        std::max<std::int64_t>(tick, task.interval()));
+}
+
+void fail(const Task& task, const pg::Trouble& trouble) {
+    fail_query.write(task.name, std::int64_t{options.tick_interval}, trouble.message, trouble.state);
+}
+
+bool somebody_restores() {
+    return restoring_sessions_query.read_latest().at(0, 0).boolean();
+}
+
+}  // namespace mau::worker::schedule

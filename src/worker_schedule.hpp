@@ -1,0 +1,52 @@
+// What is due, how to do it, and how it went: mau.tasks as the worker reads and writes it.
+//
+// All functions need SPI, a transaction, and search_path = pg_catalog; names need no schema here.
+#pragma once
+
+#include "pg/spi.hpp"
+
+namespace mau::worker::schedule {
+
+/// What a batch of a task did.
+struct Batch {
+    std::int64_t handled = 0;  // as its function noted in mau.tasks
+    bool busy = false;         // another session is at it
+    bool restoring = false;    // a restore has begun meanwhile
+    bool idle = false;         // there is nothing to do at all
+    bool trouble = false;      // noted by the function itself
+    bool more = false;
+};
+
+/// A task: the SQL function behind it, and how often it is due.
+struct Task {
+    const char* name;
+    const char* call;  // as pg_stat_activity shows it
+    pg::Rows (*run)(std::int64_t batch_size);
+    int (*interval)();  // seconds; 0: at every tick
+};
+
+/// In the order in which they are run.
+inline constexpr int kTasks = 3;
+extern const Task tasks[kTasks];
+
+/// When a run was begun, and what mau.tasks said of the one before.
+struct Begun {
+    std::int64_t at;
+    std::optional<std::int64_t> before;
+};
+
+/// Begins a run if it is due, or if somebody asked for it. A run that was begun before and never ended is
+/// counted as a failure first.
+std::optional<Begun> begin(const Task& task, bool urgent);
+/// Runs a batch by the task's function.
+Batch run_batch(const Task& task);
+/// Ends a run by what its last batch said: how it went, and when the next is due.
+void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t handled);
+/// Notes an error, and puts the next run off.
+void fail(const Task& task, const pg::Trouble& trouble);
+
+/// Whether a session looks like one that restores a dump; needs the right to see all sessions. (What the
+/// tables say of it is looked at with every batch.)
+bool somebody_restores();
+
+}  // namespace mau::worker::schedule

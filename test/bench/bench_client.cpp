@@ -1,0 +1,531 @@
+// make bench: what mau costs, as ratios measured in one run against the same thing done without it. Contenders take
+// turns, round by round; what is shown is the median, and ratios are medians of the ratios within a round. Writes a
+// table to stdout and bench.json. Speaks to the server that PGHOST, … lead to; runs pgbench, which must be in PATH.
+
+#include "../load/pq.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <thread>
+
+namespace {
+
+// --- Sizes ------------------------------------------------------------------------------------------------------
+
+struct Scale {
+    bool full = true;
+    double seconds = 1.5;  // of a slice of pgbench
+    int rounds = 5;
+    long members = 100000;           // in the cohort of (a), (b)
+    std::vector<long> cohorts = {10000, 100000, 1000000};
+    long reaped = 1000000;
+    std::vector<long> servers = {100000, 1000000};
+} scale;
+
+double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values.empty() ? NAN : values[values.size() / 2];
+}
+
+// --- The table --------------------------------------------------------------------------------------------------
+
+struct Line {
+    std::string part, what, unit, against;
+    double value, ratio;    // ratio: NAN where there is nothing to compare with
+    std::string wanted;
+    int good;               // 1 yes, 0 no, -1 nothing is wanted
+};
+std::vector<Line> lines;
+
+std::string digits(double value) {
+    char text[32];
+    if (std::isnan(value)) return "";
+    std::snprintf(text, sizeof text, value >= 1000 ? "%.0f" : value >= 100 ? "%.1f" : value >= 10 ? "%.2f" : "%.3f", value);
+    return text;
+}
+
+void heading() {
+    std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s\n", "", "what", "measured", "unit", "ratio", "to", "wanted");
+}
+
+/// `wanted`: such as ">= 0.95" of the ratio, or "<= 20" of the value (with `of_value`).
+void add(const std::string& part, const std::string& what, double value, const std::string& unit, double ratio = NAN,
+         const std::string& against = "", const std::string& wanted = "", bool of_value = false) {
+    int good = -1;
+    if (!wanted.empty()) {
+        const double limit = std::atof(wanted.c_str() + 3), got = of_value ? value : ratio;
+        good = wanted[0] == '>' ? got >= limit : got <= limit;
+    }
+    lines.push_back({part, what, unit, against, value, ratio, wanted, good});
+    std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s%s\n", part.c_str(), what.c_str(), digits(value).c_str(), unit.c_str(),
+                digits(ratio).c_str(), against.c_str(), wanted.c_str(), good == 0 ? "  MISSED" : good == 1 ? "  ok" : "");
+    std::fflush(stdout);
+}
+
+std::string quoted(const std::string& text) {
+    std::string out = "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\') out += '\\';
+        out += c;
+    }
+    return out + "\"";
+}
+
+void write_json(const char* file, const std::string& machine) {
+    FILE* out = std::fopen(file, "w");
+    if (!out) return;
+    auto number = [](double value) { return std::isnan(value) ? std::string("null") : std::to_string(value); };
+    std::fprintf(out, "{\"machine\": %s, \"scale\": \"%s\", \"lines\": [", quoted(machine).c_str(), scale.full ? "full" : "small");
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        const Line& l = lines[i];
+        std::fprintf(out, "%s\n  {\"part\": %s, \"what\": %s, \"value\": %s, \"unit\": %s, \"ratio\": %s, \"to\": %s, \"wanted\": %s, \"good\": %s}",
+                     i ? "," : "", quoted(l.part).c_str(), quoted(l.what).c_str(), number(l.value).c_str(),
+                     quoted(l.unit).c_str(), number(l.ratio).c_str(), quoted(l.against).c_str(),
+                     l.wanted.empty() ? "null" : quoted(l.wanted).c_str(), l.good < 0 ? "null" : l.good ? "true" : "false");
+    }
+    std::fprintf(out, "\n]}\n");
+    std::fclose(out);
+}
+
+// --- Measuring --------------------------------------------------------------------------------------------------
+
+/// One that takes turns with others: a run of it answers a figure.
+struct Contender {
+    std::string name;
+    std::function<double()> run;
+};
+
+struct Results {
+    std::vector<std::vector<double>> of;  // by contender, by round
+    double value(std::size_t i) const { return median(of[i]); }
+    double ratio(std::size_t i, std::size_t to) const {
+        std::vector<double> ratios;
+        for (std::size_t r = 0; r < of[i].size(); ++r) ratios.push_back(of[i][r] / of[to][r]);
+        return median(ratios);
+    }
+};
+
+Results take_turns(const std::vector<Contender>& contenders, int rounds) {
+    Results results{std::vector<std::vector<double>>(contenders.size())};
+    for (int round = -1; round < rounds; ++round)  // the first one warms up
+        for (std::size_t i = 0; i < contenders.size(); ++i) {
+            const std::size_t which = (i + static_cast<std::size_t>(round + 1)) % contenders.size();
+            const double figure = contenders[which].run();
+            if (round >= 0) results.of[which].push_back(figure);
+        }
+    return results;
+}
+
+std::string database_info(const std::string& database) { return "dbname=" + database; }
+
+/// A connection to one of the bench's databases.
+pq::Connection connect(const std::string& database) {
+    pq::Connection connection(database_info(database));
+    if (!connection.alive()) throw std::runtime_error(connection.trouble());
+    connection.must("SET client_min_messages = warning");
+    return connection;
+}
+
+/// Transactions per second of a pgbench script.
+double pgbench(const std::string& database, const std::string& script, int clients, double seconds) {
+    char command[512];
+    std::snprintf(command, sizeof command,
+                  "pgbench -n -M prepared -c %d -j %d -T %d -D members=%ld -f test/bench/scripts/%s.sql %s 2>&1", clients,
+                  std::min(clients, 2), std::max(1, static_cast<int>(std::lround(seconds))), scale.members, script.c_str(),
+                  database.c_str());
+    FILE* pipe = popen(command, "r");
+    double tps = 0;
+    std::string all;
+    for (char line[512]; std::fgets(line, sizeof line, pipe);) {
+        all += line;
+        if (std::strncmp(line, "tps = ", 6) == 0) tps = std::atof(line + 6);
+    }
+    if (pclose(pipe) != 0 || tps <= 0) throw std::runtime_error(script + ": " + all.substr(0, 2000));
+    return tps;
+}
+
+/// Seconds that a statement takes, once.
+double seconds_of(pq::Connection& connection, const std::string& sql) {
+    const double start = now();
+    connection.must(sql);
+    return now() - start;
+}
+
+/// A database with mau and the schema "bench": an empty C function, and a table like the cohort that is only a table.
+void make_database(const std::string& name) {
+    pq::Connection admin = connect("postgres");
+    admin.must("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)");
+    admin.must("CREATE DATABASE " + name);
+    pq::Connection connection = connect(name);
+    char folder[4096];
+    if (!getcwd(folder, sizeof folder)) throw std::runtime_error("where are we?");
+    connection.must("CREATE EXTENSION mau; CREATE SCHEMA bench;"
+                    "CREATE FUNCTION bench.empty(user_id text, at timestamptz DEFAULT now()) RETURNS text LANGUAGE C AS '" +
+                    std::string(folder) + "/build/test/bench_module.so', 'bench_empty';"
+                    "CREATE TABLE bench.plain (user_id text COLLATE \"C\" NOT NULL PRIMARY KEY, \"timestamp\" bigint NOT NULL,"
+                    " service text NOT NULL DEFAULT 'native'); CREATE INDEX ON bench.plain (\"timestamp\");"
+                    "CREATE FUNCTION bench.ms(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS"
+                    " 'SELECT floor(extract(epoch FROM at) * 1000)::bigint';");
+}
+
+/// Members @user0… of both tables, last seen from `oldest` to `newest` ago.
+void fill(pq::Connection& connection, long members, const std::string& oldest, const std::string& newest) {
+    const std::string n = std::to_string(members);
+    const std::string rows = " SELECT '@user' || i || ':example.com', bench.ms(now() - interval '" + oldest +
+                             "' + (interval '" + oldest + "' - interval '" + newest + "') * ((i * 7919) % " + n + ") / " + n +
+                             "), 'native' FROM generate_series(0, " + n + " - 1) i";
+    connection.must("TRUNCATE mau.monthly_active_users, bench.plain; DELETE FROM mau.users");
+    connection.must("INSERT INTO mau.users (user_id, is_registered, registered_at) SELECT '@user' || i || ':example.com', true,"
+                    " bench.ms(now() - interval '400 days') FROM generate_series(0, " + n + " - 1) i");
+    connection.must("INSERT INTO mau.monthly_active_users" + rows);
+    connection.must("INSERT INTO bench.plain" + rows);
+    connection.must("VACUUM (ANALYZE) mau.users, mau.monthly_active_users, bench.plain");
+}
+
+/// The tables of a Synapse, as far as counting monthly active users touches them, with as many users.
+void make_homeserver(pq::Connection& connection, long users) {
+    const std::string n = std::to_string(users);
+    connection.must(
+        "CREATE TABLE public.users (name text UNIQUE, password_hash text, creation_ts bigint, admin smallint NOT NULL DEFAULT 0,"
+        " upgrade_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, consent_version text,"
+        " consent_server_notice_sent text, user_type text, deactivated smallint NOT NULL DEFAULT 0, shadow_banned boolean);"
+        "CREATE INDEX ON public.users (creation_ts);"
+        "CREATE TABLE public.user_ips (user_id text NOT NULL, access_token text NOT NULL, device_id text, ip text NOT NULL,"
+        " user_agent text NOT NULL, last_seen bigint NOT NULL);"
+        "CREATE UNIQUE INDEX ON public.user_ips (user_id, access_token, ip);"
+        "CREATE INDEX ON public.user_ips (user_id, device_id, last_seen);"
+        "CREATE INDEX ON public.user_ips (user_id, last_seen); CREATE INDEX ON public.user_ips (last_seen);"
+        "CREATE TABLE public.user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL,"
+        " validated_at bigint NOT NULL, added_at bigint NOT NULL, UNIQUE (medium, address));"
+        "CREATE INDEX ON public.user_threepids (user_id);"
+        "CREATE TABLE public.user_daily_visits (user_id text NOT NULL, device_id text, \"timestamp\" bigint NOT NULL, user_agent text);"
+        "CREATE INDEX ON public.user_daily_visits (\"timestamp\"); CREATE INDEX ON public.user_daily_visits (user_id, \"timestamp\");"
+        "CREATE TABLE public.devices (user_id text NOT NULL, device_id text NOT NULL, display_name text, last_seen bigint, ip text,"
+        " user_agent text, hidden boolean DEFAULT false, UNIQUE (user_id, device_id));"
+        "CREATE TABLE public.monthly_active_users (user_id text NOT NULL, \"timestamp\" bigint NOT NULL);"
+        "CREATE UNIQUE INDEX ON public.monthly_active_users (user_id); CREATE INDEX ON public.monthly_active_users (\"timestamp\")");
+    connection.must("INSERT INTO public.users (name, password_hash, creation_ts, appservice_id) SELECT '@user' || i || ':example.com',"
+                    " '$2b$12$' || md5(i::text), extract(epoch FROM now())::bigint - 86400 * (100 + i % 900),"
+                    " CASE WHEN i % 7 = 0 THEN 'irc-bridge' END FROM generate_series(0, " + n + " - 1) i");
+    // A quarter of the users were active in the last 28 days.
+    connection.must("INSERT INTO public.user_ips SELECT '@user' || i || ':example.com', 'syt_' || md5(i::text), upper(left(md5('d' || i), 10)),"
+                    " '10.0.' || i % 250 || '.1', 'Element/1.11.5 Chrome/104 Electron/20', bench.ms(now()) - 600000 - (i::bigint * 7919 % 28) * 86400000"
+                    " FROM generate_series(0, " + n + " - 1, 4) i");
+    connection.must("INSERT INTO public.monthly_active_users SELECT user_id, max(last_seen) FROM public.user_ips GROUP BY 1");
+    connection.must("VACUUM ANALYZE");
+}
+
+// --- (a) One call -----------------------------------------------------------------------------------------------
+
+void one_call() {
+    make_database("bench_hot");
+    make_database("bench_write");
+    for (const char* database : {"bench_hot", "bench_write"}) {
+        pq::Connection connection = connect(database);
+        fill(connection, scale.members, "10 days", "2 hours");
+        make_homeserver(connection, scale.members * 4);
+    }
+    pq::Connection hot = connect("bench_hot"), write = connect("bench_write");
+    write.must("UPDATE mau.settings SET last_seen_granularity = '0'");
+    const std::string all = "SELECT mau.record_activity('@user' || i || ':example.com') FROM generate_series(0, " +
+                            std::to_string(scale.members - 1) + ") i";
+    hot.must(all);  // everybody has been seen lately
+    hot.must("VACUUM ANALYZE mau.monthly_active_users");
+    hot.must(all);
+
+    auto script = [](const char* database, const char* name) {
+        return Contender{name, [=] { return pgbench(database, name, 4, scale.seconds); }};
+    };
+    const std::string calls = "calls/s";
+    {
+        const Results r = take_turns({script("bench_hot", "empty"), script("bench_hot", "select"), script("bench_hot", "hot"),
+                                      script("bench_hot", "admit"), script("bench_hot", "homeserver_seen")}, scale.rounds);
+        add("a", "empty C function, 4 clients", r.value(0), calls);
+        add("a", "SELECT 1", r.value(1), calls, r.ratio(1, 0), "empty C function");
+        add("a", "hot call: record_activity of a member seen lately", r.value(2), calls, r.ratio(2, 0), "empty C function", ">= 0.95");
+        add("a", "admit of a member seen lately", r.value(3), calls, r.ratio(3, 0), "empty C function");
+        add("a", "a homeserver's statements for the same", r.value(4), calls, r.ratio(2, 4), "mau is so many times faster");
+    }
+    {
+        // Many calls in one statement: no protocol, no parsing.
+        const std::string n = std::to_string(scale.members);
+        auto server_side = [&](const std::string& function) {
+            return Contender{function, [&hot, function, n] {
+                return seconds_of(hot, "SELECT count(" + function + "(u)) FROM (SELECT '@user' || i % " + n + " || ':example.com' u"
+                                       " FROM generate_series(1, 300000) i OFFSET 0) x") / 300000 * 1e9;
+            }};
+        };
+        const Results r = take_turns({server_side("bench.empty"), server_side("mau.record_activity"), server_side("mau.admit")},
+                                     scale.rounds);
+        add("a", "hot call, in the server, net of the empty function", r.value(1) - r.value(0), "ns", NAN, "", "<= 300", true);
+        add("a", "admit, in the server, net of the empty function", r.value(2) - r.value(0), "ns");
+    }
+    {
+        const Results r = take_turns({script("bench_write", "upsert"), script("bench_write", "write"),
+                                      script("bench_write", "homeserver_write")}, scale.rounds);
+        add("a", "plain SQL upsert, 4 clients", r.value(0), calls);
+        add("a", "single write: record_activity that moves a member on", r.value(1), calls, r.ratio(1, 0), "plain SQL upsert", ">= 0.9");
+        add("a", "a homeserver's statements for the same", r.value(2), calls, r.ratio(1, 2), "mau is so many times faster");
+    }
+    {
+        write.must("UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 2000000000");
+        const Results r = take_turns({script("bench_write", "homeserver_new"), script("bench_write", "new")}, std::min(3, scale.rounds));
+        add("a", "a newcomer, with a limit: record_activity", r.value(1), calls);
+        add("a", "a homeserver's statements for the same", r.value(0), calls, r.ratio(1, 0), "mau is so many times faster");
+    }
+    {
+        // Pipelined: many calls on the way, no waiting for the answers; the protocol's share without the round trip.
+        auto pipelined = [&](const char* sql) {
+            return Contender{sql, [&hot, sql] {
+                PGconn* const connection = hot.get();
+                const int calls = 50000, window = 500;
+                Oid type = 25;
+                PQclear(PQprepare(connection, sql, sql, 1, &type));
+                PQenterPipelineMode(connection);
+                const double start = now();
+                for (int done = 0; done < calls; done += window) {
+                    for (int i = 0; i < window; ++i) {
+                        const std::string user = "@user" + std::to_string((done + i) % scale.members) + ":example.com";
+                        const char* value = user.c_str();
+                        PQsendQueryPrepared(connection, sql, 1, &value, nullptr, nullptr, 0);
+                    }
+                    PQpipelineSync(connection);
+                    for (int i = 0; i < window; ++i) {
+                        PQclear(PQgetResult(connection));  // the answer
+                        PQclear(PQgetResult(connection));  // the end of this one
+                    }
+                    PQclear(PQgetResult(connection));  // the sync
+                }
+                const double rate = calls / (now() - start);
+                PQexitPipelineMode(connection);
+                hot.must("DEALLOCATE ALL");
+                return rate;
+            }};
+        };
+        const Results r = take_turns({pipelined("SELECT bench.empty($1)"), pipelined("SELECT mau.record_activity($1)")}, scale.rounds);
+        add("a", "hot call, one pipelined client", r.value(1), calls, r.ratio(1, 0), "empty C function, pipelined");
+    }
+}
+
+// --- (b) Batches ------------------------------------------------------------------------------------------------
+
+void batches() {
+    const int size = 1000;
+    const long count = scale.members / size;
+    for (const char* database : {"bench_hot", "bench_write"}) {
+        pq::Connection connection = connect(database);
+        connection.must("DROP TABLE IF EXISTS bench.batches; CREATE TABLE bench.batches AS SELECT n, array_agg(u) AS users,"
+                        " array_agg(now()) AS dummy FROM (SELECT (i * 7919 % " + std::to_string(scale.members) + ") / " +
+                        std::to_string(size) + " AS n, '@user' || i || ':example.com' AS u FROM generate_series(0, " +
+                        std::to_string(scale.members) + " - 1) i) x GROUP BY n; ANALYZE bench.batches");
+    }
+    pq::Connection hot = connect("bench_hot"), write = connect("bench_write");
+    write.must("UPDATE mau.settings SET limit_usage_by_mau = false");
+    write.must("VACUUM mau.monthly_active_users, bench.plain");
+    // Many batches in one round; each is a statement of its own.
+    auto run = [count](pq::Connection& connection, const std::string& sql, long batches) {
+        const double start = now();
+        for (long i = 0; i < batches; ++i) {
+            std::string statement = sql;
+            statement.replace(statement.find("%n"), 2, std::to_string(i % count));
+            connection.must(statement);
+        }
+        return (now() - start) / static_cast<double>(batches * size) * 1e6;
+    };
+    const std::string call = "SELECT mau.record_activities(users, array_fill(clock_timestamp(), ARRAY[1000])) FROM bench.batches WHERE n = %n";
+    const std::string plain = "INSERT INTO bench.plain AS p (user_id, \"timestamp\", service) SELECT u, bench.ms(clock_timestamp()), 'native' FROM"
+                              " bench.batches, unnest(users) u WHERE n = %n ON CONFLICT (user_id) DO UPDATE"
+                              " SET \"timestamp\" = greatest(p.\"timestamp\", EXCLUDED.\"timestamp\")";
+    const long some = std::min(count, scale.full ? 60L : 20L);
+    {
+        // Without what any statement on such an array costs.
+        const std::string nothing = "SELECT cardinality(users), cardinality(array_fill(clock_timestamp(), ARRAY[1000])) FROM bench.batches WHERE n = %n";
+        hot.must("SELECT mau.record_activities(users, array_fill(now(), ARRAY[1000])) FROM bench.batches");
+        const Results r = take_turns({{"", [&] { return run(hot, nothing, some); }}, {"", [&] { return run(hot, call, some); }}}, scale.rounds);
+        add("b", "batch of 1 000, all seen lately", r.value(1) - r.value(0), "us/user", NAN, "", "<= 0.4", true);
+    }
+    {
+        const Results r = take_turns({{"", [&] { return run(write, plain, some); }}, {"", [&] { return run(write, call, some); }}}, scale.rounds);
+        add("b", "batch of 1 000, plain unnest upsert (no fillfactor)", r.value(0), "us/user");
+        add("b", "batch of 1 000, all to write", r.value(1), "us/user", r.ratio(0, 1), "mau is so many times faster", ">= 1.5");
+    }
+}
+
+// --- (c) Admissions ---------------------------------------------------------------------------------------------
+
+void admissions() {
+    make_database("bench_admit");
+    const int clients = 16, users = scale.full ? 10000 : 3000;
+    pq::Connection admin = connect("bench_admit");
+    auto crowd = [&](const std::string& settings, const std::string& sql) {
+        return Contender{settings, [&admin, settings, sql, users] {
+            admin.must("TRUNCATE mau.monthly_active_users, bench.plain; DELETE FROM mau.users; " + settings);
+            admin.must("VACUUM mau.users");
+            admin.must("CHECKPOINT");
+            std::atomic<int> next{0};
+            std::vector<std::thread> threads;
+            std::vector<pq::Connection> connections;
+            for (int i = 0; i < clients; ++i) {
+                connections.push_back(connect("bench_admit"));
+                PQclear(PQprepare(connections.back().get(), "admit", sql.c_str(), 1, nullptr));
+            }
+            const double start = now();
+            for (int i = 0; i < clients; ++i)
+                threads.emplace_back([&, i] {
+                    for (int mine; (mine = next++) < users;) {
+                        const std::string user = "@new" + std::to_string(mine) + ":example.com";
+                        const char* value = user.c_str();
+                        PQclear(PQexecPrepared(connections[static_cast<std::size_t>(i)].get(), "admit", 1, &value, nullptr, nullptr, 0));
+                    }
+                });
+            for (std::thread& thread : threads) thread.join();
+            return users / (now() - start);
+        }};
+    };
+    const std::string call = "SELECT mau.admit($1)";
+    const Results r = take_turns(
+        {crowd("UPDATE mau.settings SET limit_usage_by_mau = false", call),
+         crowd("UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1000000", call),
+         crowd("UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = " + std::to_string(users / 2), call),
+         crowd("SELECT 1", "INSERT INTO bench.plain VALUES ($1, bench.ms(now())) ON CONFLICT DO NOTHING")},
+        scale.rounds);
+    const std::string unit = "users/s", of = std::to_string(users);
+    add("c", "16 clients admit " + of + " newcomers, no limit", r.value(0), unit);
+    add("c", "the same with a limit, room for all", r.value(1), unit, r.ratio(1, 0), "no limit", ">= 0.9");
+    add("c", "the same with room for half of them", r.value(2), unit, r.ratio(2, 0), "no limit");
+    add("c", "plain INSERT of as many, for comparison", r.value(3), unit, r.ratio(0, 3), "mau, no limit, to that");
+}
+
+// --- (d) The count ----------------------------------------------------------------------------------------------
+
+void counts() {
+    for (const long members : scale.cohorts) {
+        const std::string n = std::to_string(members);
+        make_database("bench_count");
+        pq::Connection connection = connect("bench_count");
+        fill(connection, members, "29 days", "0 days");
+        const int times = 2000;
+        const Results r = take_turns(
+            {{"", [&] {
+                  return seconds_of(connection, "SELECT count(mau.monthly_active_count()) FROM generate_series(1, " + std::to_string(times) + ")") /
+                         times * 1e6;
+              }},
+             {"", [&] {
+                  return seconds_of(connection, "SELECT count(*) FROM bench.plain p LEFT JOIN mau.users u ON p.user_id = u.user_id"
+                                                " WHERE u.appservice_id IS NULL OR u.appservice_id = ''") * 1e6;
+              }}},
+            std::min(3, scale.rounds));
+        add("d", "monthly_active_count, " + n + " members", r.value(0), "us", r.ratio(1, 0), "so many times faster than a join", "<= 20", true);
+    }
+}
+
+// --- (e) Reaping ------------------------------------------------------------------------------------------------
+
+void reaping() {
+    make_database("bench_reap");
+    pq::Connection connection = connect("bench_reap");
+    fill(connection, scale.reaped, "30 days", "0 days");
+    connection.must("SET work_mem = '4MB'");
+    connection.must("SELECT mau.monthly_active_count()");
+    for (const int percent : {1, 25}) {
+        const std::string at = "now() + interval '30 days' * " + std::to_string(percent) + " / 100";
+        const double rows = static_cast<double>(scale.reaped) * percent / 100;
+        // Rolled back, so that every round finds the same; commit is nothing beside it.
+        auto undone = [&](const std::string& sql) {
+            return Contender{sql, [&connection, sql, rows] {
+                connection.must("VACUUM mau.users, mau.monthly_active_users, bench.plain");
+                connection.must("CHECKPOINT");
+                connection.must("BEGIN");
+                const double seconds = seconds_of(connection, sql);
+                connection.must("ROLLBACK");
+                return seconds / rows * 1e6;
+            }};
+        };
+        const Results r = take_turns({undone("DELETE FROM bench.plain WHERE \"timestamp\" < bench.ms(" + at + ") - 30 * 86400000::bigint"),
+                                      undone("SELECT * FROM mau.reap(" + at + ")")}, 3);
+        const std::string what = std::to_string(percent) + " % of " + std::to_string(scale.reaped);
+        add("e", "plain DELETE of " + what, r.value(0), "us/row");
+        add("e", "reap of " + what + ", default work_mem", r.value(1), "us/row", r.ratio(1, 0), "plain DELETE", percent == 25 ? "<= 1" : "");
+    }
+}
+
+// --- (f) Sync ---------------------------------------------------------------------------------------------------
+
+void syncing() {
+    for (const long users : scale.servers) {
+        make_database("bench_sync");
+        pq::Connection connection = connect("bench_sync");
+        make_homeserver(connection, users);
+        connection.must("SELECT mau.attach('synapse')");
+        connection.must("SELECT mau.sync()");
+        std::vector<double> syncs, scans, deltas;
+        for (int round = 0; round < 4; ++round) {
+            // Five minutes: one in fifty users was seen.
+            connection.must("UPDATE public.user_ips SET last_seen = bench.ms(clock_timestamp()) - (random() * 1000)::bigint WHERE user_id IN (SELECT '@user'"
+                            " || (4 * floor(random() * " + std::to_string(users / 4) + "))::bigint || ':example.com' FROM generate_series(1, " +
+                            std::to_string(users / 50) + "))");
+            const pq::Result until = connection.must("SELECT coalesce(activity_until, 0) FROM mau.source");
+            std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+            const std::string scan = "SELECT count(*), max(length(user_id) + length(user_agent)) FROM (SELECT user_id, user_agent, last_seen FROM"
+                                     " public.user_ips WHERE last_seen > " + until.text(0, 0) + " ORDER BY last_seen OFFSET 0) x";
+            connection.must(scan);
+            const double scanned = seconds_of(connection, scan);
+            const long long rows = connection.must(scan).integer(0, 0);
+            const double synced = seconds_of(connection, "SELECT mau.sync()");
+            if (round == 0) continue;
+            scans.push_back(scanned / static_cast<double>(rows) * 1e6);
+            syncs.push_back(synced / static_cast<double>(rows) * 1e6);
+            deltas.push_back(static_cast<double>(rows));
+        }
+        const std::string what = ", " + std::to_string(users) + " users, delta of " + digits(median(deltas));
+        add("f", "bare index range scan" + what, median(scans), "us/row");
+        add("f", "sync" + what, median(syncs), "us/row", median(syncs) / median(scans), "bare index range scan");
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    auto environment = [](const char* name) {
+        const char* value = std::getenv(name);
+        return std::string(value ? value : "");
+    };
+    if (environment("BENCH_SCALE") == "small") {
+        scale.full = false;
+        scale.seconds = 1;
+        scale.rounds = 3;
+        scale.members = 20000;
+        scale.cohorts = {10000, 50000};
+        scale.reaped = 100000;
+        scale.servers = {50000};
+    }
+    if (!environment("BENCH_SECONDS").empty()) scale.seconds = std::atof(environment("BENCH_SECONDS").c_str());
+    const std::string parts = argc > 1 ? argv[1] : "abcdef";
+    const std::map<char, void (*)()> all = {{'a', one_call}, {'b', batches}, {'c', admissions},
+                                            {'d', counts}, {'e', reaping}, {'f', syncing}};
+    heading();
+    int status = 0;
+    for (const auto& [part, run] : all) {
+        if (parts.find(part) == std::string::npos && !(part == 'a' && parts.find('b') != std::string::npos)) continue;
+        try {
+            run();
+        } catch (const std::exception& e) {
+            std::fprintf(stderr, "bench (%c): %s\n", part, e.what());
+            status = 1;
+        }
+    }
+    write_json("bench.json", environment("BENCH_MACHINE"));
+    return status;
+}

@@ -1,0 +1,450 @@
+// Many clients who admit newcomers to a house with a limit, in every shape of transaction, while a watcher counts and
+// things go wrong on purpose. For test/t/200_cap.pl; prints what came of it as lines of "name value".
+//
+// Each client takes the next newcomer (or, now and then, somebody who came already) and puts one to four of them
+// through one transaction: a plain call, several in a transaction block, under savepoints of which some are rolled
+// back, in plpgsql exception blocks, as a batch. It knows from the answers who must be in the cohort when it has
+// committed, and at the end the table is held against that.
+
+#include "pq.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <set>
+#include <thread>
+
+namespace {
+
+using Random = std::mt19937_64;
+
+struct Event {
+    long long at;     // transactions done
+    long long every;  // 0: once
+    std::function<void()> happen;
+};
+
+struct Options {
+    std::string conninfo;
+    int clients = 16;
+    int users = 10000;
+    std::string max = "1000000";        // the most that there may be, to show when there are more
+    std::string prefix = "@new";
+    std::vector<std::string> also;      // prefixes of further users, taken at random: "@old:600"
+    std::string isolation = "read committed";
+    std::string shape = "mixed";        // or "plain": one call a transaction; "same": all clients, one user
+    int rollback = 20;                  // percent of the transactions, and of the savepoints
+    int again = 10;                     // percent of the picks that take somebody who came already
+    unsigned long long seed = 1;
+    std::string lock_timeout = "20s";
+    bool hold = false;                  // one more session admits somebody and sits in its transaction
+    bool losses = false;                // connections may be lost
+    bool rows_go = false;               // somebody removes rows: do not ask for those that were admitted
+    long long kill_every = 0, terminate_every = 0;
+    std::vector<std::pair<long long, std::string>> sql_at, sql_every, sh_at;
+};
+
+Options options;
+
+// --- What came of it --------------------------------------------------------------------------------------------
+
+std::atomic<long long> progress{0}, errors{0}, disconnects{0}, next_user{0}, samples{0}, most{0}, waits{0}, kills{0},
+    admin_errors{0}, arrived{0};
+std::atomic<bool> over{false};
+std::mutex mutex;
+std::string first_error;
+std::set<std::string> certain, possible;  // who was admitted in a transaction that committed; that may have
+std::vector<std::atomic<int>> pids(1024);
+
+void note_error(std::atomic<long long>& counter, const std::string& what) {
+    ++counter;
+    const std::lock_guard<std::mutex> guard(mutex);
+    if (first_error.empty()) first_error = what;
+}
+
+// --- A client ---------------------------------------------------------------------------------------------------
+
+struct Lost {};   // the connection is gone
+struct Broken {}; // an error: the transaction is to be rolled back
+
+class Client {
+  public:
+    Client(int number) : number_(number), random_(options.seed * 1000003 + static_cast<unsigned>(number)) {}
+
+    void work() {
+        connect();
+        while (true) {
+            try {
+                if (!transaction()) break;
+            } catch (const Lost&) {
+                ++disconnects;
+                if (!options.losses) note_error(errors, "connection lost: " + connection_.trouble());
+                keep(possible);
+                connect();
+            } catch (const Broken&) {
+                keep(possible);
+                connection_.run("ROLLBACK");
+            }
+            levels_.clear();
+            ++progress;
+        }
+    }
+
+    /// Admits newcomers one by one, by plain calls.
+    void fill(int count) {
+        connect();
+        for (int i = 0; i < count; ++i) {
+            levels_.assign(1, {});
+            call(options.prefix + std::to_string(options.users + i));
+            keep(certain);
+        }
+    }
+
+  private:
+    using Users = std::vector<std::string>;
+    struct Level {
+        Users certain, possible;
+    };
+
+    void connect() {
+        const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+        while (true) {
+            connection_ = pq::Connection(options.conninfo + " application_name=cap_client");
+            if (connection_.alive() &&
+                connection_.run("SET lock_timeout = '" + options.lock_timeout + "'; SET synchronous_commit = on;"
+                                " SET default_transaction_isolation = '" + options.isolation + "'").ok())
+                break;
+            if (std::chrono::steady_clock::now() > give_up || !options.losses) {
+                note_error(errors, "cannot connect: " + connection_.trouble());
+                std::fprintf(stderr, "%s\n", first_error.c_str());
+                std::_Exit(2);
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        }
+        pids[static_cast<std::size_t>(number_)] = connection_.pid();
+    }
+
+    bool percent(int chance) { return static_cast<int>(random_() % 100) < chance; }
+
+    /// The user to be admitted next; nobody when all have come.
+    std::string pick() {
+        if (!options.also.empty() && percent(30)) {
+            const std::string& which = options.also[random_() % options.also.size()];
+            const auto colon = which.rfind(':');
+            return which.substr(0, colon) + std::to_string(random_() % std::stoull(which.substr(colon + 1)));
+        }
+        const long long came = next_user.load();
+        if (came > 0 && percent(options.again))
+            return options.prefix + std::to_string(random_() % static_cast<unsigned long long>(came));
+        const long long mine = next_user.fetch_add(1);
+        return mine < options.users ? options.prefix + std::to_string(mine) : "";
+    }
+
+    pq::Result run(const std::string& sql, const Users& values = {}) {
+        pq::Result result = values.empty() ? connection_.run(sql) : connection_.run(sql, values);
+        if (result.ok()) return result;
+        const std::string state = result.state();
+        if (!connection_.alive() || state == "57P01" || state == "57P02" || state == "57P03") throw Lost{};
+        note_error(errors, sql + ": " + state + " " + result.message());
+        throw Broken{};
+    }
+
+    void call(const std::string& user) {
+        if (percent(50)) {
+            if (run("SELECT mau.record_activity($1)", {user}).text(0, 0) == "joined")
+                levels_.back().certain.push_back(user);
+        } else {
+            if (run("SELECT mau.admit($1)", {user}).is_null(0, 0)) levels_.back().possible.push_back(user);
+        }
+    }
+
+    static std::string array_of(const Users& users) {
+        std::string text;
+        for (const std::string& user : users) text += (text.empty() ? "{" : ",") + user;
+        return text + "}";
+    }
+
+    /// In plpgsql exception blocks, some of which raise after the admission.
+    void call_in_blocks(const Users& users) {
+        Users fail;
+        for (std::size_t i = 0; i < users.size(); ++i) fail.push_back(percent(options.rollback) ? "t" : "f");
+        const pq::Result answers = run("SELECT unnest(load.in_blocks($1, $2))", {array_of(users), array_of(fail)});
+        for (std::size_t i = 0; i < users.size(); ++i)
+            if (answers.text(static_cast<int>(i), 0) == "joined") levels_.back().certain.push_back(users[i]);
+    }
+
+    void call_batch(const Users& users) {
+        run("SELECT mau.record_activities($1, array_fill(now(), ARRAY[cardinality($1::text[])]))", {array_of(users)});
+        auto& all = levels_.back().possible;
+        all.insert(all.end(), users.begin(), users.end());
+    }
+
+    void savepoint() {
+        run("SAVEPOINT s" + std::to_string(levels_.size()));
+        levels_.emplace_back();
+    }
+    /// Ends the innermost savepoint, one way or another.
+    void end_savepoint() {
+        Level ended = std::move(levels_.back());
+        const std::string name = "s" + std::to_string(levels_.size() - 1);
+        if (percent(options.rollback)) {
+            run("ROLLBACK TO SAVEPOINT " + name);
+            if (percent(50)) {  // what comes after the rollback is in the savepoint again
+                levels_.back() = {};
+                if (const std::string user = pick(); !user.empty()) call(user);
+                ended = std::move(levels_.back());
+                run("RELEASE SAVEPOINT " + name);
+            } else {
+                ended = {};
+            }
+        } else {
+            run("RELEASE SAVEPOINT " + name);
+        }
+        levels_.pop_back();
+        auto append = [](Users& to, Users& from) { to.insert(to.end(), from.begin(), from.end()); };
+        append(levels_.back().certain, ended.certain);
+        append(levels_.back().possible, ended.possible);
+    }
+
+    /// Keeps what this transaction has admitted, as certain or only possible.
+    void keep(std::set<std::string>& certain_ones) {
+        const std::lock_guard<std::mutex> guard(mutex);
+        for (const Level& level : levels_) {
+            certain_ones.insert(level.certain.begin(), level.certain.end());
+            possible.insert(level.possible.begin(), level.possible.end());
+        }
+    }
+
+    bool transaction() {
+        Users users;
+        const int kind = options.shape == "mixed" ? static_cast<int>(random_() % 8) : 0;
+        const std::size_t count = kind <= 1 ? 1 : kind == 7 ? 1 + random_() % 12 : 1 + random_() % 4;
+        while (users.size() < count) {
+            if (std::string user = options.shape == "same" ? next_same() : pick(); !user.empty())
+                users.push_back(std::move(user));
+            else
+                break;
+        }
+        if (users.empty()) return false;
+        levels_.assign(1, {});
+        if (kind == 0 && options.shape != "same") {
+            call(users[0]);
+            keep(certain);
+            return true;
+        }
+        run("BEGIN");
+        if (percent(50)) run("SELECT count(*) FROM mau.settings");  // fixes the snapshot of REPEATABLE READ
+        if (options.shape == "same") {
+            call(users[0]);
+            run("SELECT pg_sleep(0.003)");  // who waits for us is seen waiting
+        } else switch (kind) {
+            case 3:
+            case 4:
+                for (const std::string& user : users) {
+                    savepoint();
+                    call(user);
+                    if (percent(70)) end_savepoint();
+                }
+                while (levels_.size() > 1 && percent(70)) end_savepoint();
+                break;
+            case 5:
+                savepoint();
+                call_in_blocks(users);
+                end_savepoint();
+                break;
+            case 6:
+                call_in_blocks(users);
+                break;
+            case 7:
+                call_batch(users);
+                break;
+            default:
+                for (const std::string& user : users) call(user);
+        }
+        if (percent(options.rollback)) {
+            run("ROLLBACK");
+        } else {
+            run("COMMIT");
+            keep(certain);
+        }
+        return true;
+    }
+
+    /// Everybody's user, one after the other, for all clients at the same time.
+    std::string next_same() {
+        if (turn_ == options.users) return {};
+        ++arrived;
+        while (arrived < static_cast<long long>(options.clients) * (turn_ + 1)) std::this_thread::yield();
+        return options.prefix + std::to_string(turn_++);
+    }
+
+    int number_;
+    int turn_ = 0;
+    Random random_;
+    pq::Connection connection_;
+    std::vector<Level> levels_;
+};
+
+// --- Those who look on ------------------------------------------------------------------------------------------
+
+// The rule itself, by the wall clock: what there is at this instant, whoever was told what.
+constexpr const char* kCount =
+    "SELECT count(*), CASE WHEN count(*) > $1 THEN string_agg(format('%s since %s, %s ms left', user_id, xmin, \"timestamp\" -"
+    " (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 30 * 86400000::bigint), E'\\n' ORDER BY age(xmin)) END"
+    " FROM mau.monthly_active_users WHERE service = 'native' AND \"timestamp\" >="
+    " floor(extract(epoch FROM clock_timestamp()) * 1000) - 30 * 86400000::bigint";
+
+void watch(int holder_pid) {
+    pq::Connection connection;
+    while (!over) {
+        if (!connection.alive()) connection = pq::Connection(options.conninfo + " application_name=cap_watcher");
+        const pq::Result result = connection.run(kCount, {options.max});
+        if (result.ok()) {
+            ++samples;
+            if (!result.is_null(0, 1) && result.integer(0, 0) > most)
+                std::fprintf(stderr, "%s members:\n%.1000s\n", result.text(0, 0).c_str(), result.text(0, 1).c_str());
+            most = std::max(most.load(), result.integer(0, 0));
+        } else if (!options.losses) {
+            note_error(errors, "watcher: " + result.message());
+        }
+        // Clients who wait for another's transaction.
+        const pq::Result blocked = connection.run(
+            "SELECT count(*) FROM pg_stat_activity a WHERE application_name = 'cap_client' AND wait_event_type = 'Lock'"
+            " AND (wait_event IN ('transactionid', 'tuple', 'spectoken') OR " +
+            std::to_string(holder_pid) + " = ANY (pg_blocking_pids(pid)))"
+            " AND EXISTS (SELECT FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid))"
+            "             AND b.application_name IN ('cap_client', 'cap_holder'))");
+        if (blocked.ok()) waits += blocked.integer(0, 0);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
+/// Makes things happen as the work goes on.
+void direct() {
+    Random random(options.seed);
+    pq::Connection connection;
+    std::vector<Event> events;
+    auto admin = [&](const std::string& sql) {
+        return [&connection, sql] {
+            if (!connection.alive()) connection = pq::Connection(options.conninfo + " application_name=cap_admin");
+            const pq::Result result = connection.run(sql);
+            if (!result.ok() && connection.alive()) note_error(admin_errors, sql + ": " + result.message());
+        };
+    };
+    auto backend = [&] { return pids[random() % static_cast<unsigned>(options.clients)].load(); };
+    for (const auto& [at, sql] : options.sql_at) events.push_back({at, 0, admin(sql)});
+    for (const auto& [every, sql] : options.sql_every) events.push_back({every, every, admin(sql)});
+    for (const auto& [at, command] : options.sh_at)
+        events.push_back({at, 0, [command = command] {
+                              if (std::system(command.c_str()) != 0) note_error(admin_errors, command);
+                          }});
+    if (options.kill_every)
+        events.push_back({options.kill_every, options.kill_every, [&] {
+                              if (const int pid = backend(); pid > 0 && kill(pid, SIGKILL) == 0) ++kills;
+                              // a server takes a while to come back; so do the backends to kill
+                          }});
+    if (options.terminate_every)
+        events.push_back({options.terminate_every, options.terminate_every, [&] {
+                              admin("SELECT pg_terminate_backend(" + std::to_string(backend()) + ")")();
+                              ++kills;
+                          }});
+    while (!over) {
+        const long long now = progress;
+        for (Event& event : events) {
+            if (event.at > now) continue;
+            event.happen();
+            event.at = event.every ? now + event.every : INT64_MAX;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
+/// The table against what the clients know: rows that nobody admitted, and admissions that have no row.
+void compare(long long* unexplained, long long* missing) {
+    pq::Connection connection(options.conninfo);
+    const pq::Result rows = connection.must("SELECT user_id FROM mau.monthly_active_users WHERE user_id LIKE '" +
+                                            options.prefix + "%'");
+    std::set<std::string> table;
+    for (int i = 0; i < rows.rows(); ++i) table.insert(rows.text(i, 0));
+    for (const std::string& user : table)
+        if (!certain.count(user) && !possible.count(user)) ++*unexplained;
+    if (options.rows_go) return;
+    for (const std::string& user : certain)
+        if (user.compare(0, options.prefix.size(), options.prefix) == 0 && !table.count(user)) ++*missing;
+}
+
+int usage(const char* why) {
+    std::fprintf(stderr, "cap_client: %s\n", why);
+    return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    for (int i = 1; i < argc; ++i) {
+        const std::string name = argv[i];
+        auto value = [&]() -> std::string {
+            if (i + 1 >= argc) std::exit(usage("an option lacks its value"));
+            return argv[++i];
+        };
+        auto number = [&] { return std::stoll(value()); };
+        if (name == "--conninfo") options.conninfo = value();
+        else if (name == "--clients") options.clients = static_cast<int>(number());
+        else if (name == "--users") options.users = static_cast<int>(number());
+        else if (name == "--max") options.max = value();
+        else if (name == "--prefix") options.prefix = value();
+        else if (name == "--also") options.also.push_back(value());
+        else if (name == "--isolation") options.isolation = value();
+        else if (name == "--shape") options.shape = value();
+        else if (name == "--rollback") options.rollback = static_cast<int>(number());
+        else if (name == "--again") options.again = static_cast<int>(number());
+        else if (name == "--seed") options.seed = static_cast<unsigned long long>(number());
+        else if (name == "--lock-timeout") options.lock_timeout = value();
+        else if (name == "--hold") options.hold = true;
+        else if (name == "--losses") options.losses = true;
+        else if (name == "--rows-go") options.rows_go = true;
+        else if (name == "--kill-every") options.kill_every = number();
+        else if (name == "--terminate-every") options.terminate_every = number();
+        else if (name == "--sql-at") { const long long at = number(); options.sql_at.emplace_back(at, value()); }
+        else if (name == "--sql-every") { const long long n = number(); options.sql_every.emplace_back(n, value()); }
+        else if (name == "--sh-at") { const long long at = number(); options.sh_at.emplace_back(at, value()); }
+        else return usage(("what is " + name + "?").c_str());
+    }
+
+    pq::Connection holder;
+    if (options.hold) {
+        holder = pq::Connection(options.conninfo + " application_name=cap_holder");
+        holder.must("BEGIN ISOLATION LEVEL REPEATABLE READ");
+        holder.must("SELECT mau.record_activity('" + options.prefix + "_holder')");
+        holder.must("SELECT mau.record_activity('" + options.prefix + "0')");
+    }
+    std::thread watcher(watch, options.hold ? holder.pid() : 0);
+    std::thread director(direct);
+    std::vector<std::thread> workers;
+    for (int i = 0; i < options.clients; ++i) workers.emplace_back([i] { Client(i).work(); });
+    for (std::thread& worker : workers) worker.join();
+    over = true;
+    director.join();
+    watcher.join();
+
+    if (options.hold) {
+        holder.must("ROLLBACK");
+        Client(0).fill(8);  // the seats that the holder gave back
+    }
+    long long unexplained = 0, missing = 0;
+    compare(&unexplained, &missing);
+    std::printf("transactions %lld\nerrors %lld\nadmin_errors %lld\ndisconnects %lld\nkills %lld\nsamples %lld\nmost %lld\n"
+                "waits %lld\nunexplained %lld\nmissing %lld\nadmitted %zu\nfirst_error %s\n",
+                progress.load(), errors.load(), admin_errors.load(), disconnects.load(), kills.load(), samples.load(),
+                most.load(), waits.load(), unexplained, missing, certain.size(),
+                first_error.substr(0, first_error.find('\n')).c_str());
+    return 0;
+}

@@ -1,0 +1,153 @@
+# pg_dump and restore: what mau knows survives in every format, while the worker is on, and the worker goes on.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'mau'
+mau.tick_interval = 1
+mau.refresh_interval = 1
+mau.reap_interval = 1
+CONF
+$node->start;
+my $dir = $node->basedir;
+delete $ENV{PGAPPNAME};  # pg_restore shall say who it is
+
+# The original: the worker does not touch it, so that it stays as it is.
+$node->safe_psql('postgres', 'ALTER SYSTEM SET mau.databases = plain, custom, parallel, data_only');
+$node->reload;
+$node->safe_psql('postgres', 'CREATE DATABASE original');
+$node->safe_psql('original', <<'SQL');
+CREATE TABLE users (name text, creation_ts bigint, is_guest smallint DEFAULT 0, appservice_id text, user_type text,
+                    deactivated smallint DEFAULT 0, admin smallint DEFAULT 0);
+CREATE UNIQUE INDEX ON users (name);
+CREATE TABLE user_ips (user_id text, access_token text, device_id text, ip text, user_agent text, last_seen bigint);
+CREATE INDEX ON user_ips (last_seen);
+CREATE TABLE user_threepids (user_id text, medium text, address text, validated_at bigint, added_at bigint);
+CREATE TABLE user_daily_visits (user_id text, device_id text, "timestamp" bigint, user_agent text);
+CREATE TABLE devices (user_id text, device_id text, last_seen bigint, user_agent text, hidden boolean);
+INSERT INTO users (name, creation_ts) SELECT format('@u%s:x', i), 1700000000 FROM generate_series(1, 20) i;
+INSERT INTO user_ips SELECT format('@u%s:x', i), 't', 'd', 'ip', 'agent',
+    (extract(epoch FROM now()) * 1000)::bigint - i * 100000000 FROM generate_series(1, 20) i;
+INSERT INTO users (name, creation_ts) VALUES ('@first:x', 1700000000);
+INSERT INTO user_threepids VALUES ('@first:x', 'email', 'first@x', 0, 0), ('@u1:x', 'email', 'u1@x', 0, 0);
+
+CREATE EXTENSION mau;
+UPDATE mau.settings SET server_name = 'x', limit_usage_by_mau = true, max_mau_value = 1000, admin_contact = 'mailto:a@x',
+    last_seen_granularity = '10 min', hs_disabled_message = E'line\nand \\ "quote"', track_appservice_user_ips = true;
+INSERT INTO mau.reserved_threepids (medium, address) VALUES ('email', 'First@x'), ('email', 'second@x'), ('msisdn', '44');
+DELETE FROM mau.reserved_threepids WHERE address = 'second@x';
+INSERT INTO mau.appservices VALUES ('irc', 3, '@irc:x', '{@irc_.*:x}'), ('bare', NULL, NULL, '{}');
+SELECT mau.attach('synapse');
+SELECT mau.reap(now() - interval '1 year');  -- gives the reserved user a seat, long expired for anybody else
+SELECT mau.register_user('@guest:x', now(), is_guest => true);
+SELECT mau.register_user('@irc_a:x', now() - interval '1 year', appservice_id => 'irc');
+SELECT mau.record_activity(u, now() - interval '20 minutes') FROM unnest('{@guest:x,@irc_a:x,@late:x,@ünïcödé:x}'::text[]) u;
+SELECT mau.record_activity('@gone:x', now() - interval '40 days');  -- for the next reap
+SELECT mau.forget_user('@late:x');
+SELECT mau.register_user('@deleted:x');
+DELETE FROM mau.users WHERE user_id = '@deleted:x';
+SELECT mau.refresh('2026-01-01 00:00:00.123456Z'), mau.refresh('2026-02-01Z');
+SQL
+
+# Everything that shall survive, in a form that can be compared; snapshots of the worker's own are left out.
+my @tables = qw(settings reserved_threepids appservices users user_threepids monthly_active_users source);
+sub contents {
+    my ($db, @which) = @_;
+    my %contents = map {
+        $_ => $node->safe_psql($db, "SELECT t::text FROM mau.$_ t ORDER BY t::text COLLATE \"C\"")
+    } @which;
+    $contents{snapshots} = $node->safe_psql($db, q(SELECT s::text FROM mau.snapshots s WHERE at < '2026-03-01' ORDER BY at));
+    return \%contents;
+}
+my $original = contents('original', @tables);
+isnt($original->{$_}, '', "there is something in mau.$_") for @tables, 'snapshots';
+my $count = $node->safe_psql('original', 'SELECT mau.monthly_active_count()');
+my ($last_no, $last_position) = split /[|]/, $node->safe_psql('original',
+    'SELECT u.last_value, r.last_value FROM mau.users_user_no_seq u, mau.reserved_threepids_position_seq r');
+
+# What is changed by the homeserver's going on, and by the worker's reap of expired rows, is not compared.
+sub is_restored {
+    my ($db) = @_;
+    my @quiet = qw(settings reserved_threepids appservices user_threepids);
+    is_deeply(contents($db, @quiet), { map { $_ => $original->{$_} } @quiet, 'snapshots' },
+        'settings, reserved threepids, appservices, snapshots are there');
+    my $who = q(SELECT user_no, user_id, registered_at, is_guest, appservice_id FROM mau.users ORDER BY user_no);
+    is($node->safe_psql($db, $who), $node->safe_psql('original', $who), 'users, under their numbers');
+    is($node->safe_psql($db, 'SELECT mau.monthly_active_count()'), $count, 'the figure');
+    my $seen = q(SELECT user_id, mau.last_seen(user_id) FROM mau.users WHERE user_id IS NOT NULL ORDER BY 1);
+    is($node->safe_psql($db, $seen), $node->safe_psql('original', $seen), 'last seen');
+
+    ok($node->poll_query_until($db, 'SELECT count(*) >= 2 FROM mau.snapshots WHERE at > now() - interval \'1 hour\''),
+        'the worker goes on: snapshots');
+    ok($node->poll_query_until($db, q(SELECT health = 'ok' FROM mau.health())), 'and all is well');
+    $node->safe_psql($db, q(INSERT INTO users (name, creation_ts) VALUES ('@new:x', 1700000000);
+        INSERT INTO user_ips VALUES ('@new:x', 't', 'd', 'ip', 'agent', (extract(epoch FROM now()) * 1000)::bigint)));
+    ok($node->poll_query_until($db, 'SELECT mau.monthly_active_count() = ' . ($count + 1)), 'and its sync');
+    is($node->safe_psql($db, 'SELECT sum(failures) FROM mau.tasks'), '0', 'nothing failed');
+    cmp_ok($node->safe_psql($db, q(SELECT user_no FROM mau.users WHERE user_id = '@new:x')), '>', $last_no,
+        'a newcomer gets a number that nobody had');
+    cmp_ok($node->safe_psql($db, q(INSERT INTO mau.reserved_threepids (medium, address) VALUES ('email', 'new@x')
+        RETURNING position)), '>', $last_position, 'as does a reserved threepid');
+    return;
+}
+
+subtest 'plain, by psql' => sub {
+    $node->command_ok([ 'pg_dump', '-f', "$dir/plain.sql", $node->connstr('original') ], 'dump');
+    $node->safe_psql('postgres', 'CREATE DATABASE plain');
+    $node->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/plain.sql", $node->connstr('plain') ], 'restore');
+    is_restored('plain');
+};
+
+subtest 'custom, by pg_restore' => sub {
+    $node->command_ok([ 'pg_dump', '-Fc', '-f', "$dir/custom", $node->connstr('original') ], 'dump');
+    $node->safe_psql('postgres', 'CREATE DATABASE custom');
+    $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('custom'), "$dir/custom" ], 'restore');
+    is_restored('custom');
+};
+
+subtest 'directory, by two jobs at once' => sub {
+    $node->command_ok([ 'pg_dump', '-Fd', '-j2', '-f', "$dir/parallel", $node->connstr('original') ], 'dump');
+    $node->safe_psql('postgres', 'CREATE DATABASE parallel');
+    $node->command_ok([ 'pg_restore', '-j2', '--exit-on-error', '-d', $node->connstr('parallel'), "$dir/parallel" ],
+        'restore');
+    is_restored('parallel');
+};
+
+subtest 'data only, into what is there' => sub {
+    $node->safe_psql('postgres', 'CREATE DATABASE data_only');
+    $node->command_ok([ 'pg_restore', '--schema-only', '--exit-on-error', '-d', $node->connstr('data_only'), "$dir/custom" ],
+        'restore the schema');
+    ok($node->poll_query_until('data_only', 'SELECT count(*) > 1 FROM mau.snapshots'), 'the worker is at it');
+    $node->command_ok([ 'pg_dump', '--data-only', '-f', "$dir/data.sql", $node->connstr('original') ], 'dump the data');
+    $node->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/data.sql", $node->connstr('data_only') ],
+        'restore the data');
+    is_restored('data_only');
+};
+
+subtest 'a restore that takes its time' => sub {
+    my $psql = $node->background_psql('plain');
+    $psql->query_until(qr/copied/,
+        "COPY mau.user_threepids (medium, address, user_id) FROM stdin;\n\\.\n\\echo copied\n");
+    ok($node->poll_query_until('plain', q(SELECT health = 'waiting' FROM mau.health())),
+        'between two COPYs the worker waits');
+    ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'and goes on after them');
+    $psql->quit;
+
+    my $last = $node->safe_psql('plain', q(SELECT last_value FROM mau.users_user_no_seq));
+    $node->safe_psql('plain', q(SELECT setval('mau.users_user_no_seq', 1)));
+    ok($node->poll_query_until('plain', q(SELECT health = 'waiting' FROM mau.health())), 'before the sequence is set, too');
+    $node->safe_psql('plain', "SELECT setval('mau.users_user_no_seq', $last)");
+    ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'not after it');
+    $node->safe_psql('plain', 'CREATE TABLE public.kept AS TABLE mau.users; DELETE FROM mau.users');
+    ok($node->poll_query_until('plain', q(SELECT health = 'waiting' FROM mau.health())), 'and before the users are there');
+    $node->safe_psql('plain', 'INSERT INTO mau.users TABLE public.kept');
+    ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'not after that');
+};
+
+$node->stop;
+done_testing();
