@@ -101,6 +101,8 @@ CREATE UNIQUE INDEX users_user_id ON mau.users (user_id);
 CREATE INDEX users_last_seen ON mau.users (last_seen) WHERE last_seen IS NOT NULL;
 CREATE INDEX users_registered_at ON mau.users (registered_at) WHERE is_registered;
 CREATE INDEX users_deactivated ON mau.users (user_id) WHERE is_deactivated;
+CREATE INDEX users_not_counted ON mau.users (user_no) WHERE is_guest OR (user_type = 'support') IS TRUE;
+CREATE INDEX users_of_services ON mau.users (user_no) WHERE appservice_id <> '';
 COMMENT ON TABLE mau.users IS
 'Everybody who was registered or seen: a number that is never reused, when registered, what kind. Written by mau''s functions.';
 COMMENT ON COLUMN mau.users.user_no IS 'The user''s number, in order of registration or first sight; never reused.';
@@ -185,8 +187,8 @@ CREATE TABLE mau.tasks (
     next_run timestamptz
 );
 COMMENT ON TABLE mau.tasks IS
-'sync, refresh and reap: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
-COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh or reap.';
+'sync, refresh, reap and fold: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
+COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap or fold.';
 COMMENT ON COLUMN mau.tasks.last_started IS 'When it was last begun.';
 COMMENT ON COLUMN mau.tasks.last_finished IS 'When it last came to a good end.';
 COMMENT ON COLUMN mau.tasks.last_duration IS 'How long that took.';
@@ -199,7 +201,7 @@ COMMENT ON COLUMN mau.tasks.last_error_sqlstate IS 'Its SQLSTATE.';
 COMMENT ON COLUMN mau.tasks.last_error_at IS 'When it was.';
 COMMENT ON COLUMN mau.tasks.next_run IS 'When the worker means to run it next.';
 
-INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap');
+INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold');
 
 -------------------------------------------------------------------------------------------------------------
 -- cohort: the monthly active users
@@ -262,10 +264,10 @@ COMMENT ON FUNCTION mau.monthly_active_users_by_service(timestamptz, timestamptz
 'The rows of the cohort last seen in a range (both ends included; NULL = open), by service. Like Synapse''s list it shows expired rows until the reaper has come by; pass start_at = now() - interval ''30 days'' for the members alone.';
 
 CREATE FUNCTION mau.active_users(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
-                                 service text DEFAULT 'native') RETURNS bigint
+                                 service text DEFAULT 'native', min_days integer DEFAULT 1) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_active_users';
-COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text) IS
-'How many users of a service (NULL = all) who count were last seen within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Last sightings are kept to within last_seen_granularity. Errors: 22008 for an infinite time, 22023 for a period that is not positive.';
+COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text, integer) IS
+'How many users of a service (NULL = all) who count were active within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Up to 30 days and for the present that is who was last seen within the period, to the millisecond (last sightings are kept to within last_seen_granularity). With min_days > 1, for longer periods, and where at lies on a day that is over, the history answers: who was active on at least min_days of the whole UTC days that end with that of at. Errors: 22008 for an infinite time, 22023 for a period that is not positive, or with min_days > 1 has more than 3660 days of history.';
 
 CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
                                          service text DEFAULT 'native')
@@ -349,6 +351,140 @@ CREATE FUNCTION mau.explain(user_id text, at timestamptz DEFAULT now())
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'mau_explain';
 COMMENT ON FUNCTION mau.explain(text, timestamptz) IS
 'Why a user counts or does not, and is let in or not: each rule that is looked at, in order, whether it holds, and the facts; the last row is the verdict. Changes nothing. Errors: 22023, 22008.';
+
+-------------------------------------------------------------------------------------------------------------
+-- history: who was active on which day
+-------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE mau.visits (
+    user_no bigint NOT NULL,
+    day date NOT NULL,
+    platform smallint NOT NULL,
+    service text COLLATE "C" NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
+CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
+COMMENT ON TABLE mau.visits IS
+'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice is one.';
+COMMENT ON COLUMN mau.visits.user_no IS 'The user''s number.';
+COMMENT ON COLUMN mau.visits.day IS 'The UTC day.';
+COMMENT ON COLUMN mau.visits.platform IS '0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
+COMMENT ON COLUMN mau.visits.service IS 'native, or the id of the user''s appservice.';
+
+CREATE TABLE mau.active_days (
+    chunk integer NOT NULL,
+    day date NOT NULL,
+    platform smallint NOT NULL,
+    service text COLLATE "C" NOT NULL,
+    users bytea NOT NULL,
+    PRIMARY KEY (chunk, day, service, platform)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
+        autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
+        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500);
+ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
+COMMENT ON TABLE mau.active_days IS
+'Who was active on which day: a bitmap for each 65 536 users, day, service and platform. Written by mau.fold and attach; read it by the functions of this section.';
+COMMENT ON COLUMN mau.active_days.chunk IS 'The users with the numbers from chunk * 65536 on.';
+COMMENT ON COLUMN mau.active_days.day IS 'The UTC day; -infinity: some day before those that history_retention keeps.';
+COMMENT ON COLUMN mau.active_days.platform IS '0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
+COMMENT ON COLUMN mau.active_days.service IS 'native, or the id of the users'' appservice.';
+COMMENT ON COLUMN mau.active_days.users IS 'Their numbers modulo 65536, in the portable Roaring format: one container, whose key is the chunk modulo 65536.';
+
+CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
+    RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_fold';
+COMMENT ON FUNCTION mau.fold(timestamptz, bigint) IS
+'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away. Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after. Returns what was done, in rows; busy when another session is at it. Errors: 22008, 22023, XX001 for a corrupt bitmap.';
+
+CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
+                                 platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
+                                 window_days integer DEFAULT 30)
+    RETURNS TABLE (day date, dau bigint, wau bigint, mau bigint, stickiness double precision, new_users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_daily_series';
+COMMENT ON FUNCTION mau.daily_series(date, date, text, text, integer, text, integer) IS
+'For each UTC day the users active on it (dau), within the 7 days (wau) and the window_days (mau) that end with it; stickiness = dau / mau; new_users = those active for the first time ever. NULL days: the last 30. service NULL = all; platform web, electron, android, ios or unknown, NULL = any; with min_days, wau and mau are those active on at least so many days of the window. kind: counted (neither guests nor support, as for the limit), everybody, guest, support, bot, deactivated or unregistered, as known now. Errors: 22023, 22008, XX001 for a corrupt bitmap.';
+
+CREATE FUNCTION mau.growth(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
+                           platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
+                           window_days integer DEFAULT 30)
+    RETURNS TABLE (day date, mau bigint, mau_before bigint, new_users bigint, retained bigint, resurrected bigint,
+                   churned bigint, quick_ratio double precision)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_growth';
+COMMENT ON FUNCTION mau.growth(date, date, text, text, integer, text, integer) IS
+'For each UTC day its monthly active users against those of 30 days (window_days) before: new = never active before this window, retained = in both, resurrected = back after a window without, churned = in the one before and not in this one. mau = mau_before + new_users + resurrected - churned; quick_ratio = (new_users + resurrected) / churned. Arguments and errors as daily_series.';
+
+CREATE FUNCTION mau.retention(cohort text DEFAULT 'month', from_day date DEFAULT NULL, to_day date DEFAULT NULL,
+                              service text DEFAULT 'native', platform text DEFAULT NULL, kind text DEFAULT 'counted',
+                              at timestamptz DEFAULT now())
+    RETURNS TABLE (cohort_start date, size bigint, period integer, period_start date, users bigint,
+                   share double precision)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_retention';
+COMMENT ON FUNCTION mau.retention(text, date, date, text, text, text, timestamptz) IS
+'Of those who registered in each day, week (ISO, from Monday) or month from from_day to to_day, how many were active in that period (0) and in each later one, and their share; NULL where that period is not over at an instant. NULL days: the last 30 days, 12 weeks or 12 months. The service is the account''s; other arguments and errors as daily_series.';
+
+CREATE FUNCTION mau.days_active(at timestamptz DEFAULT now(), period interval DEFAULT '30 days',
+                                service text DEFAULT 'native', platform text DEFAULT NULL, kind text DEFAULT 'counted')
+    RETURNS TABLE (days integer, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_days_active';
+COMMENT ON FUNCTION mau.days_active(timestamptz, interval, text, text, text) IS
+'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at. Arguments and errors as daily_series.';
+
+CREATE FUNCTION mau.r30v2(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_r30v2';
+COMMENT ON FUNCTION mau.r30v2(timestamptz) IS
+'Synapse''s r30v2: users with two visits more than 30 days apart within the last 60 days, all and by client, where both visits are of that client. As there guests and appservice users are left out, support users and bots are not, and a client that is unknown is not reported. Errors: 22008, XX001.';
+
+CREATE FUNCTION mau.r30v2_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, platform text DEFAULT NULL)
+    RETURNS TABLE (day date, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_r30v2_series';
+COMMENT ON FUNCTION mau.r30v2_series(date, date, text) IS
+'What r30v2 says at any time of each UTC day but its first second, for one client, or all (NULL). NULL days: the last 30. Errors: 22023, 22008, XX001.';
+
+CREATE FUNCTION mau.r30(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_r30';
+COMMENT ON FUNCTION mau.r30(timestamptz) IS
+'Synapse''s older r30: accounts active within the last 30 days and more than 30 days after they were registered, all and by client; in whole UTC days. Who counts and errors as r30v2.';
+
+CREATE FUNCTION mau.billing_months(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT NULL,
+                                   more_than_days integer DEFAULT 2, kind text DEFAULT 'counted',
+                                   at timestamptz DEFAULT now())
+    RETURNS TABLE (month date, service_name text, users bigint, users_over bigint, highest_mau bigint,
+                   mean_mau double precision, partial boolean)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 24 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_billing_months';
+COMMENT ON FUNCTION mau.billing_months(date, date, text, integer, text, timestamptz) IS
+'For each calendar month (UTC) that has a day of the range, and each service (NULL = all of them): its active users, those active on more than more_than_days of its days, and the highest and mean of its days'' monthly active users (windows of 30 days). partial: the month is not over at an instant, or the history begins in it; then highest and mean are those of the known days. NULL days: the last 12 months. Other arguments and errors as daily_series.';
+
+CREATE FUNCTION mau.forecast(target bigint DEFAULT NULL, at timestamptz DEFAULT now(), days integer DEFAULT 90,
+                             service text DEFAULT 'native')
+    RETURNS TABLE (day date, mau bigint, target_mau bigint, per_day double precision, r_squared double precision,
+                   reaches date, days_left integer, assumption text)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_forecast';
+COMMENT ON FUNCTION mau.forecast(bigint, timestamptz, integer, text) IS
+'When the monthly active users reach a target (NULL = max_mau_value), if they go on along the straight line through the last days: the last day that is over, its figure, the slope of the line and how much of the ups and downs it explains, the day, and how far off it is. The day is NULL where there is no trend; assumption says why. Errors: 22023, 22008, XX001.';
+
+CREATE FUNCTION mau.nodeinfo_usage(at timestamptz DEFAULT now()) RETURNS jsonb
+    LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_nodeinfo_usage';
+COMMENT ON FUNCTION mau.nodeinfo_usage(timestamptz) IS
+'The object usage of a NodeInfo 2 document: users.total (registered natives who are neither guests, support nor deactivated), activeMonth and activeHalfyear (active within 30 and 180 UTC days). Errors: 22008, XX001.';
+
+CREATE FUNCTION mau.chart(what text DEFAULT 'mau', from_day date DEFAULT NULL, to_day date DEFAULT NULL,
+                          width integer DEFAULT 72, height integer DEFAULT 8, service text DEFAULT 'native',
+                          platform text DEFAULT NULL, kind text DEFAULT 'counted') RETURNS SETOF text
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_chart';
+COMMENT ON FUNCTION mau.chart(text, date, date, integer, integer, text, text, text) IS
+'Draws dau, wau, mau, stickiness or new_users of daily_series in Unicode blocks, width columns wide. NULL days: the last 90. Other arguments and errors as daily_series.';
 
 -------------------------------------------------------------------------------------------------------------
 -- metrics: snapshots and the exposition text
@@ -495,13 +631,13 @@ COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 CREATE FUNCTION mau.wake_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
 COMMENT ON FUNCTION mau.wake_worker() IS
-'Asks the background worker to run sync, refresh and reap in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+'Asks the background worker to run sync, fold, refresh and reap in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
 
 CREATE FUNCTION mau.worker_state()
     RETURNS TABLE (preloaded boolean, enabled boolean, serves boolean, launcher_pid integer, running boolean,
                    extension text, last_tick_started timestamptz, last_tick_finished timestamptz,
                    next_tick timestamptz, error text, error_sqlstate text,
-                   tick_interval integer, refresh_interval integer, reap_interval integer)
+                   tick_interval integer, refresh_interval integer, reap_interval integer, fold_interval integer)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
 COMMENT ON FUNCTION mau.worker_state() IS
 'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
@@ -532,7 +668,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         SELECT t.*, make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
         FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
-                                                   ('reap', w.reap_interval)) i(task, seconds)
+                                                   ('reap', w.reap_interval), ('fold', w.fold_interval)) i(task, seconds)
         WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL)
     ), told AS (
         SELECT max(t.last_finished) AS last_run,
@@ -660,6 +796,8 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.visits', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.active_days', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
@@ -685,6 +823,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
         EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
         EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
         IF rights = 'homeserver' THEN
+            EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
                     || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
@@ -707,6 +846,7 @@ REVOKE ALL ON FUNCTION
     mau.admit(text, timestamptz, text),
     mau.reap(timestamptz, bigint),
     mau.refresh(timestamptz),
+    mau.fold(timestamptz, bigint),
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
     mau.detach(),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "history.hpp"
 #include "pg/values.hpp"
 #include "seats.hpp"
 #include "seen.hpp"
@@ -61,8 +62,9 @@ struct Writes {
     std::vector<std::string_view> newly_known;  // users rows to be made
     std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
     std::vector<std::int64_t> noted_times, noted_new_times;
+    history::Visits visits;
 
-    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty(); }
+    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty() || visits.any(); }
 
     void make() const {
         if (!newly_known.empty()) know_query.write(newly_known);
@@ -72,18 +74,21 @@ struct Writes {
             cohort::write(members[0], member_times[0], services[0]);
         else if (!members.empty())
             cohort::write(members, member_times, services);
+        visits.write();
     }
 };
 
 /// One user of a chunk on the way from look to write.
 struct Step {
-    const Sighting* sighting;
+    const Sighting* sighting;  // the newest
+    const Sighting* end;       // of the user's sightings
     Outcome* outcome;
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
     bool late = false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
     bool sure = false;  // judged on rows that nobody else has in flight
+    bool marked = false;  // the day and client of the newest sighting are in the history, or will be
     seen::Key key{};    // made before the rows were looked at
     Rows rows{};
     Account account{};
@@ -102,9 +107,10 @@ Instant latest(Instant at) {
 void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome = Outcome::unchanged;
-    if (step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) return;
-    step.sure = true;
+    if (step.rows.user.in_flight && !step.rows.user.exists) return;
     step.account = directory::account(world, sighting.user_id, step.rows.user);
+    if (step.rows.member.in_flight) return;
+    step.sure = true;
     step.membership = membership_of(step.rows.member);
     step.late = world.settings.limit_usage_by_mau && step.membership.last_seen &&
                 !step.membership.holds(latest(sighting.at) + kLate);
@@ -227,6 +233,64 @@ bool is_news(const World& world, const Step& step) {
            world.settings.last_seen_granularity;
 }
 
+/// Plans to keep a sighting as last seen.
+void note(Writes& writes, const Step& step) {
+    const bool known = step.rows.user.exists;
+    (known ? writes.noted : writes.noted_new).push_back(step.sighting->user_id);
+    (known ? writes.noted_times : writes.noted_new_times).push_back(step.sighting->at);
+}
+
+/// Whether no sighting of that day was recorded before, as the last one says; then there is nothing to look up.
+/// (A day that was marked otherwise is marked twice, which does no harm.)
+bool first_of_day(const World& world, const Step& step, const Sighting& sighting) {
+    Instant last = INT64_MIN;
+    if (step.membership.last_seen) last = *step.membership.last_seen;
+    if (step.rows.user.exists && !step.rows.user.is_null(directory::users::last_seen))
+        last = std::max(last, step.rows.user.integer(directory::users::last_seen));
+    return last == INT64_MIN || last + world.settings.last_seen_granularity < day_start(day_of(sighting.at));
+}
+
+/// Plans the visits: one for each day and client of a user that is not marked yet. Who is not known gets a row.
+void plan_visits(const World& world, std::vector<Step>& steps, Writes& writes) {
+    if (!history::can_mark(world)) return;
+    history::Marks marks;
+    bool open = false;
+    for (Step& step : steps) {
+        const bool known = step.rows.user.exists;
+        if (!step.locked || (!known && step.rows.user.in_flight) || *step.outcome == Outcome::off ||
+            *step.outcome == Outcome::remote)
+            continue;
+        const std::string_view service = directory::service(step.account);
+        for (const Sighting* sighting = step.sighting; sighting != step.end; ++sighting) {
+            const Day day = day_of(sighting->at);
+            const bool first = sighting == step.sighting && first_of_day(world, step, *sighting);
+            if (known && !first) {
+                if (!open) marks.open(world);
+                open = true;
+                const std::int64_t user_no = step.rows.user.integer(directory::users::user_no);
+                if (marks.has(user_no, day, sighting->platform, service)) continue;
+            }
+            history::Visits& visits = writes.visits;
+            if (known) {
+                visits.user_nos.push_back(step.rows.user.integer(directory::users::user_no));
+                visits.days.push_back(day);
+                visits.platforms.push_back(static_cast<int>(sighting->platform));
+                visits.services.push_back(service);
+            } else {
+                visits.user_ids.push_back(sighting->user_id);
+                visits.id_days.push_back(day);
+                visits.id_platforms.push_back(static_cast<int>(sighting->platform));
+                visits.id_services.push_back(service);
+            }
+        }
+        // A member without a row in mau.users: seated, or put there by hand.
+        if (!known && (*step.outcome == Outcome::refreshed || (*step.outcome == Outcome::unchanged && !step.past)))
+            writes.newly_known.push_back(step.sighting->user_id);
+        step.marked = true;
+    }
+    if (open) marks.close();
+}
+
 Writes plan(const World& world, const std::vector<Step>& steps) {
     Writes writes;
     for (const Step& step : steps) {
@@ -234,10 +298,7 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
         const Sighting& sighting = *step.sighting;
         switch (*step.outcome) {
             case Outcome::unchanged:
-                if (step.past && is_news(world, step)) {
-                    writes.noted.push_back(sighting.user_id);
-                    writes.noted_times.push_back(sighting.at);
-                }
+                if (step.past && is_news(world, step)) note(writes, step);
                 break;
             case Outcome::remote:
             case Outcome::off:
@@ -256,11 +317,7 @@ Writes plan(const World& world, const std::vector<Step>& steps) {
             case Outcome::appservice:
             case Outcome::deactivated:
             case Outcome::full:
-                if (is_news(world, step)) {
-                    const bool known = step.rows.user.exists;
-                    (known ? writes.noted : writes.noted_new).push_back(sighting.user_id);
-                    (known ? writes.noted_times : writes.noted_new_times).push_back(sighting.at);
-                }
+                if (is_news(world, step)) note(writes, step);
                 break;
         }
     }
@@ -280,6 +337,9 @@ bool make(const World& world, const std::vector<Step>& steps, const Writes& writ
     return true;
 }
 
+/// The client's bit in the cache of recently seen users.
+unsigned client_of(const Sighting& sighting) { return 1U << static_cast<int>(sighting.platform); }
+
 /// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
 void remember(const World& world, const std::vector<Step>& steps) {
     if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
@@ -293,11 +353,11 @@ void remember(const World& world, const std::vector<Step>& steps) {
             continue;
         const Instant end_of_day = (at / kDay + 1) * kDay - 1;
         seen::remember(step.key, at, std::min(last_seen + world.settings.last_seen_granularity, end_of_day),
-                       seen::kAnyClient);
+                       step.marked ? client_of(*step.sighting) : seen::kAnyClient);
     }
 }
 
-void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon, Queue queue) {
+void record_chunk(const World& world, std::vector<Step>& steps, const How& how) {
     for (Step& step : steps) {
         step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
@@ -306,13 +366,14 @@ void record_chunk(const World& world, std::vector<Step>& steps, Instant horizon,
     for (Step& step : steps) {
         if (!step.locked) continue;
         step.rows = looker.find(step.sighting->user_id);
-        judge(world, step, horizon);
+        judge(world, step, how.horizon);
     }
     looker.close();
 
-    Seating seating(world, queue);
+    Seating seating(world, how.queue);
     seating.give(steps);
-    const Writes writes = plan(world, steps);
+    Writes writes = plan(world, steps);
+    if (how.visits) plan_visits(world, steps, writes);
     const bool written = !writes.any() || make(world, steps, writes);
     if (!written)
         for (const Step& step : steps)
@@ -339,41 +400,54 @@ bool can_write(const World& world) {
 }  // namespace
 
 void sort_newest(std::vector<Sighting>& sightings) {
+    auto same = [](const Sighting& a, const Sighting& b) {
+        return a.user_id == b.user_id && a.platform == b.platform && day_of(a.at) == day_of(b.at);
+    };
     std::sort(sightings.begin(), sightings.end(), [](const Sighting& a, const Sighting& b) {
-        return a.user_id != b.user_id ? a.user_id < b.user_id : a.at > b.at;
+        if (a.user_id != b.user_id) return a.user_id < b.user_id;
+        return a.at != b.at ? a.at > b.at : a.platform < b.platform;
     });
-    sightings.erase(std::unique(sightings.begin(), sightings.end(),
-                                [](const Sighting& a, const Sighting& b) { return a.user_id == b.user_id; }),
-                    sightings.end());
+    auto end = sightings.begin();
+    for (const Sighting& sighting : sightings) {
+        bool again = false;
+        for (auto kept = end; !again && kept != sightings.begin();) {
+            --kept;
+            if (kept->user_id != sighting.user_id || day_of(kept->at) != day_of(sighting.at)) break;
+            again = same(*kept, sighting);
+        }
+        if (!again) *end++ = sighting;
+    }
+    sightings.erase(end, sightings.end());
 }
 
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon,
-            Queue queue) {
-    if (!recording(world.settings)) {
-        std::fill(outcomes, outcomes + count, Outcome::off);
-        return;
-    }
-    if (RecoveryInProgress() || !can_write(world)) {
-        if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
-        std::fill(outcomes, outcomes + count, Outcome::unchanged);
-        return;
-    }
+std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+                   const How& how) {
+    const bool off = !recording(world.settings);
+    const bool free = !off && !RecoveryInProgress() && can_write(world);
+    if (!off && RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
+    std::size_t users = 0;
     std::vector<Step> steps;
-    steps.reserve(std::min(kChunk, count));
-    for (std::size_t i = 0; i < count; ++i) {
-        outcomes[i] = Outcome::unchanged;
-        const seen::Key key = seen::key_of(sightings[i].user_id);
-        if (!seen::hit(key, sightings[i].at, seen::kAnyClient)) {
+    if (free) steps.reserve(std::min(kChunk, count));
+    for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
+        const Sighting* const newest = sighting;
+        const seen::Key key = free ? seen::key_of(newest->user_id) : seen::Key();
+        bool news = false;
+        for (; sighting != end && sighting->user_id == newest->user_id; ++sighting)
+            news = news || (free && !seen::hit(key, sighting->at, client_of(*sighting)));
+        outcomes[users] = off ? Outcome::off : Outcome::unchanged;
+        if (news) {
             Step& step = steps.emplace_back();
-            step.sighting = &sightings[i];
-            step.outcome = &outcomes[i];
+            step.sighting = newest;
+            step.end = sighting;
+            step.outcome = &outcomes[users];
             step.key = key;
         }
-        if (steps.size() == kChunk || (i + 1 == count && !steps.empty())) {
-            record_chunk(world, steps, horizon, queue);
+        if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
+            record_chunk(world, steps, how);
             steps.clear();
         }
     }
+    return users;
 }
 
 namespace {
@@ -435,12 +509,12 @@ Datum jsonb_datum(const std::string& json) {
 }
 
 Sighting sighting_of(const pg::Arguments& args) {
-    return {args.user_id(0), args.instant(1), args.text(2).value_or(std::string_view())};
+    return {args.user_id(0), args.instant(1), platform_of(args.text(2).value_or(std::string_view()))};
 }
 
 /// A member's repeated sighting, or request, that the cache knows to change nothing.
 bool known_to_change_nothing(const Sighting& sighting) {
-    return seen::hit(seen::key_of(sighting.user_id), sighting.at, seen::kAnyClient);
+    return seen::hit(seen::key_of(sighting.user_id), sighting.at, activity::client_of(sighting));
 }
 
 Datum record_activity(FunctionCallInfo fcinfo) {
@@ -503,7 +577,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         const std::string_view id = ids.text(i);
         pg::check_user_id(id, "user_id");
         sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
-                             agents && !agents->nulls[i] ? agents->text(i) : std::string_view()});
+                             platform_of(agents && !agents->nulls[i] ? agents->text(i) : std::string_view())});
     }
     activity::sort_newest(sightings);  // so that two batches meet their users in the same order
     return sightings;
@@ -513,8 +587,10 @@ Datum record_activities(FunctionCallInfo fcinfo) {
     const std::vector<Sighting> sightings = sightings_of(fcinfo);
     std::vector<Outcome> outcomes(sightings.size());
     pg::ResultSet result(fcinfo);
-    pg::with_spi(
-        [&] { activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data()); });
+    const std::size_t recorded = pg::with_spi([&] {
+        return activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data());
+    });
+    outcomes.resize(recorded);
     std::int64_t users[kOutcomes] = {};
     for (const Outcome outcome : outcomes) ++users[static_cast<int>(outcome)];
     for (int i = 0; i < kOutcomes; ++i)

@@ -7,6 +7,8 @@
 // a fresh snapshot, in READ COMMITTED and REPEATABLE READ alike. An admission under a limit takes a seat first.
 #pragma once
 
+#include "platform.hpp"
+
 #include "cohort.hpp"
 
 namespace mau::activity {
@@ -14,20 +16,28 @@ namespace mau::activity {
 struct Sighting {
     std::string_view user_id;
     Instant at;
-    std::string_view user_agent;
+    Platform platform;
 };
 
 /// How seats are given out among sightings that come together: to who was seen first, or, in an import, to whom
 /// the reaper would leave: who was seen last.
 enum class Queue { first_come, newest_first };
 
-/// Records sightings: sorted by user id, no user twice. `outcomes` gets one for each. Sightings before `horizon`
-/// are the past: they make nobody a member, but are kept as last seen. At most `kChunk` of them are one queue.
-inline constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock table's share of one batch
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-            Instant horizon = 0, Queue queue = Queue::first_come);
+/// How sightings are recorded. Those before `horizon` are the past: they make nobody a member, but are kept as last
+/// seen. `visits`: whether they mark days in the history.
+struct How {
+    Instant horizon = 0;
+    Queue queue = Queue::first_come;
+    bool visits = true;
+};
 
-/// Sorts sightings by user id and leaves the newest of each user.
+/// Records sightings, as `sort_newest` leaves them. `outcomes` gets one for each user: what became of the newest
+/// sighting; the others mark their days. Answers how many users that were. At most `kChunk` of them are one queue.
+inline constexpr std::size_t kChunk = 256;  // users locked at once: bounds the lock table's share of one batch
+std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+                   const How& how = {});
+
+/// Sorts sightings by user id, the newest first, and leaves one for each user, day and client.
 void sort_newest(std::vector<Sighting>& sightings);
 
 /// What a request meets: the error body, or nothing for "go ahead".

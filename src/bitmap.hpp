@@ -78,4 +78,7 @@ std::size_t encode(const Bits& users, std::uint16_t key, std::uint8_t* out);
 std::uint32_t decode(const void* data, std::size_t size, std::uint16_t key, Bits& into,
                      const Bits* keep = nullptr);
 
+/// Whether a user is in an encoded set, without decoding it; false for bytes that are not one with that key.
+bool contains(const void* data, std::size_t size, std::uint16_t key, std::uint16_t user);
+
 }  // namespace mau::bitmap

@@ -88,6 +88,11 @@ int days_in_month(Day day) {
     return to_date(day).end_of_month().day();
 }
 
+std::string day_label(Day day) {
+    const int number = to_date(day).day();
+    return month_label(day) + (number < 10 ? "-0" : "-") + std::to_string(number);
+}
+
 std::string month_label(Day day) {
     const gregorian::date date = to_date(day);
     const int month = date.month();

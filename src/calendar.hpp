@@ -80,6 +80,9 @@ Day next_month(Day day);
 /// How many days the month of a day has, 28 to 31; std::out_of_range outside 1970..2999.
 int days_in_month(Day day);
 
+/// A day as "yyyy-mm-dd"; std::out_of_range outside 1970..2999.
+std::string day_label(Day day);
+
 /// The month of a day as "yyyy-mm"; std::out_of_range outside 1970..2999.
 std::string month_label(Day day);
 

@@ -1,3 +1,5 @@
+#include "history_questions.hpp"
+
 #include "cohort.hpp"
 
 #include <algorithm>
@@ -399,12 +401,37 @@ Instant period_of(FunctionCallInfo fcinfo, int i) {
     return length;
 }
 
+/// Whether last sightings cannot tell who was active: for a day that is over some have been seen again since, and
+/// beyond the window not everybody's is kept.
+bool is_history(Instant period, Instant at) {
+    static pg::Statement newest(
+        "SELECT greatest((SELECT pg_catalog.max(m.\"timestamp\") FROM mau.monthly_active_users m),"
+        " (SELECT pg_catalog.max(u.last_seen) FROM mau.users u))");
+    if (period > kWindow) return true;
+    const Day day = day_of(at);
+    if (day >= day_of(pg::to_instant(GetCurrentTimestamp()))) return false;
+    const auto seen = newest.read().at(0, 0).optional_integer();
+    return seen && day < day_of(*seen);
+}
+
 Datum active_users(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(1);
     const Instant length = period_of(fcinfo, 0);
     const auto service = args.text(2);
-    const std::int64_t users = pg::with_spi([&] { return cohort::active(length, at, service); });
+    const int min_days = args.is_null(3) ? 1 : DatumGetInt32(fcinfo->args[3].value);
+    if (min_days < 1)
+        throw Error(sqlstate::invalid_parameter, "min_days must be positive",
+                    "It is " + std::to_string(min_days) + ".", "Pass 1 for everybody who was active.");
+    const std::int64_t users = pg::with_spi([&] {
+        if (min_days == 1 && !is_history(length, at)) return cohort::active(length, at, service);
+        history::Question question;
+        if (service) question.service = std::string(*service);
+        const Day last = day_of(at);
+        const auto days = static_cast<Day>(std::min<Instant>((length + kDay - 1) / kDay, kLastDay));
+        return history::active(directory::world(), question, {last - days + 1, last},
+                               static_cast<std::size_t>(min_days));
+    });
     return Int64GetDatum(users);
 }
 

@@ -23,8 +23,10 @@ std::uint64_t cached_generation = 0;
 void on_relcache_invalidation(Datum, Oid relation) {
     if (!cached || relation == InvalidOid || relation == cached->settings_table ||
         relation == cached->users_table || relation == cached->users_index ||
+        relation == cached->users_numbers ||
         relation == cached->cohort_table || relation == cached->cohort_index ||
-        relation == cached->threepids_table)
+        relation == cached->threepids_table || relation == cached->visits_table ||
+        relation == cached->visits_index || relation == cached->days_table || relation == cached->days_index)
         ++generation;
 }
 
@@ -61,9 +63,14 @@ void load(World& world) {
     world.settings_table = relation_oid("settings");
     world.users_table = relation_oid("users");
     world.users_index = relation_oid("users_user_id");
+    world.users_numbers = relation_oid("users_pkey");
     world.cohort_table = relation_oid("monthly_active_users");
     world.cohort_index = relation_oid("monthly_active_users_pkey");
     world.threepids_table = relation_oid("user_threepids");
+    world.visits_table = relation_oid("visits");
+    world.visits_index = relation_oid("visits_user_no");
+    world.days_table = relation_oid("active_days");
+    world.days_index = relation_oid("active_days_pkey");
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults

@@ -31,9 +31,11 @@ struct World {
     std::vector<Threepid> reserved;  // in order of position
 
     Oid settings_table = InvalidOid;
-    Oid users_table = InvalidOid, users_index = InvalidOid;
+    Oid users_table = InvalidOid, users_index = InvalidOid, users_numbers = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
     Oid threepids_table = InvalidOid;
+    Oid visits_table = InvalidOid, visits_index = InvalidOid;
+    Oid days_table = InvalidOid, days_index = InvalidOid;
 
     const Appservice* appservice(std::string_view id) const;
 };

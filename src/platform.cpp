@@ -1,7 +1,8 @@
 #define MAU_PURE_SOURCE
 #include "platform.hpp"
 
-#include <algorithm>
+#include <cstring>
+#include <string>
 
 namespace mau {
 
@@ -11,24 +12,48 @@ constexpr char lower(char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-/// Whether `word`, in lower case, is anywhere in the text.
-bool contains(std::string_view text, std::string_view word) {
-    return std::search(text.begin(), text.end(), word.begin(), word.end(),
-                       [](char in_text, char in_word) { return lower(in_text) == in_word; }) != text.end();
-}
+/// The text in lower case, in a buffer on the stack where it fits: this is on the way of every sighting.
+class Lowered {
+  public:
+    explicit Lowered(std::string_view text) : size_(text.size()) {
+        char* to = small_;
+        if (size_ > sizeof small_) {
+            large_.resize(size_);
+            to = large_.data();
+        }
+        for (std::size_t i = 0; i < size_; ++i) to[i] = lower(text[i]);
+        text_ = to;
+    }
+    bool contains(std::string_view word) const {
+        return memmem(text_, size_, word.data(), word.size()) != nullptr;
+    }
+
+  private:
+    std::size_t size_;
+    const char* text_;
+    char small_[512];
+    std::string large_;
+};
 
 }  // namespace
 
 Platform platform_of(std::string_view user_agent) {
     if (user_agent.empty()) return Platform::unknown;
-    if (contains(user_agent, "riot") || contains(user_agent, "element")) {
-        if (contains(user_agent, "electron")) return Platform::electron;
-        if (contains(user_agent, "android")) return Platform::android;
-        if (contains(user_agent, "ios")) return Platform::ios;
+    const Lowered agent(user_agent);
+    if (agent.contains("riot") || agent.contains("element")) {
+        if (agent.contains("electron")) return Platform::electron;
+        if (agent.contains("android")) return Platform::android;
+        if (agent.contains("ios")) return Platform::ios;
         return Platform::unknown;
     }
-    if (contains(user_agent, "mozilla") || contains(user_agent, "gecko")) return Platform::web;
+    if (agent.contains("mozilla") || agent.contains("gecko")) return Platform::web;
     return Platform::unknown;
+}
+
+std::optional<Platform> platform_called(std::string_view called) {
+    for (int i = 0; i < kPlatforms; ++i)
+        if (called == name(static_cast<Platform>(i))) return static_cast<Platform>(i);
+    return std::nullopt;
 }
 
 const char* name(Platform platform) {

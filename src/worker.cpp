@@ -5,7 +5,7 @@
 
 namespace mau::worker {
 
-Options options = {true, nullptr, 60, 300, 3600, 10000};
+Options options = {true, nullptr, 60, 300, 3600, 300, 10000};
 
 namespace {
 
@@ -33,7 +33,7 @@ bool check_databases(char** value, void**, GucSource) {
 void define_options() {
     DefineCustomBoolVariable("mau.worker", "Whether the background worker works.",
                              "Turn it off to stop it for a while without a restart, or to leave sync, "
-                             "refresh and reap to pg_cron. It is "
+                             "fold, refresh and reap to pg_cron. It is "
                              "there only with mau in shared_preload_libraries.",
                              &options.enabled, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomStringVariable(
@@ -54,6 +54,11 @@ void define_options() {
         "mau.reap_interval", "How often the background worker takes expired users out of the cohort.",
         "Counts are exact whatever it is; raise it to write less often, lower it to write less at once.",
         &options.reap_interval, 3600, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "mau.fold_interval", "How often the background worker folds new visits into bitmaps.",
+        "Figures are exact whatever it is; raise it to write less often, lower it to keep mau.visits "
+        "small.",
+        &options.fold_interval, 300, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.batch_size", "How many rows the background worker handles in a transaction.",
         "Lower it where its transactions are too long for others; raise it to catch up faster.",
@@ -132,7 +137,7 @@ Datum worker_state(FunctionCallInfo fcinfo) {
                 time(slot.started != 0, slot.started), time(slot.finished != 0, slot.finished),
                 time(launcher && slot.started != 0, due(slot)), text(slot.error), text(slot.error_state),
                 worker::options.tick_interval, worker::options.refresh_interval,
-                worker::options.reap_interval});
+                worker::options.reap_interval, worker::options.fold_interval});
     return Datum(0);
 }
 

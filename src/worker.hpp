@@ -1,4 +1,4 @@
-// The background worker: sync, refresh and reap, on time, in every database that has the extension.
+// The background worker: sync, fold, refresh and reap, on time, in every database that has the extension.
 //
 //   launcher   a static background worker, there when the library is preloaded and the server is no standby.
 //   It is

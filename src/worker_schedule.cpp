@@ -10,6 +10,7 @@ namespace {
 
 pg::Statement sync_call("SELECT what, rows FROM mau.sync(now(), $1)", {INT8OID});
 pg::Statement refresh_call("SELECT what, rows FROM mau.refresh(now())");
+pg::Statement fold_call("SELECT what, rows FROM mau.fold(now(), $1)", {INT8OID});
 // The reaper does not say "more"; a full batch says it.
 pg::Statement reap_call(
     "WITH reaped AS MATERIALIZED (SELECT what, users FROM mau.reap(now(), $1))"
@@ -92,6 +93,8 @@ bool half_restored() {
 const Task tasks[kTasks] = {
     {"sync", "mau.sync(now(), batch_size)", [](std::int64_t size) { return sync_call.write(size); },
      [] { return 0; }},
+    {"fold", "mau.fold(now(), batch_size)", [](std::int64_t size) { return fold_call.write(size); },
+     [] { return options.fold_interval; }},
     {"refresh", "mau.refresh(now())", [](std::int64_t) { return refresh_call.write(); },
      [] { return options.refresh_interval; }},
     {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },

@@ -88,7 +88,11 @@ TimestampTz due(const Slot& slot) {
         wait = std::min(kLongestWait, options.tick_interval << std::min(slot.lost, 12));
     else if (slot.extension == Extension::absent || slot.extension == Extension::other_version)
         wait = kAskAgain;
-    return slot.started + wait * USECS_PER_SEC;
+    const TimestampTz regular = slot.started + wait * USECS_PER_SEC;
+    if (slot.extension != Extension::present || slot.lost > 0) return regular;
+    constexpr TimestampTz kBeforeMidnight = 5 * USECS_PER_SEC;
+    const TimestampTz end_of_day = (slot.started / USECS_PER_DAY + 1) * USECS_PER_DAY - kBeforeMidnight;
+    return slot.started < end_of_day ? std::min(regular, end_of_day) : regular;
 }
 
 namespace slots {

@@ -78,6 +78,7 @@ Datum Param::datum() const {
             return scalar_;
         case Kind::text:
             return text_datum_here(text_);
+        case Kind::bytes:
         case Kind::texts: {
             const auto* items = static_cast<const std::string_view*>(items_);
             auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
@@ -86,7 +87,8 @@ Datum Param::datum() const {
                 nulls[i] = items[i].data() == nullptr;
                 elements[i] = nulls[i] ? 0 : text_datum_here(items[i]);
             }
-            return array_datum(elements, nulls, count_, TEXTOID, -1, false, TYPALIGN_INT);
+            return array_datum(elements, nulls, count_, kind_ == Kind::bytes ? BYTEAOID : TEXTOID, -1, false,
+                               TYPALIGN_INT);
         }
         case Kind::integers: {
             const auto* items = static_cast<const std::int64_t*>(items_);

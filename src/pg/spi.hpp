@@ -36,12 +36,19 @@ class Param {
     Param(const std::vector<char>& values)  // char, because vector<bool> has no memory to borrow
         : kind_(Kind::booleans), items_(values.data()), count_(values.size()) {}
 
+    /// A borrowed array of byte strings, as bytea[].
+    static Param bytes(const std::vector<std::string_view>& values) {
+        Param param(values);
+        param.kind_ = Kind::bytes;
+        return param;
+    }
+
     bool is_null() const { return kind_ == Kind::null; }
     /// Builds the datum in the current memory context; a backend call, so inside a guard only.
     Datum datum() const;
 
   private:
-    enum class Kind { null, scalar, text, texts, integers, optional_integers, booleans };
+    enum class Kind { null, scalar, text, texts, integers, optional_integers, booleans, bytes };
     Kind kind_ = Kind::null;
     Datum scalar_ = 0;
     std::string_view text_;

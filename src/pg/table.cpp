@@ -87,6 +87,37 @@ void KeyedTable::close() {
     });
 }
 
+void IndexWalk::open(Oid table, Oid index) {
+    AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
+    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
+    table_ = table_open(table, AccessShareLock);
+    index_ = index_open(index, AccessShareLock);
+    slot_ = table_slot_create(table_, nullptr);
+}
+
+void IndexWalk::begin(Snapshot snapshot, ScanKey keys, int count, ScanDirection direction) {
+    direction_ = direction;
+    scan_ = compat::begin_index_scan(table_, index_, snapshot, count);
+    index_rescan(scan_, keys, count, nullptr, 0);
+}
+
+TupleTableSlot* IndexWalk::next() {
+    if (!index_getnext_slot(scan_, direction_, slot_)) return nullptr;
+    slot_getallattrs(slot_);
+    return slot_;
+}
+
+void IndexWalk::end() {
+    index_endscan(scan_);
+    ExecClearTuple(slot_);
+}
+
+void IndexWalk::close() {
+    ExecDropSingleTupleTableSlot(slot_);
+    index_close(index_, AccessShareLock);
+    table_close(table_, AccessShareLock);
+}
+
 bool try_lock(LockSpace space, std::uint64_t key) {
     return guard([&] {
         LOCKTAG const tag = tag_of(space, key);

@@ -40,6 +40,24 @@ class KeyedTable {
     TupleTableSlot* slot_ = nullptr;
 };
 
+/// A table read in the order of a btree, by keys on its first columns. All of it inside a guard only.
+class IndexWalk {
+  public:
+    /// Opens both; the caller must have the right to SELECT on the table (else 42501).
+    void open(Oid table, Oid index);
+    void begin(Snapshot snapshot, ScanKey keys, int count, ScanDirection direction = ForwardScanDirection);
+    /// The next row, or null at the end; good until the next call.
+    TupleTableSlot* next();
+    void end();
+    void close();
+
+  private:
+    Relation table_, index_;
+    IndexScanDesc scan_;
+    TupleTableSlot* slot_;
+    ScanDirection direction_;
+};
+
 /// Locks in a space of our own: advisory locks whose fourth field SQL never uses, so that they meet nobody else's.
 enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6D63 };
 

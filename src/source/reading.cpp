@@ -399,16 +399,16 @@ void Reading::leave_deactivated() {
 }
 
 /// Records a batch; what is to be a queue must be one already.
-void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon, activity::Queue queue) {
-    const std::size_t size = queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
+void Reading::record(std::vector<activity::Sighting>& batch, const activity::How& how) {
+    const std::size_t size = how.queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
     for (std::size_t i = 0; i < batch.size(); i += size) {
         const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
         std::vector<activity::Sighting> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
         activity::sort_newest(part);
         std::vector<Outcome> results(part.size());
-        activity::record(world_, part.data(), part.size(), results.data(), horizon, queue);
+        results.resize(activity::record(world_, part.data(), part.size(), results.data(), how));
         for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
-        sightings += static_cast<std::int64_t>(part.size());
+        sightings += static_cast<std::int64_t>(results.size());
     }
 }
 
@@ -420,18 +420,18 @@ void Reading::note_malformed(const std::string& where) {
 }
 
 /// Reads and records everybody's last sighting.
-void Reading::read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue) {
+void Reading::read_last_seen(const std::string& sql, const Params& params, const activity::How& how) {
     std::vector<activity::Sighting> batch;
     read_all(sql, params, [&](const pg::Rows& rows) {
         batch.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
             if (pg::valid_user_id(id))
-                batch.push_back({id, rows.at(i, 1).integer(), {}});
+                batch.push_back({id, rows.at(i, 1).integer(), Platform::unknown});
             else
                 skip_sighting(id);
         }
-        record(batch, horizon, queue);
+        record(batch, how);
     });
 }
 
@@ -448,13 +448,13 @@ void Reading::import(Instant at) {
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
     const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
     // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the newest.
-    if (!reserved.empty()) read_last_seen(seen + "TRUE", params, horizon, activity::Queue::first_come);
+    if (!reserved.empty()) read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false});
     cohort::seat_reserved(world_, at);
     if (world_.settings.limit_usage_by_mau)
-        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, horizon, activity::Queue::newest_first);
+        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, {horizon, activity::Queue::newest_first, false});
     else
         // In the order of our index, so that rows that are written together go beside each other.
-        read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params, horizon, activity::Queue::first_come);
+        read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params, {horizon, activity::Queue::first_come, false});
     const bool later = !contract_.activity_table.empty() && find_later();
     for (const Part& part : parts()) {
         const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
@@ -493,10 +493,10 @@ void Reading::read_activity(const std::string& where) {
                 skip_sighting(id);
             } else if (seen_at >= 0) {
                 newest_ = std::max(newest_, seen_at);
-                batch.push_back({id, seen_at, rows.at(i, 2).text()});
+                batch.push_back({id, seen_at, platform_of(rows.at(i, 2).text())});
             }
         }
-        record(batch, at_ - kWindow);
+        record(batch, {at_ - kWindow});
     });
     note_malformed(where);
 }
@@ -518,11 +518,11 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
                 const std::string_view id = rows.at(i, 0).text();
                 newest_ = std::max(newest_, rows.at(i, 1).integer());
                 if (pg::valid_user_id(id))
-                    batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
+                    batch.push_back({id, rows.at(i, 1).integer(), platform_of(rows.at(i, 2).text())});
                 else
                     skip_sighting(id);
             }
-            record(batch, at_ - kWindow);
+            record(batch, {at_ - kWindow});
             count = static_cast<std::int64_t>(rows.count);
             if (count > 0) from = rows.at(rows.count - 1, 1).integer() + 1;
         });

@@ -86,9 +86,8 @@ class Reading {
     bool find_later();
     void check_reserved_threepids();
     void leave_deactivated();
-    void read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue);
-    void record(std::vector<activity::Sighting>& batch, Instant horizon,
-                activity::Queue queue = activity::Queue::first_come);
+    void read_last_seen(const std::string& sql, const Params& params, const activity::How& how);
+    void record(std::vector<activity::Sighting>& batch, const activity::How& how);
     void skip(const std::string& table, const char* reason, std::string_view key);
     void skip_sighting(std::string_view user_id);
     void note(const std::string& table, const char* reason, std::string_view key);

@@ -19,7 +19,7 @@ INSERT INTO mau.reserved_threepids VALUES ('email', 'vip@example.com');
 UPDATE mau.settings SET max_mau_value = 100;
 SELECT mau.register_user('@vip:example.com', t('-1000 h'), medium => 'email', address => 'vip@example.com');
 SELECT mau.active_users(at => t('0')) AS seen, mau.monthly_active_count(t('0')) AS count;
--- Beyond 30 days: former members are added, by their last sightings outside the cohort, before the reap and after it.
+-- Beyond 30 days: the whole UTC days of the history, before the reap and after it; a registration is no visit.
 SELECT see('x1', '-40 days'), see('x2', '-50 days'), see('x3', '-60 days'), see('x4', '-60 days -1 ms');
 SELECT mau.active_users('60 days', t('0')), mau.active_users('45 days', t('0')), mau.active_users('100 days', t('0'));
 SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';

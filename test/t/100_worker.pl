@@ -121,8 +121,8 @@ subtest 'settings change with a reload' => sub {
         isnt($rc, 0, "refused: $wrong");
     }
     is(sql('postgres', q{SELECT string_agg(name || ' ' || coalesce(unit, '-'), ', ' ORDER BY name) FROM pg_settings
-        WHERE name ~ '^mau[.](worker|databases|batch|(tick|refresh|reap)_interval)'}),
-        'mau.batch_size -, mau.databases -, mau.reap_interval s, mau.refresh_interval s, mau.tick_interval s,'
+        WHERE name ~ '^mau[.](worker|databases|batch|(tick|refresh|reap|fold)_interval)'}),
+        'mau.batch_size -, mau.databases -, mau.fold_interval s, mau.reap_interval s, mau.refresh_interval s, mau.tick_interval s,'
           . ' mau.worker -', 'units');
 };
 

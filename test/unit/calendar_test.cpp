@@ -99,6 +99,8 @@ TEST(Calendar, Months) {
     EXPECT_EQ(next_month(day(2024, 2, 29)), day(2024, 3, 1));
     EXPECT_EQ(next_month(day(2024, 12, 31)), day(2025, 1, 1));
     EXPECT_EQ(next_month(kLastDay), kLastDay + 1);
+    EXPECT_EQ(day_label(day(2024, 2, 29)), "2024-02-29");
+    EXPECT_EQ(day_label(day(2024, 12, 1)), "2024-12-01");
     EXPECT_EQ(month_label(day(2024, 2, 29)), "2024-02");
     EXPECT_EQ(month_label(day(2024, 9, 30)), "2024-09");
     EXPECT_EQ(month_label(day(2024, 10, 1)), "2024-10");

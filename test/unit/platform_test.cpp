@@ -35,6 +35,7 @@ TEST(Platform, DoesNotKnowWhatSaysNothing) {
     EXPECT_EQ(platform_of({}), Platform::unknown);
     EXPECT_EQ(platform_of("curl/8.5"), Platform::unknown);
     EXPECT_EQ(platform_of("elemen"), Platform::unknown);
+    EXPECT_EQ(platform_of(std::string(600, 'x') + "Element iOS"), Platform::ios);
     EXPECT_EQ(platform_of(std::string_view("\0element ios", 12)), Platform::ios);
 }
 
@@ -44,6 +45,9 @@ TEST(Platform, NamesAndNumbersAreStored) {
     EXPECT_STREQ(name(Platform::electron), "electron");
     EXPECT_STREQ(name(Platform::android), "android");
     EXPECT_STREQ(name(Platform::ios), "ios");
+    for (int i = 0; i < mau::kPlatforms; ++i)
+        EXPECT_EQ(mau::platform_called(name(static_cast<Platform>(i))), static_cast<Platform>(i));
+    EXPECT_FALSE(mau::platform_called("Web"));
     EXPECT_EQ(static_cast<int>(Platform::unknown), 0);
     EXPECT_EQ(static_cast<int>(Platform::ios), 4);
 }
