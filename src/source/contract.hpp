@@ -48,7 +48,7 @@ struct Contract {
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
     std::string malformed;
-    std::string usage;
+    std::string usage, usage_with_visits;  // the second where it has more, and more to read
     std::string activity_name;  // what reports call that which activity is read from, where it is not activity_table
 };
 
