@@ -22,10 +22,10 @@ struct ServiceRow {
 /// The counters of one database; everything under `lock`.
 struct Counters {
     LWLock lock;
-    Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
-    bool known;               // the rows were taken from the table and kept up to date since
-    int unsettled_dml;        // transactions between the end of untold DML and its being visible or gone
-    std::int64_t in_flight;   // seats taken by transactions that are not done
+    Oid cohort;              // whose rows these are: another table after DROP and CREATE EXTENSION
+    bool known;              // the rows were taken from the table and kept up to date since
+    int unsettled_dml;       // transactions between the end of untold DML and its being visible or gone
+    std::int64_t in_flight;  // seats taken by transactions that are not done
     std::uint64_t changes;
     std::uint64_t recounts, mended;
     int services;
@@ -34,9 +34,9 @@ struct Counters {
 
 /// What one backend's transaction has in the air, for the recount.
 struct Holder {
-    int database;         // number + 1; 0: nothing
-    TransactionId xid;    // top level
-    bool settled;         // a recount has counted its rows already
+    int database;       // number + 1; 0: nothing
+    TransactionId xid;  // top level
+    bool settled;       // a recount has counted its rows already
 };
 
 struct Shared {
@@ -44,7 +44,9 @@ struct Shared {
     Holder holders[FLEXIBLE_ARRAY_MEMBER];
 };
 
-int holder_count() { return MaxBackends + NUM_AUXILIARY_PROCS; }
+int holder_count() {
+    return MaxBackends + NUM_AUXILIARY_PROCS;
+}
 
 pg::SharedPiece piece(
     "mau seats",
@@ -55,7 +57,8 @@ pg::SharedPiece piece(
         for (Counters& counters : shared->counters) LWLockInitialize(&counters.lock, tranche);
     });
 
-// --- The tally: what this transaction has in the air ------------------------------------------------------------
+// --- The tally: what this transaction has in the air
+// ------------------------------------------------------------
 
 struct Delta {
     std::string service;
@@ -66,7 +69,7 @@ struct Level {
     int nest;
     std::int64_t seats = 0;
     std::int64_t returns = 0;  // expired rows that it brings back
-    bool untold = false;  // DML on the cohort that nobody told about
+    bool untold = false;       // DML on the cohort that nobody told about
     std::vector<Delta> deltas;
 };
 
@@ -74,7 +77,7 @@ std::vector<Level> tally;  // innermost subtransaction last; empty in most trans
 Oid tally_cohort = InvalidOid;
 int told_about = 0;
 std::int64_t pending_seats = 0;  // taken, and their rows not told yet
-bool untold_announced = false;  // between pre-commit and the end
+bool untold_announced = false;   // between pre-commit and the end
 
 Counters* counters() {
     auto* shared = piece.get<Shared>();
@@ -82,7 +85,9 @@ Counters* counters() {
     return number < 0 ? nullptr : &shared->counters[number];
 }
 
-Holder& my_holder() { return piece.get<Shared>()->holders[pg::compat::proc_number()]; }
+Holder& my_holder() {
+    return piece.get<Shared>()->holders[pg::compat::proc_number()];
+}
 
 Level& level() {
     int const nest = GetCurrentTransactionNestLevel();
@@ -134,7 +139,8 @@ void forget(Counters* mine) {
     ++mine->changes;
 }
 
-// --- The end of transactions. No error may leave these: they run when there is no way back. -----------------
+// --- The end of transactions. No error may leave these: they run when there is no way back.
+// -----------------
 
 void end_transaction(bool committed) {
     auto* shared = piece.get<Shared>();
@@ -190,10 +196,9 @@ void on_transaction(XactEvent event, void*) {
             announce_untold();
             break;
         case XACT_EVENT_PRE_PREPARE:
-            ereport(ERROR,
-                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                     errmsg("cannot PREPARE a transaction that has written monthly active users"),
-                     errhint("Commit the transaction, or call mau's functions in one of its own.")));
+            ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                            errmsg("cannot PREPARE a transaction that has written monthly active users"),
+                            errhint("Commit the transaction, or call mau's functions in one of its own.")));
             break;
         case XACT_EVENT_COMMIT:
         case XACT_EVENT_PARALLEL_COMMIT:
@@ -240,9 +245,11 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
     }
 }
 
-// --- Recount ----------------------------------------------------------------------------------------------------
+// --- Recount
+// ----------------------------------------------------------------------------------------------------
 
-pg::Statement count_rows_query("SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m GROUP BY 1");
+pg::Statement count_rows_query(
+    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m GROUP BY 1");
 
 pg::Statement expired_query(
     "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
@@ -275,7 +282,8 @@ std::int64_t recount(const World& world, Counters* mine) {
 
     const pg::Rows counted = count_rows_query.read_with(snapshot);
     std::vector<Delta> now;
-    for (std::uint64_t i = 0; i < counted.count; ++i) now.push_back({counted.at(i, 0).string(), counted.at(i, 1).integer()});
+    for (std::uint64_t i = 0; i < counted.count; ++i)
+        now.push_back({counted.at(i, 0).string(), counted.at(i, 1).integer()});
     for (const Level& level : tally)  // our own rows are in the snapshot, and come at commit
         for (const Delta& delta : level.deltas) add_delta(now, delta.service, -delta.rows);
     pg::guard([&] { UnregisterSnapshot(snapshot); });
@@ -316,8 +324,8 @@ bool ensure_known(const World& world, Counters* mine) {
     return mine->known && mine->cohort == world.cohort_table;
 }
 
-/// By how much this transaction's own doing changes the sum, for itself: its rows, told or taken back, in place of
-/// the seats that it took for them. Others go by the seats until it is done.
+/// By how much this transaction's own doing changes the sum, for itself: its rows, told or taken back, in
+/// place of the seats that it took for them. Others go by the seats until it is done.
 std::int64_t own_doing() {
     std::int64_t own = pending_seats;
     for (const Level& level : tally) {
@@ -345,7 +353,9 @@ void init() {
     tally.reserve(8);
 }
 
-bool enabled() { return counters() != nullptr; }
+bool enabled() {
+    return counters() != nullptr;
+}
 
 Take take(const World& world, Instant at) {
     Counters* mine = counters();
@@ -365,7 +375,9 @@ Take take(const World& world, Instant at) {
     // The house looks full: expired rows still sit in it.
     for (int tries = 0; reliable && !taken && tries < 10; ++tries) {
         const std::int64_t expired =
-            expired_query.read_latest(at - kWindow, directory::registered_reserved_users(world)).at(0, 0).integer();
+            expired_query.read_latest(at - kWindow, directory::registered_reserved_users(world))
+                .at(0, 0)
+                .integer();
         if (expired == 0) return Take::full;
         lock();
         reliable = mine->known && mine->unsettled_dml == 0;
@@ -394,7 +406,9 @@ void take_anyway(const World& world) {
     LWLockRelease(&mine->lock);
 }
 
-void used() { pending_seats = 0; }
+void used() {
+    pending_seats = 0;
+}
 
 void give_back(std::int64_t seats) {
     pending_seats = std::max<std::int64_t>(0, pending_seats - seats);
@@ -427,10 +441,16 @@ void add_return(const World& world) {
     ++level().returns;
 }
 
-ToldAbout::ToldAbout() { ++told_about; }
-ToldAbout::~ToldAbout() { --told_about; }
+ToldAbout::ToldAbout() {
+    ++told_about;
+}
+ToldAbout::~ToldAbout() {
+    --told_about;
+}
 
-bool told() { return told_about > 0; }
+bool told() {
+    return told_about > 0;
+}
 
 void notice_dml(Oid cohort) {
     if (told()) return;
@@ -445,7 +465,8 @@ std::optional<std::vector<ServiceRows>> rows(const World& world) {
     Counters* mine = counters();
     if (!mine || IsolationUsesXactSnapshot() || RecoveryInProgress() || !ensure_known(world, mine))
         return std::nullopt;
-    if (!tally.empty()) return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
+    if (!tally.empty())
+        return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     std::array<ServiceRow, kServices> copy;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
     const bool known = mine->known;
@@ -503,7 +524,9 @@ Datum users_changed(FunctionCallInfo fcinfo) {
     return PointerGetDatum(nullptr);
 }
 
-Datum describe_seats(FunctionCallInfo) { return pg::text_datum(seats::describe()); }
+Datum describe_seats(FunctionCallInfo) {
+    return pg::text_datum(seats::describe());
+}
 
 }  // namespace
 

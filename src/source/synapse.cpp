@@ -6,9 +6,9 @@ namespace mau::source {
 
 namespace {
 
-// What Synapse "phones home". r30 (the older one): accounts older than 30 days, seen within 30 days, with more than
-// 30 days between; r30v2: users whose visits of 60 days lie more than 30 days apart, by client type the visits of
-// that type. Clients of an unknown type are in `all` only.
+// What Synapse "phones home". r30 (the older one): accounts older than 30 days, seen within 30 days, with
+// more than 30 days between; r30v2: users whose visits of 60 days lie more than 30 days apart, by client type
+// the visits of that type. Clients of an unknown type are in `all` only.
 constexpr const char* kUsage =
     "SELECT jsonb_build_object("
     "'daily_active_users', (SELECT count(DISTINCT i.user_id) FROM {schema}.user_ips i"
@@ -18,7 +18,8 @@ constexpr const char* kUsage =
     "'total_users', count(*), 'total_nonbridged_users', count(*) FILTER (WHERE u.appservice_id IS NULL),"
     "'daily_user_type_native', count(*) FILTER (WHERE NOT u.guest AND u.appservice_id IS NULL AND u.young),"
     "'daily_user_type_guest', count(*) FILTER (WHERE u.guest AND u.appservice_id IS NULL AND u.young),"
-    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT u.guest AND u.appservice_id IS NOT NULL AND u.young))"
+    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT u.guest AND u.appservice_id IS NOT NULL AND "
+    "u.young))"
     " || (SELECT jsonb_build_object('r30_users_all', count(DISTINCT r.name),"
     "       'r30_users_android', count(DISTINCT r.name) FILTER (WHERE r.client = 'android'),"
     "       'r30_users_ios', count(DISTINCT r.name) FILTER (WHERE r.client = 'ios'),"
@@ -27,10 +28,12 @@ constexpr const char* kUsage =
     "     FROM (SELECT a.name, CASE WHEN i.user_agent LIKE '%Android%' THEN 'android'"
     "                               WHEN i.user_agent LIKE '%iOS%' THEN 'ios'"
     "                               WHEN i.user_agent LIKE '%Electron%' THEN 'electron'"
-    "                               WHEN i.user_agent LIKE '%Mozilla%' OR i.user_agent LIKE '%Gecko%' THEN 'web' END"
+    "                               WHEN i.user_agent LIKE '%Mozilla%' OR i.user_agent LIKE '%Gecko%' THEN "
+    "'web' END"
     "             FROM {schema}.users a JOIN {schema}.user_ips i ON i.user_id = a.name"
     "            WHERE a.appservice_id IS NULL AND a.creation_ts < $1 / 1000 - 2592000"
-    "              AND i.last_seen / 1000 > $1 / 1000 - 2592000 AND i.last_seen / 1000 - a.creation_ts > 2592000"
+    "              AND i.last_seen / 1000 > $1 / 1000 - 2592000 AND i.last_seen / 1000 - a.creation_ts > "
+    "2592000"
     "          ) r(name, client)) || {r30v2}"
     " FROM (SELECT nullif(a.appservice_id::text, '') AS appservice_id,"
     "              coalesce(a.is_guest::text IN ('1', 't', 'true'), false) AS guest,"
@@ -43,9 +46,11 @@ constexpr const char* kR30v2 =
     "           CASE WHEN lower(v.user_agent) LIKE '%electron%' THEN 'electron'"
     "                WHEN lower(v.user_agent) LIKE '%android%' THEN 'android'"
     "                WHEN lower(v.user_agent) LIKE '%ios%' THEN 'ios' END"
-    "         WHEN lower(v.user_agent) LIKE '%mozilla%' OR lower(v.user_agent) LIKE '%gecko%' THEN 'web' END AS client"
+    "         WHEN lower(v.user_agent) LIKE '%mozilla%' OR lower(v.user_agent) LIKE '%gecko%' THEN 'web' END "
+    "AS client"
     "   FROM {schema}.user_daily_visits v"
-    "  WHERE v.\"timestamp\" > ($1 / 1000 - 5184000) * 1000 AND v.\"timestamp\" < ($1 / 1000 + 86400) * 1000),"
+    "  WHERE v.\"timestamp\" > ($1 / 1000 - 5184000) * 1000 AND v.\"timestamp\" < ($1 / 1000 + 86400) * "
+    "1000),"
     " by_client AS (SELECT client, user_id FROM visits GROUP BY 1, 2 HAVING max(day) - min(day) > 2592000000)"
     " SELECT jsonb_build_object("
     "  'r30v2_users_all', (SELECT count(*) FROM (SELECT user_id FROM visits GROUP BY 1"
@@ -78,7 +83,8 @@ Contract synapse(const Place& place) {
         "schema", schema);
     contract.threepids_table = "user_threepids";
     contract.threepids = substitute(
-        "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE {where}",
+        "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE "
+        "{where}",
         "schema", schema);
     // Old rows may have e-mail in any case; our list has it in lower case.
     contract.holders = substitute(
