@@ -168,27 +168,19 @@ std::int64_t leave(const World& world, pg::Statement& statement, const Args&... 
     return users;
 }
 
-/// The rows by service that count no more though they are there; by an index range.
-pg::Statement expired_by_service_query(
-    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
-    " GROUP BY 1",
-    {INT8OID, TEXTARRAYOID});
-
 /// The members by service from the counters; nothing where they cannot tell.
 std::optional<std::vector<ServiceCount>> counted_by_service(const World& world, Instant at) {
     for (int tries = 0; tries < 3; ++tries) {
         const std::uint64_t before = seats::changes();
         const auto rows = seats::rows(world);
         if (!rows) return std::nullopt;
-        const pg::Rows expired =
-            expired_by_service_query.read_latest(cutoff(at), directory::registered_reserved_users(world));
+        const std::vector<seats::ServiceRows> expired = seats::expired(world, at);
         if (seats::changes() != before) continue;  // something left or came back between the two looks
         std::vector<ServiceCount> services;
         for (const auto& [service, all] : *rows) {
             std::int64_t users = all;
-            for (std::uint64_t i = 0; i < expired.count; ++i)
-                if (expired.at(i, 0).text() == service) users -= expired.at(i, 1).integer();
+            for (const seats::ServiceRows& gone : expired)
+                if (gone.service == service) users -= gone.rows;
             if (users > 0) services.push_back({service, users});
         }
         std::sort(services.begin(), services.end(),

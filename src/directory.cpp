@@ -64,6 +64,9 @@ void load(World& world) {
     world.users_index = relation_oid("users_user_id");
     world.cohort_table = relation_oid("monthly_active_users");
     world.cohort_index = relation_oid("monthly_active_users_pkey");
+    world.cohort_by_time = pg::guard([] {
+        return get_relname_relid("monthly_active_users_timestamp", get_namespace_oid("mau", false));
+    });
     world.threepids_table = relation_oid("user_threepids");
 
     const pg::Rows rows = settings_query.read_latest();

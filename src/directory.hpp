@@ -33,6 +33,7 @@ struct World {
     Oid settings_table = InvalidOid;
     Oid users_table = InvalidOid, users_index = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
+    Oid cohort_by_time = InvalidOid;  // the index on "timestamp"; an admin may have dropped it
     Oid threepids_table = InvalidOid;
 
     const Appservice* appservice(std::string_view id) const;

@@ -74,6 +74,9 @@ struct ServiceRows {
 };
 /// The rows by service; nothing where the counters cannot be had or are not what the caller's snapshot sees.
 std::optional<std::vector<ServiceRows>> rows(const World& world);
+/// The rows by service that have expired at an instant and are no reserved user's, as committed now: by the index, at a
+/// cost that follows their number.
+std::vector<ServiceRows> expired(const World& world, Instant at);
 /// The number of changes so far that could have made a look at expired rows stale.
 std::uint64_t changes();
 
