@@ -14,7 +14,8 @@ namespace {
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
-// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are left.
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are
+// left.
 pg::Statement note_many_query(
     "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
     " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
@@ -22,7 +23,8 @@ pg::Statement note_many_query(
     " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
     {TEXTARRAYOID, INT8ARRAYOID});
 pg::Statement note_many_new_query(
-    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
+    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), "
+    "pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
 
@@ -58,7 +60,7 @@ Membership membership_of(const pg::Found& row) {
 struct Writes {
     std::vector<std::string_view> members, services;  // cohort rows
     std::vector<std::int64_t> member_times;
-    std::vector<std::string_view> newly_known;  // users rows to be made
+    std::vector<std::string_view> newly_known;       // users rows to be made
     std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
     std::vector<std::int64_t> noted_times, noted_new_times;
 
@@ -82,7 +84,8 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
-    bool late = false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
+    bool late =
+        false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
     bool sure = false;  // judged on rows that nobody else has in flight
     seen::Key key{};    // made before the rows were looked at
     Rows rows{};
@@ -119,9 +122,10 @@ void judge(const World& world, Step& step, Instant horizon) {
 
 /// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
 ///
-/// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with an
-/// earlier time, as a member still. So who is late takes a seat first, which keeps others from counting the old row
-/// as free, and then looks at the clock: if the row has expired by now, the seat may be another's, and is asked for.
+/// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with
+/// an earlier time, as a member still. So who is late takes a seat first, which keeps others from counting
+/// the old row as free, and then looks at the clock: if the row has expired by now, the seat may be
+/// another's, and is asked for.
 class Seating {
   public:
     Seating(const World& world, Queue order) : world_(world), order_(order) {}
@@ -135,7 +139,8 @@ class Seating {
         }
         if (queue.empty()) return;
         std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
-            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at : a->sighting->at > b->sighting->at;
+            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at
+                                               : a->sighting->at > b->sighting->at;
         });
         auto next = queue.begin();
         for (; next != queue.end() && seats::enabled(); ++next)
@@ -168,12 +173,14 @@ class Seating {
         return take != seats::Take::unknown;
     }
 
-    /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
-    /// held for the length of a statement, so nobody waits for an open transaction here either.
+    /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written.
+    /// It is held for the length of a statement, so nobody waits for an open transaction here either.
     template <class Iterator>
     void give_under_lock(Iterator next, Iterator end) {
         pg::take_lock(pg::LockSpace::seats, 0);
-        auto instant = [](const Step& step) { return step.late ? latest(step.sighting->at) : step.sighting->at; };
+        auto instant = [](const Step& step) {
+            return step.late ? latest(step.sighting->at) : step.sighting->at;
+        };
         // The earliest instant has the fewest expired rows: counting once, at it, is never too few.
         Instant earliest = instant(**next);
         for (Iterator i = next; i != end; ++i) earliest = std::min(earliest, instant(**i));
@@ -204,7 +211,8 @@ class Seating {
 void tell_seats(const World& world, const std::vector<Step>& steps) {
     if (!seats::enabled()) return;
     for (const Step& step : steps) {
-        if (!step.locked || (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)) continue;
+        if (!step.locked || (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed))
+            continue;
         const std::string_view service = directory::service(step.account);
         const pg::Found& row = step.rows.member;
         if (!row.exists) {
@@ -347,8 +355,8 @@ void sort_newest(std::vector<Sighting>& sightings) {
                     sightings.end());
 }
 
-void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes, Instant horizon,
-            Queue queue) {
+void record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+            Instant horizon, Queue queue) {
     if (!recording(world.settings)) {
         std::fill(outcomes, outcomes + count, Outcome::off);
         return;
@@ -457,16 +465,18 @@ struct Elements {
     Datum* values = nullptr;
     bool* nulls = nullptr;
 
-    Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
+    Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value,
+             char align) {
         if (fcinfo->args[i].isnull)
             throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
                         "Pass one element for each sighting; '{}' for none.");
         pg::guard([&] {
             ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
             if (ARR_NDIM(array) > 1)
-                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
-                                errdetail("It has %d.", ARR_NDIM(array)),
-                                errhint("Pass one element for each sighting.")));
+                ereport(ERROR,
+                        (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
+                         errdetail("It has %d.", ARR_NDIM(array)),
+                         errhint("Pass one element for each sighting.")));
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
@@ -555,7 +565,8 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
 std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     Request request;
     request.user_id = sighting.user_id;
-    if (!activity::can_read(world)) return activity::check(world, request, sighting.at);  // nor can it be written
+    if (!activity::can_read(world))
+        return activity::check(world, request, sighting.at);  // nor can it be written
     const auto known = activity::look_up(world, sighting.user_id, sighting.at, false);
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, sighting.at);
     if (gate == Gate::disabled) return error_body(world.settings, gate);
@@ -563,8 +574,8 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
         gate == Gate::if_seat && needs_seat(world.settings, known.account, known.membership) &&
         judge_sighting(world.settings, sighting.user_id, known.account, known.membership, sighting.at) ==
             Outcome::joined;
-    const bool blocked_by_count = gate == Gate::if_seat && !seat_decides &&
-                                  full(world.settings, cohort::count_now(world, sighting.at));
+    const bool blocked_by_count =
+        gate == Gate::if_seat && !seat_decides && full(world.settings, cohort::count_now(world, sighting.at));
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
@@ -607,10 +618,11 @@ Datum explain(FunctionCallInfo fcinfo) {
         ExplainTrace trace(result);
         const auto known = activity::look_up(world, user_id, at, true);
         trace.rule("registered account", known.account.registered,
-                   known.account.registered ? "service " + std::string(directory::service(known.account))
-                                            : "never registered here; service " +
-                                                  std::string(directory::service(known.account)));
-        const Outcome outcome = judge_sighting(world.settings, user_id, known.account, known.membership, at, &trace);
+                   known.account.registered
+                       ? "service " + std::string(directory::service(known.account))
+                       : "never registered here; service " + std::string(directory::service(known.account)));
+        const Outcome outcome =
+            judge_sighting(world.settings, user_id, known.account, known.membership, at, &trace);
         Request request;
         request.user_id = user_id;
         const auto body = activity::check(world, request, at, &trace);
@@ -619,9 +631,9 @@ Datum explain(FunctionCallInfo fcinfo) {
                              needs_seat(world.settings, known.account, known.membership) &&
                              full(world.settings, cohort::count_now(world, at));
         trace.rule("verdict", counts,
-                   std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
-                       name(is_full ? Outcome::full : outcome) + "; a request now: " +
-                       (body ? "blocked" : "goes ahead"));
+                   std::string(counts ? "counts" : "does not count") +
+                       "; a sighting now: " + name(is_full ? Outcome::full : outcome) +
+                       "; a request now: " + (body ? "blocked" : "goes ahead"));
     });
     return Datum(0);
 }

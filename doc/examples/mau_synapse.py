@@ -4,8 +4,8 @@
       - module: mau_synapse.MauModule
         config: {}
 
-Put the file where Synapse's Python finds it. mau lives in Synapse's own database; Synapse's role needs USAGE on the schema mau,
-SELECT, INSERT, UPDATE and DELETE on its tables, and EXECUTE on mau.admit. Only documented callbacks are used:
+Put the file where Synapse's Python finds it. mau lives in Synapse's own database, where a superuser gives Synapse's role its rights:
+SELECT mau.grant_to('synapse_user'). Only documented callbacks are used:
 check_registration_for_spam and check_login_for_spam. Where mau cannot be asked, everybody is let in and it is logged: counting must
 not close the house.
 """

@@ -5,9 +5,8 @@
 --       modules_enabled = { "mau" }
 --       -- mau_sql = { driver = "PostgreSQL", database = "prosody", username = "prosody", host = "..." }; default: sql
 --
--- The role needs USAGE on the schema mau, SELECT and INSERT, UPDATE, DELETE on its tables, and EXECUTE on mau.admit,
--- mau.record_activity and mau.register_user. Where mau cannot be asked, everybody is let in and it is logged:
--- counting must not close the house.
+-- A superuser gives the role its rights: SELECT mau.grant_to('prosody'). Where mau cannot be asked, everybody is let in and it
+-- is logged: counting must not close the house.
 
 local sql = require "util.sql";
 local json = require "util.json";

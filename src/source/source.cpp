@@ -1,19 +1,10 @@
-// Attach imports what the homeserver knows; sync reads what is new. Both read with the rights that law L10 says,
-// a batch at a time, and hand the batch to the rooms that know what to do with it. Where the reading stands is in
-// mau.source and mau.source_tables, written in the same transaction as what was read: a sync can be stopped
-// anywhere and goes on there.
-#include "policy.hpp"
-
+// Attach imports what the homeserver knows, sync reads what is new (reading.hpp says how), detach ends it:
+// the SQL functions, and what they report.
 #include "source/source.hpp"
 
-#include <algorithm>
-#include <set>
-#include <tuple>
+#include "source/reading.hpp"
 
-#include "activity.hpp"
 #include "pg/values.hpp"
-#include "source/custom.hpp"
-#include "source/reader.hpp"
 #include "tasks.hpp"
 #include "worker.hpp"
 
@@ -21,115 +12,21 @@ namespace mau::source {
 
 namespace {
 
-int overlap_seconds = 300;
-
-constexpr long kFetch = 4096;
-constexpr Instant kFuture = kDay;          // how far ahead a homeserver's clock may be
-
-/// The row of mau.source.
-struct Source {
-    std::string kind, schema, attached_by;
-    std::optional<Instant> activity_until, pass_from;
-    Instant synced_at = 0;
-    std::map<std::string, std::string> queries;  // of a custom source
-};
-
 pg::Statement source_query(
     "SELECT kind, schema_name, attached_by, activity_until, pass_from,"
     " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0) FROM mau.source");
 pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
 pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
 pg::Statement attach_query(
-    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, finds_new_by, queries)"
+    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, finds_new_by, "
+    "queries)"
     " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0), $5,"
     " CASE WHEN $1 = 'custom' THEN (SELECT jsonb_object_agg(c.part, c.query) FROM mau.custom_source c) END)",
     {TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID});
-pg::Statement progress_query(
-    "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
-    " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
-    " trouble = NULL, trouble_sqlstate = NULL, trouble_at = NULL",
-    {INT8OID, INT8OID, INT8OID});
 pg::Statement trouble_query(
-    "UPDATE mau.source SET trouble = $1, trouble_sqlstate = $2, trouble_at = coalesce(trouble_at, clock_timestamp())",
+    "UPDATE mau.source SET trouble = $1, trouble_sqlstate = $2, trouble_at = coalesce(trouble_at, "
+    "clock_timestamp())",
     {TEXTOID, TEXTOID});
-
-pg::Statement table_query(
-    "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables WHERE table_name = $1",
-    {TEXTOID});
-pg::Statement remember_table_query(
-    "INSERT INTO mau.source_tables AS s (table_name, filenode, changes_until, pending_until, pending_xid)"
-    " VALUES ($1, $2, $3, $4, $5)"
-    " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = EXCLUDED.changes_until,"
-    " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
-    {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
-
-// Only what is new or differs is written; who was taken for a native user moves to the appservice.
-pg::Statement users_query(
-    "WITH changed AS (INSERT INTO mau.users AS u"
-    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
-    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
-    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
-    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by index
-    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, o.is_deactivated,"
-    "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
-    "   n.is_deactivated, true)"
-    " ORDER BY n.place"
-    " ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
-    "   user_type = EXCLUDED.user_type, appservice_id = EXCLUDED.appservice_id, is_guest = EXCLUDED.is_guest,"
-    "   is_deactivated = EXCLUDED.is_deactivated, is_registered = true"
-    " RETURNING u.user_id, coalesce(nullif(u.appservice_id, ''), 'native') AS service), moved AS ("
-    " UPDATE mau.monthly_active_users m SET service = c.service FROM changed c"
-    " WHERE m.user_id = c.user_id AND m.service <> c.service)"
-    " SELECT count(*) FROM changed",
-    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
-
-// The same into tables of ours that are empty: nothing to look for, nothing to compare.
-pg::Statement first_users_query(
-    "INSERT INTO mau.users"
-    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
-    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6))"
-    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated)",
-    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
-pg::Statement first_threepids_query(
-    "INSERT INTO mau.user_threepids (user_id, medium, address)"
-    " SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)",
-    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement no_users_query("SELECT NOT EXISTS (SELECT 1 FROM mau.users)");
-pg::Statement no_threepids_query("SELECT NOT EXISTS (SELECT 1 FROM mau.user_threepids)");
-
-pg::Statement threepids_query(
-    "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
-    " SELECT DISTINCT ON (n.medium, n.address) n.user_id, n.medium, n.address"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)"
-    " LEFT JOIN LATERAL (SELECT k.user_id FROM mau.user_threepids k"
-    "   WHERE k.medium = n.medium AND k.address = n.address LIMIT 1) o ON true"
-    " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
-    " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
-    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement holders_query(
-    "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address",
-    {TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement lost_threepids_query(
-    "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-    " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
-    " (SELECT 1 FROM ROWS FROM (unnest($3), unnest($4)) h(medium, address)"
-    "   WHERE h.medium = r.medium AND h.address = r.address)",
-    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-
-pg::Statement skipped_query(
-    "INSERT INTO mau.source_skipped (table_name, reason, row_key) SELECT DISTINCT n.t, n.r, n.k"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(t, r, k)"
-    " WHERE (SELECT count(*) FROM (SELECT 1 FROM mau.source_skipped LIMIT 10000) s) < 10000"
-    " ON CONFLICT DO NOTHING",
-    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-
-pg::Statement deactivated_query(
-    "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
-    " WHERE u.is_deactivated");
-
 pg::Statement own_usage_query(
     "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen) AS at FROM mau.users u"
     "   FULL JOIN mau.monthly_active_users m ON m.user_id = u.user_id),"
@@ -141,7 +38,8 @@ pg::Statement own_usage_query(
     "'total_users', count(*), 'total_nonbridged_users', count(*) FILTER (WHERE a.appservice_id IS NULL),"
     "'daily_user_type_native', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NULL AND a.young),"
     "'daily_user_type_guest', count(*) FILTER (WHERE a.guest AND a.appservice_id IS NULL AND a.young),"
-    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NOT NULL AND a.young))"
+    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NOT NULL AND "
+    "a.young))"
     " FROM accounts a",
     {INT8OID});
 
@@ -155,584 +53,13 @@ std::map<std::string, std::string> queries(pg::Statement& query) {
 std::optional<Source> attached() {
     const pg::Rows rows = source_query.read_latest();
     if (rows.empty()) return std::nullopt;
-    return Source{rows.at(0, 0).string(), rows.at(0, 1).string(), rows.at(0, 2).string(),
-                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer(), rows.at(0, 5).integer(),
+    return Source{rows.at(0, 0).string(),
+                  rows.at(0, 1).string(),
+                  rows.at(0, 2).string(),
+                  rows.at(0, 3).optional_integer(),
+                  rows.at(0, 4).optional_integer(),
+                  rows.at(0, 5).integer(),
                   queries(queries_query)};
-}
-
-MakeContract maker(std::string_view kind) {
-    std::string known;
-    for (const Kind& k : kKinds) {
-        if (kind == k.name) return k.make;
-        known += (known.empty() ? "" : ", ") + std::string(k.name);
-    }
-    throw Error(sqlstate::invalid_parameter, "unknown kind of homeserver", "It is \"" + std::string(kind) + "\".",
-                "The kinds are: " + known + ".");
-}
-
-std::string quoted(const std::string& identifier) {
-    const char* text = pg::guard([name = identifier.c_str()] { return quote_identifier(name); });
-    return text;
-}
-
-Oid table_oid(const std::string& schema, const std::string& table) {
-    return pg::guard([s = schema.c_str(), t = table.c_str()] {
-        Oid const space = get_namespace_oid(s, true);
-        return OidIsValid(space) ? get_relname_relid(t, space) : InvalidOid;
-    });
-}
-
-Place place_of(const World& world, const Source& source) {
-    Place place;
-    place.schema = quoted(source.schema);
-    place.server_name = world.settings.server_name.value_or("");
-    place.has = [&](const char* table, const char* column) {
-        const Oid oid = table_oid(source.schema, table);
-        return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
-    };
-    place.queries = source.queries;
-    place.since = std::max<Instant>(0, source.synced_at - Instant{overlap_seconds} * 1000);
-    return place;
-}
-
-/// One reading of a homeserver's tables.
-class Reading {
-  public:
-    Reading(const World& world, const Source& source)
-        : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)) {}
-
-    /// Makes sure that all that is needed is there; the error names all that is not.
-    void check_there(const char* hint) const;
-    /// Makes sure that the caller may read it; the error names all that the caller may not, and the remedy.
-    void check_rights() const;
-    /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction, takes
-    /// the mark and a fresh snapshot, which `done` gives back.
-    void begin();
-    void done() const {
-        pg::guard([] { PopActiveSnapshot(); });
-    }
-
-    /// Everything, for attach.
-    void import(Instant at);
-    /// What is new up to `at`; about `max_rows` rows. Answers whether it came to the end.
-    bool sync(Instant at, std::int64_t max_rows);
-    /// The server's own figures, as jsonb.
-    Datum usage(Instant at);
-    /// In words, how new activity is found.
-    std::string finds_new_by() const {
-        if (contract_.activity_table.empty()) return "time";
-        return "changed pages of " + contract_.activity_table + ", which has no index on the time";
-    }
-    bool has_usage() const { return !contract_.usage.empty(); }
-
-    std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
-    std::int64_t outcomes[kOutcomes] = {};
-
-  private:
-    using Params = std::vector<std::pair<Oid, pg::Param>>;
-
-    bool readable(const Requirement& need) const;
-    pg::Rows read(const std::string& sql, const Params& params) const;
-    template <class Take>
-    void read_all(const std::string& sql, const Params& params, Take&& take) const;
-    using ReadRows = void (Reading::*)(const std::string& where);
-    struct Part {
-        const std::string& table;
-        ReadRows read_rows;
-    };
-    std::vector<Part> parts() const;
-    void read_changed(const std::vector<Part>& parts);
-    void read_table(const std::string& table, const std::vector<ReadRows>& readers);
-    void remember(const std::string& table, const TableState& state) const;
-    void fill(pg::Statement& is_empty, ReadRows read_rows);
-    void read_users(const std::string& where);
-    void read_threepids(const std::string& where);
-    void read_activity(const std::string& where);
-    bool read_activity_by_time(std::int64_t max_rows);
-    bool find_later();
-    void check_reserved_threepids();
-    void leave_deactivated();
-    void read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue);
-    void record(std::vector<activity::Sighting>& batch, Instant horizon,
-                activity::Queue queue = activity::Queue::first_come);
-    void skip(const std::string& table, const char* reason, std::string_view key);
-    void skip_sighting(std::string_view user_id);
-    void note(const std::string& table, const char* reason, std::string_view key);
-    void note_malformed(const std::string& where);
-    void flush_skipped();
-
-    const World& world_;
-    const Source& source_;
-    const Place place_;
-    const Contract contract_;
-    Oid role_ = InvalidOid;  // who reads
-    Mark mark_{};
-    bool into_empty_ = false;  // rows are new, and need not be compared with what is known
-    Instant at_ = 0;       // up to when is read
-    Instant newest_ = 0;   // the newest activity that was read
-    bool later_ = false;   // changed pages hold activity that is later: they are read again next time
-    std::optional<Instant> resume_;
-    std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
-};
-
-void Reading::begin() {
-    std::vector<Oid> tables;
-    for (const Requirement& need : contract_.needs)
-        if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table)) tables.push_back(table);
-    if (share(tables))
-        throw Error(sqlstate::lock_not_available, "the homeserver's tables are being altered by another session", {},
-                    "Try again when that is over.");
-    check_there("If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
-    role_ = reading_role(source_.attached_by, tables);
-    // A source of the admin's own names no tables: where a superuser attached, the owner of what it reads does.
-    if (tables.empty() && role_ == ROLE_PG_READ_ALL_DATA) {
-        const std::optional<Oid> owner = owner_of_queries(place_);
-        if (owner && !pg::guard([&] { return superuser_arg(*owner); })) role_ = *owner;
-    }
-    mark_ = take_mark();
-}
-
-pg::Rows Reading::read(const std::string& sql, const Params& params) const {
-    ReadAs reader(role_);
-    const pg::Rows rows = pg::execute(sql, params, true);
-    reader.done();
-    return rows;
-}
-
-template <class Take>
-void Reading::read_all(const std::string& sql, const Params& params, Take&& take) const {
-    std::optional<ReadAs> reader(std::in_place, role_);
-    pg::Cursor cursor(sql, params);
-    for (;;) {
-        const pg::Rows rows = cursor.fetch(kFetch);
-        reader->done();
-        if (rows.empty()) break;
-        cursor.with_batch([&] { take(rows); });
-        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
-        reader.emplace(role_);
-    }
-    cursor.close();
-}
-
-/// Whether the caller may read the columns of a table that are needed, as far as they are there.
-bool Reading::readable(const Requirement& need) const {
-    const Oid table = table_oid(source_.schema, need.table);
-    return std::all_of(need.columns.begin(), need.columns.end(), [&](const std::string& column) {
-        return pg::guard([&, c = column.c_str()] {
-            AttrNumber const number = get_attnum(table, c);
-            return number == InvalidAttrNumber || pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
-                   pg_attribute_aclcheck(table, number, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-        });
-    });
-}
-
-void Reading::check_there(const char* hint) const {
-    std::string missing;
-    bool tables_missing = false;
-    auto miss = [&](const std::string& item) { missing += (missing.empty() ? "" : ", ") + item; };
-    const bool there = pg::guard([s = source_.schema.c_str()] { return OidIsValid(get_namespace_oid(s, true)); });
-    if (!there) throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {}, hint);
-    for (const Requirement& need : contract_.needs) {
-        const Oid table = table_oid(source_.schema, need.table);
-        if (!OidIsValid(table)) {
-            miss("table " + need.table);
-            tables_missing = true;
-            continue;
-        }
-        for (const std::string& column : need.columns)
-            if (!pg::guard([&, c = column.c_str()] { return get_attnum(table, c) != InvalidAttrNumber; }))
-                miss("column " + need.table + "." + column);
-    }
-    if (missing.empty()) return;
-    const std::string message =
-        "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind + " database has: no " + missing;
-    if (tables_missing) throw Error(sqlstate::undefined_table, message, {}, hint);
-    throw Error(sqlstate::undefined_column, message, "The tables are there, but of a version that mau does not know.",
-                hint);
-}
-
-void Reading::check_rights() const {
-    std::string forbidden, grants;
-    const char* user = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
-    const std::string schema = quoted(source_.schema);
-    const bool usable = pg::guard([s = source_.schema.c_str()] {
-        return pg_namespace_aclcheck(get_namespace_oid(s, false), GetUserId(), ACL_USAGE) == ACLCHECK_OK;
-    });
-    if (!usable) grants = "GRANT USAGE ON SCHEMA " + schema + " TO " + quoted(user) + "; ";
-    for (const Requirement& need : contract_.needs) {
-        if (readable(need)) continue;
-        forbidden += (forbidden.empty() ? "" : ", ") + need.table;
-        // ctid: so that sync can ask for changed pages only.
-        grants += "GRANT SELECT (ctid";
-        for (const std::string& column : need.columns) grants += ", " + quoted(column);
-        grants += ") ON " + schema + "." + quoted(need.table) + " TO " + quoted(user) + "; ";
-    }
-    if (grants.empty()) return;
-    grants.pop_back();
-    throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
-                "Role " + std::string(user) + " lacks " +
-                    (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
-                grants);
-}
-
-/// Counts a row that is left out, and notes it for mau.source_skipped.
-void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
-    ++skipped;
-    note(table, reason, key);
-}
-
-void Reading::skip_sighting(std::string_view user_id) {
-    const std::string& name = contract_.activity_table.empty() ? contract_.activity_name : contract_.activity_table;
-    skip(name.empty() ? "activity" : name, "no user id, or one that is too long or not UTF-8", user_id);
-}
-
-void Reading::note(const std::string& table, const char* reason, std::string_view key) {
-    if (skipped_keys_.size() >= 1000) return;  // enough to show what is wrong
-    std::size_t length = std::min<std::size_t>(key.size(), 80);
-    while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80) --length;
-    skipped_tables_.push_back(table);
-    skipped_reasons_.push_back(reason);
-    skipped_keys_.emplace_back(key.substr(0, length));
-}
-
-void Reading::flush_skipped() {
-    if (skipped_keys_.empty()) return;
-    const std::vector<std::string_view> tables(skipped_tables_.begin(), skipped_tables_.end());
-    const std::vector<std::string_view> reasons(skipped_reasons_.begin(), skipped_reasons_.end());
-    const std::vector<std::string_view> keys(skipped_keys_.begin(), skipped_keys_.end());
-    skipped_query.write(tables, reasons, keys);
-}
-
-/// A view for an array parameter in which an empty text is NULL.
-std::string_view or_null(const pg::Field& field) {
-    return field.text().empty() ? std::string_view() : field.text();
-}
-
-void Reading::read_users(const std::string& where) {
-    if (contract_.users.empty()) return;
-    std::vector<std::string_view> ids, types, appservices;
-    std::vector<std::optional<std::int64_t>> registered;
-    std::vector<char> guests, deactivated;
-    read_all(substitute(contract_.users, "where", where), {}, [&](const pg::Rows& rows) {
-        ids.clear(), types.clear(), appservices.clear(), registered.clear(), guests.clear(), deactivated.clear();
-        std::set<std::string_view> met;
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            if (rows.at(i, 0).is_null() || !pg::valid_user_id(id)) {
-                skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8", id);
-                continue;
-            }
-            if (!met.insert(id).second) {
-                skip(contract_.users_table, "the same user again", id);
-                continue;
-            }
-            std::optional<Instant> at = rows.at(i, 1).optional_integer();
-            if (at && (*at < 0 || *at >= kEndOfTime)) {
-                note(contract_.users_table, "registration time makes no sense; the user is taken without", id);
-                at.reset();
-            }
-            ids.push_back(id);
-            registered.push_back(at);
-            types.push_back(or_null(rows.at(i, 2)));
-            appservices.push_back(or_null(rows.at(i, 3)));
-            guests.push_back(rows.at(i, 4).boolean());
-            deactivated.push_back(rows.at(i, 5).boolean());
-        }
-        if (into_empty_)
-            users += static_cast<std::int64_t>(
-                first_users_query.write(ids, registered, types, appservices, guests, deactivated).count);
-        else
-            users += users_query.write(ids, registered, types, appservices, guests, deactivated).at(0, 0).integer();
-    });
-}
-
-void Reading::read_threepids(const std::string& where) {
-    if (contract_.threepids.empty()) return;
-    std::vector<std::string_view> ids, mediums, addresses;
-    std::vector<std::string> folded;
-    read_all(substitute(contract_.threepids, "where", where), {}, [&](const pg::Rows& rows) {
-        ids.clear(), mediums.clear(), addresses.clear(), folded.clear();
-        folded.reserve(rows.count);
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
-                                   address = rows.at(i, 2).text();
-            if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
-                address.size() > 1024) {  // what an index can hold
-                skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
-                continue;
-            }
-            ids.push_back(id);
-            mediums.push_back(medium);
-            folded.push_back(directory::fold_address(medium, address));
-            addresses.push_back(folded.back());
-        }
-        pg::Statement& query = into_empty_ ? first_threepids_query : threepids_query;
-        threepids += static_cast<std::int64_t>(query.write(ids, mediums, addresses).count);
-    });
-}
-
-/// Reads a whole table into one of ours. Rows go into an empty one as they come; should one be there twice, or
-/// somebody have added it meanwhile, everything is read again and compared.
-void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
-    if (is_empty.read_latest().at(0, 0).boolean()) {
-        const auto before = std::make_tuple(users, threepids, skipped, skipped_keys_.size());
-        into_empty_ = true;
-        const auto trouble = pg::attempt([&] { (this->*read_rows)("true"); },
-                                         [](const pg::Trouble& t) { return t.state == sqlstate::unique_violation; });
-        into_empty_ = false;
-        if (!trouble) return;
-        std::size_t notes = 0;
-        std::tie(users, threepids, skipped, notes) = before;
-        skipped_tables_.resize(notes), skipped_reasons_.resize(notes), skipped_keys_.resize(notes);
-    }
-    (this->*read_rows)("true");
-}
-
-void Reading::remember(const std::string& table, const TableState& state) const {
-    remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid);
-}
-
-/// The parts of the contract that are read by changed pages, and what reads them.
-std::vector<Reading::Part> Reading::parts() const {
-    std::vector<Part> parts;
-    for (const Part& part : {Part{contract_.users_table, &Reading::read_users},
-                             Part{contract_.threepids_table, &Reading::read_threepids},
-                             Part{contract_.activity_table, &Reading::read_activity}})
-        if (!part.table.empty()) parts.push_back(part);
-    return parts;
-}
-
-/// Reads the tables of these parts, each once, in the order of the parts.
-void Reading::read_changed(const std::vector<Part>& parts) {
-    for (auto part = parts.begin(); part != parts.end(); ++part) {
-        const auto same = [&](const Part& other) { return other.table == part->table; };
-        if (std::any_of(parts.begin(), part, same)) continue;
-        std::vector<ReadRows> readers;
-        for (const Part& other : parts)
-            if (same(other)) readers.push_back(other.read_rows);
-        read_table(part->table, readers);
-    }
-}
-
-/// Reads the rows of the pages that changed since the last time.
-void Reading::read_table(const std::string& table, const std::vector<ReadRows>& readers) {
-    const Oid oid = table_oid(source_.schema, table);
-    const pg::Rows row = table_query.read_latest(table);
-    TableState known;
-    if (!row.empty())
-        known = {row.at(0, 0).integer(), row.at(0, 1).optional_integer(), row.at(0, 2).optional_integer(),
-                 row.at(0, 3).optional_integer()};
-    const std::int64_t filenode = filenode_of(oid);
-    if (known.filenode != filenode) known = TableState{};
-    std::vector<std::string> wheres;
-    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
-    const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
-    const auto changed =
-        may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
-    if (changed) {
-        for (const Blocks& run : *changed)
-            wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
-                             std::to_string(run.end) + ",0)'::tid");
-    } else {
-        wheres.push_back("true");
-    }
-    for (const ReadRows read_rows : readers)
-        for (const std::string& where : wheres) (this->*read_rows)(where);
-    if (!later_) remember(table, advance(known, filenode, mark_));
-}
-
-/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was removed.
-void Reading::check_reserved_threepids() {
-    if (world_.reserved.empty() || contract_.holders.empty()) return;
-    std::vector<std::string_view> mediums, addresses, holders;
-    std::set<std::pair<std::string_view, std::string_view>> asked;
-    for (const Threepid& threepid : world_.reserved) {
-        mediums.push_back(threepid.medium);
-        addresses.push_back(threepid.address);
-        asked.insert({threepid.medium, threepid.address});
-    }
-    const pg::Rows known = holders_query.read_latest(mediums, addresses);
-    for (std::uint64_t i = 0; i < known.count; ++i) holders.push_back(known.at(i, 0).text());
-    const pg::Rows rows = read(contract_.holders,
-                               {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}, {TEXTARRAYOID, holders}});
-    std::vector<std::string_view> ids, held_mediums, held_addresses;
-    for (std::uint64_t i = 0; i < rows.count; ++i) {
-        if (!pg::valid_user_id(rows.at(i, 0).text())) continue;
-        const std::string_view medium = rows.at(i, 1).text();
-        const auto held = asked.find({medium, directory::fold_address(medium, rows.at(i, 2).text())});
-        if (held == asked.end()) continue;
-        ids.push_back(rows.at(i, 0).text());
-        held_mediums.push_back(held->first);
-        held_addresses.push_back(held->second);
-        asked.erase(held);  // of two spellings the first: the one that is as our list has it
-    }
-    threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
-    threepids += static_cast<std::int64_t>(
-        lost_threepids_query.write(mediums, addresses, held_mediums, held_addresses).count);
-}
-
-void Reading::leave_deactivated() {
-    if (world_.settings.count_deactivated_users) return;
-    const pg::Rows rows = deactivated_query.read_latest();
-    for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
-}
-
-/// Records a batch; what is to be a queue must be one already.
-void Reading::record(std::vector<activity::Sighting>& batch, Instant horizon, activity::Queue queue) {
-    const std::size_t size = queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
-    for (std::size_t i = 0; i < batch.size(); i += size) {
-        const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
-        std::vector<activity::Sighting> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
-        activity::sort_newest(part);
-        std::vector<Outcome> results(part.size());
-        activity::record(world_, part.data(), part.size(), results.data(), horizon, queue);
-        for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
-        sightings += static_cast<std::int64_t>(part.size());
-    }
-}
-
-void Reading::note_malformed(const std::string& where) {
-    if (contract_.malformed.empty()) return;
-    const pg::Rows rows = read(substitute(contract_.malformed, "where", where), {{INT8OID, at_}});
-    for (std::uint64_t i = 0; i < rows.count; ++i)
-        skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
-}
-
-/// Reads and records everybody's last sighting.
-void Reading::read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue) {
-    std::vector<activity::Sighting> batch;
-    read_all(sql, params, [&](const pg::Rows& rows) {
-        batch.clear();
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            if (pg::valid_user_id(id))
-                batch.push_back({id, rows.at(i, 1).integer(), {}});
-            else
-                skip_sighting(id);
-        }
-        record(batch, horizon, queue);
-    });
-}
-
-void Reading::import(Instant at) {
-    at_ = at;
-    fill(no_users_query, &Reading::read_users);
-    fill(no_threepids_query, &Reading::read_threepids);
-    const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
-    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
-    // counts at no instant after.
-    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
-    const std::string seen = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
-                             ") s(user_id, last_seen) WHERE (s.user_id = ANY ($2)) IS ";
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
-    const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
-    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the newest.
-    if (!reserved.empty()) read_last_seen(seen + "TRUE", params, horizon, activity::Queue::first_come);
-    cohort::seat_reserved(world_, at);
-    if (world_.settings.limit_usage_by_mau)
-        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, horizon, activity::Queue::newest_first);
-    else
-        // In the order of our index, so that rows that are written together go beside each other.
-        read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params, horizon, activity::Queue::first_come);
-    const bool later = !contract_.activity_table.empty() && find_later();
-    for (const Part& part : parts()) {
-        const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
-        const bool unread = later && part.table == contract_.activity_table;
-        remember(part.table, unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
-    }
-    note_malformed("true");
-    flush_skipped();
-    progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at);
-}
-
-/// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
-Instant believable(Instant at) {
-    const Instant now = pg::to_instant(GetCurrentTimestamp());
-    return std::max(at, now) + kFuture;
-}
-
-/// Whether there is activity that an import at an instant of the past has to leave for later.
-bool Reading::find_later() {
-    return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
-                {{INT8OID, believable(at_)}}).at(0, 0).boolean();
-}
-
-/// Reads activity from changed pages.
-void Reading::read_activity(const std::string& where) {
-    const Instant limit = believable(at_);
-    std::vector<activity::Sighting> batch;
-    read_all(substitute(contract_.activity, "where", where), {}, [&](const pg::Rows& rows) {
-        batch.clear();
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            const Instant seen_at = rows.at(i, 1).integer();
-            if (seen_at > at_) {
-                later_ = later_ || seen_at <= limit;
-            } else if (!pg::valid_user_id(id)) {
-                skip_sighting(id);
-            } else if (seen_at >= 0) {
-                newest_ = std::max(newest_, seen_at);
-                batch.push_back({id, seen_at, rows.at(i, 2).text()});
-            }
-        }
-        record(batch, at_ - kWindow);
-    });
-    note_malformed(where);
-}
-
-/// Reads activity through its index on the time, about `max_rows` rows. Answers whether it came to the end.
-bool Reading::read_activity_by_time(std::int64_t max_rows) {
-    // A row may be committed some time after its time; so each pass begins a little before the end of the last.
-    Instant from = source_.pass_from.value_or(std::max<Instant>(0, newest_ - Instant{overlap_seconds} * 1000));
-    std::vector<activity::Sighting> batch;
-    pg::Scratch scratch;
-    for (std::int64_t left = max_rows; from <= at_;) {
-        const std::int64_t limit = std::min<std::int64_t>(left, kFetch);
-        std::int64_t count = 0;
-        scratch.reset();
-        scratch.run([&] {
-            const pg::Rows rows = read(contract_.activity, {{INT8OID, from}, {INT8OID, at_}, {INT8OID, limit}});
-            batch.clear();
-            for (std::uint64_t i = 0; i < rows.count; ++i) {
-                const std::string_view id = rows.at(i, 0).text();
-                newest_ = std::max(newest_, rows.at(i, 1).integer());
-                if (pg::valid_user_id(id))
-                    batch.push_back({id, rows.at(i, 1).integer(), rows.at(i, 2).text()});
-                else
-                    skip_sighting(id);
-            }
-            record(batch, at_ - kWindow);
-            count = static_cast<std::int64_t>(rows.count);
-            if (count > 0) from = rows.at(rows.count - 1, 1).integer() + 1;
-        });
-        if (count < limit) break;
-        left -= count;
-        if (left <= 0) {
-            resume_ = from;
-            return false;
-        }
-        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
-    }
-    note_malformed("true");
-    return true;
-}
-
-bool Reading::sync(Instant at, std::int64_t max_rows) {
-    at_ = at;
-    newest_ = source_.activity_until.value_or(0);
-    if (contract_.users_table.empty()) read_users("true");
-    if (contract_.threepids_table.empty()) read_threepids("true");
-    read_changed(parts());
-    check_reserved_threepids();
-    leave_deactivated();
-    const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
-    flush_skipped();
-    progress_query.write(newest_, resume_, at);
-    return complete;
-}
-
-Datum Reading::usage(Instant at) {
-    return read(contract_.usage, {{INT8OID, at}}).at(0, 0).datum();
 }
 
 void report(pg::ResultSet& result, const Reading& reading) {
@@ -747,8 +74,10 @@ void report(pg::ResultSet& result, const Reading& reading) {
 Datum attach(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     if (args.is_null(0) || args.is_null(1))
-        throw Error(sqlstate::invalid_parameter, args.is_null(0) ? "kind must not be NULL" : "schema must not be NULL",
-                    {}, "Call mau.attach('synapse'), or with the schema of the tables: mau.attach('synapse', 'public').");
+        throw Error(
+            sqlstate::invalid_parameter,
+            args.is_null(0) ? "kind must not be NULL" : "schema must not be NULL", {},
+            "Call mau.attach('synapse'), or with the schema of the tables: mau.attach('synapse', 'public').");
     Source source;
     source.kind = *args.text(0);
     source.schema = NameStr(*DatumGetName(fcinfo->args[1].value));
@@ -828,8 +157,8 @@ Datum detach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     tasks::Task("sync").wait();
     const std::int64_t detached = pg::with_spi([] {
-        static pg::Statement tables("DELETE FROM mau.source_tables"), skipped("DELETE FROM mau.source_skipped"),
-            source("DELETE FROM mau.source");
+        static pg::Statement tables("DELETE FROM mau.source_tables"),
+            skipped("DELETE FROM mau.source_skipped"), source("DELETE FROM mau.source");
         tables.write();
         skipped.write();
         return static_cast<std::int64_t>(source.write().count);
@@ -864,8 +193,8 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     });
 }
 
-/// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading that
-/// somebody else began elsewhere. Noting progress is everybody's who may update the table.
+/// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading
+/// that somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
     const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
@@ -882,9 +211,9 @@ Datum check_source(FunctionCallInfo fcinfo) {
         for (const char* column : {"kind", "schema_name", "attached_by"})
             moved = moved || strcmp(read(trigger->tg_trigtuple, column), read(row, column)) != 0;
         if (moved && strcmp(read(row, "attached_by"), GetUserNameFromId(GetUserId(), false)) != 0)
-            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                            errmsg("attached_by must be the current role"),
-                            errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("attached_by must be the current role"),
+                     errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));
     });
     return PointerGetDatum(row);
 }
@@ -896,15 +225,5 @@ MAU_FUNCTION(mau_sync, sync);
 MAU_FUNCTION(mau_detach, detach);
 MAU_FUNCTION(mau_usage_statistics, usage_statistics);
 MAU_FUNCTION(mau_check_source, check_source);
-
-void init() {
-    pg::guard([] {
-        DefineCustomIntVariable("mau.sync_overlap",
-                                "How far back before the last activity that was read each sync begins.",
-                                "A homeserver's rows are committed some time after the time that they carry. Raise it "
-                                "if the homeserver's writes are held up for longer than this.",
-                                &overlap_seconds, 300, 0, 86400, PGC_USERSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
-    });
-}
 
 }  // namespace mau::source

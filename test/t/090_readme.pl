@@ -34,10 +34,10 @@ for my $preload ('', 'mau')
 		is($node->safe_psql('homeserver', 'SELECT mau.monthly_active_count()'), $figure, 'the figure it shows');
 		my ($query, $three) = $readme =~ /^=# (SELECT mau\.active_users\('1 day'\).*;)\n +(.*)$/m;
 		is($node->safe_psql('homeserver', $query), $three =~ s/\s*\|\s*/|/gr, 'DAU, WAU and MAU');
-		($query, my $answer) = $readme =~ /^=# (SELECT rule, detail .*;)\n(.*?)\n\n/ms;
+		($query, my $answer) = $readme =~ /^=# (SELECT rule, detail [^\n]*;)\n(.*?)\n\n/ms;
 		is($node->safe_psql('homeserver', $query), join("\n", map { s/^\s+|\s+$//gr =~ s/\s*\|\s*/|/r } split /\n/, $answer), 'why');
-		my ($update) = $readme =~ /^=# (UPDATE mau\.settings .*;)$/m;
-		my ($error)  = $readme =~ /^=# SELECT mau\.check_auth_blocking\(\);.*\n(.*?)\n```/ms;
+		my ($update) = $readme =~ /^=# BEGIN; (UPDATE mau\.settings .*;)$/m;
+		my ($error)  = $readme =~ /^=# SELECT mau\.check_auth_blocking\(\);[^\n]*\n(.*?)\n=# ROLLBACK;\n/ms;
 		is($node->safe_psql('homeserver', "BEGIN; $update SELECT mau.check_auth_blocking(); ROLLBACK"), $error =~ s/^\s+//r =~ s/\n\s+/ /r,
 			'what a newcomer is told');
 	}

@@ -1,0 +1,115 @@
+// One reading of a homeserver's tables: what attach imports, and what sync finds to be new.
+//
+// A batch at a time is read, with the rights that law L10 says, and handed to the rooms that know what to do
+// with it. Where the reading stands is written in the same transaction as what was read: a sync can be
+// stopped anywhere and goes on there.
+#pragma once
+
+#include "policy.hpp"
+
+#include <map>
+
+#include "activity.hpp"
+#include "source/custom.hpp"
+#include "source/reader.hpp"
+
+namespace mau::source {
+
+/// The row of mau.source.
+struct Source {
+    std::string kind, schema, attached_by;
+    std::optional<Instant> activity_until, pass_from;
+    Instant synced_at = 0;
+    std::map<std::string, std::string> queries;  // of a custom source
+};
+
+/// What makes the contract of a kind of homeserver. Errors: 22023 for a kind that is not known.
+MakeContract maker(std::string_view kind);
+
+/// Where a source's tables are, and what its kind has to know of our settings.
+Place place_of(const World& world, const Source& source);
+
+/// One reading of a homeserver's tables.
+class Reading {
+  public:
+    Reading(const World& world, const Source& source)
+        : world_(world),
+          source_(source),
+          place_(place_of(world, source)),
+          contract_(maker(source.kind)(place_)) {}
+
+    /// Makes sure that all that is needed is there; the error names all that is not.
+    void check_there(const char* hint) const;
+    /// Makes sure that the caller may read it; the error names all that the caller may not, and the remedy.
+    void check_rights() const;
+    /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction,
+    /// takes the mark and a fresh snapshot, which `done` gives back.
+    void begin();
+    void done() const {
+        pg::guard([] { PopActiveSnapshot(); });
+    }
+
+    /// Everything, for attach.
+    void import(Instant at);
+    /// What is new up to `at`; about `max_rows` rows. Answers whether it came to the end.
+    bool sync(Instant at, std::int64_t max_rows);
+    /// The server's own figures, as jsonb.
+    Datum usage(Instant at);
+    /// In words, how new activity is found.
+    std::string finds_new_by() const {
+        if (contract_.activity_table.empty()) return "time";
+        return "changed pages of " + contract_.activity_table + ", which has no index on the time";
+    }
+    bool has_usage() const { return !contract_.usage.empty(); }
+
+    std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
+    std::int64_t outcomes[kOutcomes] = {};
+
+  private:
+    using Params = std::vector<std::pair<Oid, pg::Param>>;
+
+    bool readable(const Requirement& need) const;
+    pg::Rows read(const std::string& sql, const Params& params) const;
+    template <class Take>
+    void read_all(const std::string& sql, const Params& params, Take&& take) const;
+    using ReadRows = void (Reading::*)(const std::string& where);
+    struct Part {
+        const std::string& table;
+        ReadRows read_rows;
+    };
+    std::vector<Part> parts() const;
+    void read_changed(const std::vector<Part>& parts);
+    void read_table(const std::string& table, const std::vector<ReadRows>& readers);
+    void remember(const std::string& table, const TableState& state) const;
+    void fill(pg::Statement& is_empty, ReadRows read_rows);
+    void read_users(const std::string& where);
+    void read_threepids(const std::string& where);
+    void read_activity(const std::string& where);
+    bool read_activity_by_time(std::int64_t max_rows);
+    bool find_later();
+    void check_reserved_threepids();
+    void leave_deactivated();
+    void read_last_seen(const std::string& sql, const Params& params, Instant horizon, activity::Queue queue);
+    void record(std::vector<activity::Sighting>& batch, Instant horizon,
+                activity::Queue queue = activity::Queue::first_come);
+    void skip(const std::string& table, const char* reason, std::string_view key);
+    void skip_sighting(std::string_view user_id);
+    void note(const std::string& table, const char* reason, std::string_view key);
+    void note_malformed(const std::string& where);
+    void flush_skipped();
+
+    const World& world_;
+    const Source& source_;
+    const Place place_;
+    const Contract contract_;
+    Oid role_ = InvalidOid;  // who reads
+    Mark mark_{};
+    bool into_empty_ = false;  // rows are new, and need not be compared with what is known
+    Instant at_ = 0;           // up to when is read
+    Instant newest_ = 0;       // the newest activity that was read
+    bool later_ = false;       // changed pages hold activity that is later: they are read again next time
+    std::optional<Instant> resume_;
+    std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
+};
+
+}  // namespace mau::source

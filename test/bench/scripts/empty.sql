@@ -1,2 +1,0 @@
-\set n random(0, :members - 1)
-SELECT bench.empty('@user' || :n || ':' || 'example.com');

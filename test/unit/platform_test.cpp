@@ -1,0 +1,51 @@
+#include "platform.hpp"
+
+#include <gtest/gtest.h>
+
+namespace {
+
+using mau::Platform;
+using mau::platform_of;
+
+TEST(Platform, FollowsTheFirstWordOfTheRule) {
+    EXPECT_EQ(platform_of("Element/1.6.8 (iPhone; iOS 17.4; Scale/3.00)"), Platform::ios);
+    EXPECT_EQ(platform_of("Riot.im/0.9.10 (Linux; U; Android 9)"), Platform::android);
+    EXPECT_EQ(platform_of("Mozilla/5.0 (X11) AppleWebKit (KHTML, like Gecko) Element/1.11 Chrome Electron/28"),
+              Platform::electron);
+    EXPECT_EQ(platform_of("element android electron ios"), Platform::electron);
+    EXPECT_EQ(platform_of("element ios android"), Platform::android);
+    EXPECT_EQ(platform_of("Element X"), Platform::unknown);
+    EXPECT_EQ(platform_of("Mozilla/5.0 Element"), Platform::unknown);
+}
+
+TEST(Platform, TakesOtherBrowsersForWeb) {
+    EXPECT_EQ(platform_of("Mozilla/5.0 (Windows NT 10.0) Firefox/128.0"), Platform::web);
+    EXPECT_EQ(platform_of("something like gecko"), Platform::web);
+    EXPECT_EQ(platform_of("Mozilla/5.0 (Linux; Android 14)"), Platform::web);
+    EXPECT_EQ(platform_of("Electron without the client's name, iOS"), Platform::unknown);
+}
+
+TEST(Platform, DoesNotMindCase) {
+    EXPECT_EQ(platform_of("RIOT ELECTRON"), Platform::electron);
+    EXPECT_EQ(platform_of("eLeMeNt IOS"), Platform::ios);
+    EXPECT_EQ(platform_of("GECKO"), Platform::web);
+}
+
+TEST(Platform, DoesNotKnowWhatSaysNothing) {
+    EXPECT_EQ(platform_of({}), Platform::unknown);
+    EXPECT_EQ(platform_of("curl/8.5"), Platform::unknown);
+    EXPECT_EQ(platform_of("elemen"), Platform::unknown);
+    EXPECT_EQ(platform_of(std::string_view("\0element ios", 12)), Platform::ios);
+}
+
+TEST(Platform, NamesAndNumbersAreStored) {
+    EXPECT_STREQ(name(Platform::unknown), "unknown");
+    EXPECT_STREQ(name(Platform::web), "web");
+    EXPECT_STREQ(name(Platform::electron), "electron");
+    EXPECT_STREQ(name(Platform::android), "android");
+    EXPECT_STREQ(name(Platform::ios), "ios");
+    EXPECT_EQ(static_cast<int>(Platform::unknown), 0);
+    EXPECT_EQ(static_cast<int>(Platform::ios), 4);
+}
+
+}  // namespace
