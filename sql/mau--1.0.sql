@@ -459,7 +459,7 @@ COMMENT ON COLUMN mau.custom_source.query IS
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
-'Trigger: nobody but a superuser can name another role than their own in attached_by, or change the kind or schema that another role attached (42501), since the worker reads with its rights.';
+'Trigger: nobody but a superuser can name another role than their own in attached_by, or change what another role attached to, noting progress apart (42501), since the worker reads with its rights.';
 CREATE TRIGGER check_source BEFORE INSERT OR UPDATE ON mau.source
     FOR EACH ROW EXECUTE FUNCTION mau.check_source();
 

@@ -193,6 +193,13 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     });
 }
 
+/// Whether a column of mau.source says how far the reading is, and not what is read, and as whom.
+bool is_progress(const char* column) {
+    for (const char* progress : {"activity_until", "pass_from", "synced_at", "trouble", "trouble_sqlstate", "trouble_at"})
+        if (strcmp(column, progress) == 0) return true;
+    return false;
+}
+
 /// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading
 /// that somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
@@ -202,15 +209,22 @@ Datum check_source(FunctionCallInfo fcinfo) {
     pg::guard([&] {
         if (superuser()) return;
         TupleDesc const shape = RelationGetDescr(trigger->tg_relation);
-        auto read = [&](HeapTuple tuple, const char* column) -> const char* {
-            bool null = false;
-            Datum const value = heap_getattr(tuple, SPI_fnumber(shape, column), shape, &null);
-            return null ? "" : TextDatumGetCString(value);
+        auto value = [&](HeapTuple tuple, int column, bool* null) {
+            return heap_getattr(tuple, column, shape, null);
         };
         bool moved = !update;
-        for (const char* column : {"kind", "schema_name", "attached_by"})
-            moved = moved || strcmp(read(trigger->tg_trigtuple, column), read(row, column)) != 0;
-        if (moved && strcmp(read(row, "attached_by"), GetUserNameFromId(GetUserId(), false)) != 0)
+        for (int column = 1; column <= shape->natts && !moved; ++column) {
+            Form_pg_attribute const attribute = TupleDescAttr(shape, column - 1);
+            if (attribute->attisdropped || is_progress(NameStr(attribute->attname))) continue;
+            bool was_null = false, is_null = false;
+            Datum const was = value(trigger->tg_trigtuple, column, &was_null);
+            Datum const is = value(row, column, &is_null);
+            moved = was_null != is_null ||
+                    (!is_null && !datum_image_eq(was, is, attribute->attbyval, attribute->attlen));
+        }
+        bool null = false;
+        Datum const name = value(row, SPI_fnumber(shape, "attached_by"), &null);
+        if (moved && (null || strcmp(TextDatumGetCString(name), GetUserNameFromId(GetUserId(), false)) != 0))
             ereport(ERROR,
                     (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("attached_by must be the current role"),
                      errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));
