@@ -203,6 +203,49 @@ COMMENT ON COLUMN mau.tasks.next_run IS 'When the worker means to run it next.';
 INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap');
 
 -------------------------------------------------------------------------------------------------------------
+-- history: who was active on which day
+-------------------------------------------------------------------------------------------------------------
+
+-- Appended to by sightings, emptied by fold. No index: a visit that is marked twice does no harm. Never truncated by
+-- vacuum, which would take a lock that sightings do not wait for.
+CREATE TABLE mau.visits (
+    user_no bigint NOT NULL,
+    day date NOT NULL,
+    platform smallint NOT NULL
+        CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4),
+    service text COLLATE "C" NOT NULL
+) WITH (vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE mau.visits IS
+'Visits that mau.fold has not moved to mau.active_days yet: each user, once a UTC day and platform. A visit may be there more than once. Written by sightings.';
+COMMENT ON COLUMN mau.visits.user_no IS 'The user''s number in mau.users.';
+COMMENT ON COLUMN mau.visits.day IS 'The UTC day.';
+COMMENT ON COLUMN mau.visits.platform IS 'The client: 0 unknown, 1 web, 2 electron, 3 android, 4 ios (Synapse''s rule, r30v2).';
+COMMENT ON COLUMN mau.visits.service IS 'native, or the id of the user''s appservice.';
+
+CREATE TABLE mau.active_days (
+    chunk integer NOT NULL,
+    day date NOT NULL,
+    service text COLLATE "C" NOT NULL,
+    platform smallint NOT NULL
+        CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4),
+    users bytea NOT NULL,
+    PRIMARY KEY (chunk, day, service, platform)
+) WITH (fillfactor = 80, vacuum_truncate = off,
+        autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_cost_delay = 0,
+        toast.vacuum_truncate = off,
+        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500, toast.autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
+COMMENT ON TABLE mau.active_days IS
+'The history: who was active on which UTC day, a bitmap for each chunk of 65 536 users, day, service and platform. Written by mau.fold; ask mau''s functions what is in it.';
+COMMENT ON COLUMN mau.active_days.chunk IS 'The users whose number is chunk * 65536 to chunk * 65536 + 65535.';
+COMMENT ON COLUMN mau.active_days.day IS 'The UTC day; -infinity: some day before the history that is kept (history_retention).';
+COMMENT ON COLUMN mau.active_days.service IS 'native, or the id of the users'' appservice.';
+COMMENT ON COLUMN mau.active_days.platform IS 'The client: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
+COMMENT ON COLUMN mau.active_days.users IS
+'The low 16 bits of the users'' numbers, a set in the portable Roaring format with one container, whose key is the low 16 bits of the chunk.';
+
+-------------------------------------------------------------------------------------------------------------
 -- cohort: the monthly active users
 -------------------------------------------------------------------------------------------------------------
 
@@ -661,6 +704,8 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.visits', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.active_days', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
@@ -688,6 +733,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
         IF rights = 'homeserver' THEN
             EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
                     || to_grantee;
+            EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
                     ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
                     || to_grantee;
