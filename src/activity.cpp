@@ -15,7 +15,8 @@ namespace {
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
-// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are left.
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are
+// left.
 pg::Statement note_many_query(
     "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
     " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
@@ -23,7 +24,8 @@ pg::Statement note_many_query(
     " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
     {TEXTARRAYOID, INT8ARRAYOID});
 pg::Statement note_many_new_query(
-    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
+    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), "
+    "pg_catalog.unnest($2))"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
     {TEXTARRAYOID, INT8ARRAYOID});
 
@@ -59,7 +61,7 @@ Membership membership_of(const pg::Found& row) {
 struct Writes {
     std::vector<std::string_view> members, services;  // cohort rows
     std::vector<std::int64_t> member_times;
-    std::vector<std::string_view> newly_known;  // users rows to be made
+    std::vector<std::string_view> newly_known;       // users rows to be made
     std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
     std::vector<std::int64_t> noted_times, noted_new_times;
     history::Visits visits;
@@ -86,10 +88,11 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
-    bool late = false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
-    bool sure = false;  // judged on rows that nobody else has in flight
+    bool late =
+        false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
+    bool sure = false;    // judged on rows that nobody else has in flight
     bool marked = false;  // the day and client of the newest sighting are in the history, or will be
-    seen::Key key{};    // made before the rows were looked at
+    seen::Key key{};      // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
@@ -125,9 +128,10 @@ void judge(const World& world, Step& step, Instant horizon) {
 
 /// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
 ///
-/// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with an
-/// earlier time, as a member still. So who is late takes a seat first, which keeps others from counting the old row
-/// as free, and then looks at the clock: if the row has expired by now, the seat may be another's, and is asked for.
+/// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with
+/// an earlier time, as a member still. So who is late takes a seat first, which keeps others from counting
+/// the old row as free, and then looks at the clock: if the row has expired by now, the seat may be
+/// another's, and is asked for.
 class Seating {
   public:
     Seating(const World& world, Queue order) : world_(world), order_(order) {}
@@ -141,7 +145,8 @@ class Seating {
         }
         if (queue.empty()) return;
         std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
-            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at : a->sighting->at > b->sighting->at;
+            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at
+                                               : a->sighting->at > b->sighting->at;
         });
         auto next = queue.begin();
         for (; next != queue.end() && seats::enabled(); ++next)
@@ -174,12 +179,14 @@ class Seating {
         return take != seats::Take::unknown;
     }
 
-    /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
-    /// held for the length of a statement, so nobody waits for an open transaction here either.
+    /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written.
+    /// It is held for the length of a statement, so nobody waits for an open transaction here either.
     template <class Iterator>
     void give_under_lock(Iterator next, Iterator end) {
         pg::take_lock(pg::LockSpace::seats, 0);
-        auto instant = [](const Step& step) { return step.late ? latest(step.sighting->at) : step.sighting->at; };
+        auto instant = [](const Step& step) {
+            return step.late ? latest(step.sighting->at) : step.sighting->at;
+        };
         // The earliest instant has the fewest expired rows: counting once, at it, is never too few.
         Instant earliest = instant(**next);
         for (Iterator i = next; i != end; ++i) earliest = std::min(earliest, instant(**i));
@@ -210,7 +217,8 @@ class Seating {
 void tell_seats(const World& world, const std::vector<Step>& steps) {
     if (!seats::enabled()) return;
     for (const Step& step : steps) {
-        if (!step.locked || (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)) continue;
+        if (!step.locked || (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed))
+            continue;
         const std::string_view service = directory::service(step.account);
         const pg::Found& row = step.rows.member;
         if (!row.exists) {
@@ -240,8 +248,8 @@ void note(Writes& writes, const Step& step) {
     (known ? writes.noted_times : writes.noted_new_times).push_back(step.sighting->at);
 }
 
-/// Whether no sighting of that day was recorded before, as the last one says; then there is nothing to look up.
-/// (A day that was marked otherwise is marked twice, which does no harm.)
+/// Whether no sighting of that day was recorded before, as the last one says; then there is nothing to look
+/// up. (A day that was marked otherwise is marked twice, which does no harm.)
 bool first_of_day(const World& world, const Step& step, const Sighting& sighting) {
     Instant last = INT64_MIN;
     if (step.membership.last_seen) last = *step.membership.last_seen;
@@ -250,7 +258,8 @@ bool first_of_day(const World& world, const Step& step, const Sighting& sighting
     return last == INT64_MIN || last + world.settings.last_seen_granularity < day_start(day_of(sighting.at));
 }
 
-/// Plans the visits: one for each day and client of a user that is not marked yet. Who is not known gets a row.
+/// Plans the visits: one for each day and client of a user that is not marked yet. Who is not known gets a
+/// row.
 void plan_visits(const World& world, std::vector<Step>& steps, Writes& writes) {
     if (!history::can_mark(world)) return;
     history::Marks marks;
@@ -284,7 +293,8 @@ void plan_visits(const World& world, std::vector<Step>& steps, Writes& writes) {
             }
         }
         // A member without a row in mau.users: seated, or put there by hand.
-        if (!known && (*step.outcome == Outcome::refreshed || (*step.outcome == Outcome::unchanged && !step.past)))
+        if (!known &&
+            (*step.outcome == Outcome::refreshed || (*step.outcome == Outcome::unchanged && !step.past)))
             writes.newly_known.push_back(step.sighting->user_id);
         step.marked = true;
     }
@@ -338,7 +348,9 @@ bool make(const World& world, const std::vector<Step>& steps, const Writes& writ
 }
 
 /// The client's bit in the cache of recently seen users.
-unsigned client_of(const Sighting& sighting) { return 1U << static_cast<int>(sighting.platform); }
+unsigned client_of(const Sighting& sighting) {
+    return 1U << static_cast<int>(sighting.platform);
+}
 
 /// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
 void remember(const World& world, const std::vector<Step>& steps) {
@@ -531,16 +543,18 @@ struct Elements {
     Datum* values = nullptr;
     bool* nulls = nullptr;
 
-    Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value, char align) {
+    Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value,
+             char align) {
         if (fcinfo->args[i].isnull)
             throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
                         "Pass one element for each sighting; '{}' for none.");
         pg::guard([&] {
             ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
             if (ARR_NDIM(array) > 1)
-                ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
-                                errdetail("It has %d.", ARR_NDIM(array)),
-                                errhint("Pass one element for each sighting.")));
+                ereport(ERROR,
+                        (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
+                         errdetail("It has %d.", ARR_NDIM(array)),
+                         errhint("Pass one element for each sighting.")));
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
@@ -576,8 +590,9 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
                         "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
         const std::string_view id = ids.text(i);
         pg::check_user_id(id, "user_id");
-        sightings.push_back({id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
-                             platform_of(agents && !agents->nulls[i] ? agents->text(i) : std::string_view())});
+        sightings.push_back(
+            {id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
+             platform_of(agents && !agents->nulls[i] ? agents->text(i) : std::string_view())});
     }
     activity::sort_newest(sightings);  // so that two batches meet their users in the same order
     return sightings;
@@ -631,7 +646,8 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
 std::optional<std::string> admit(const World& world, const Sighting& sighting) {
     Request request;
     request.user_id = sighting.user_id;
-    if (!activity::can_read(world)) return activity::check(world, request, sighting.at);  // nor can it be written
+    if (!activity::can_read(world))
+        return activity::check(world, request, sighting.at);  // nor can it be written
     const auto known = activity::look_up(world, sighting.user_id, sighting.at, false);
     const Gate gate = judge_request(world.settings, request, known.account, known.membership, sighting.at);
     if (gate == Gate::disabled) return error_body(world.settings, gate);
@@ -639,8 +655,8 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting) {
         gate == Gate::if_seat && needs_seat(world.settings, known.account, known.membership) &&
         judge_sighting(world.settings, sighting.user_id, known.account, known.membership, sighting.at) ==
             Outcome::joined;
-    const bool blocked_by_count = gate == Gate::if_seat && !seat_decides &&
-                                  full(world.settings, cohort::count_now(world, sighting.at));
+    const bool blocked_by_count =
+        gate == Gate::if_seat && !seat_decides && full(world.settings, cohort::count_now(world, sighting.at));
     if (blocked_by_count) return error_body(world.settings, gate);
     Outcome outcome;
     activity::record(world, &sighting, 1, &outcome);
@@ -683,10 +699,11 @@ Datum explain(FunctionCallInfo fcinfo) {
         ExplainTrace trace(result);
         const auto known = activity::look_up(world, user_id, at, true);
         trace.rule("registered account", known.account.registered,
-                   known.account.registered ? "service " + std::string(directory::service(known.account))
-                                            : "never registered here; service " +
-                                                  std::string(directory::service(known.account)));
-        const Outcome outcome = judge_sighting(world.settings, user_id, known.account, known.membership, at, &trace);
+                   known.account.registered
+                       ? "service " + std::string(directory::service(known.account))
+                       : "never registered here; service " + std::string(directory::service(known.account)));
+        const Outcome outcome =
+            judge_sighting(world.settings, user_id, known.account, known.membership, at, &trace);
         Request request;
         request.user_id = user_id;
         const auto body = activity::check(world, request, at, &trace);
@@ -695,9 +712,9 @@ Datum explain(FunctionCallInfo fcinfo) {
                              needs_seat(world.settings, known.account, known.membership) &&
                              full(world.settings, cohort::count_now(world, at));
         trace.rule("verdict", counts,
-                   std::string(counts ? "counts" : "does not count") + "; a sighting now: " +
-                       name(is_full ? Outcome::full : outcome) + "; a request now: " +
-                       (body ? "blocked" : "goes ahead"));
+                   std::string(counts ? "counts" : "does not count") +
+                       "; a sighting now: " + name(is_full ? Outcome::full : outcome) +
+                       "; a request now: " + (body ? "blocked" : "goes ahead"));
     });
     return Datum(0);
 }

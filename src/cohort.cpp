@@ -14,7 +14,8 @@ namespace mau::cohort {
 
 namespace {
 
-// A reserved user's row counts whatever its age, so the reserved ones among the expired rows are added by key.
+// A reserved user's row counts whatever its age, so the reserved ones among the expired rows are added by
+// key.
 pg::Statement count_query(
     "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
     "         WHERE m.service OPERATOR(pg_catalog.=) 'native' AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)"
@@ -31,15 +32,16 @@ pg::Statement count_by_service_query(
 
 pg::Statement active_query(
     "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 AND ($2 IS NULL OR m.service OPERATOR(pg_catalog.=) $2)",
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 AND ($2 IS NULL OR m.service OPERATOR(pg_catalog.=) "
+    "$2)",
     {INT8OID, TEXTOID});
 
 // Beyond the window: former members, who took their last sighting to mau.users.
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
     " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
-    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
-    " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U ") OPERATOR(pg_catalog.=) $3)"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U
+    ") OPERATOR(pg_catalog.=) $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
     "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
     "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
@@ -74,61 +76,61 @@ pg::Statement write_query(
 
 pg::Statement write_many_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
-    " SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) ON CONFLICT (user_id) DO UPDATE"
+    " SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) ON "
+    "CONFLICT (user_id) DO UPDATE"
     " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service",
     {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
 
-// Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left for the
-// next time: the reaper waits for nobody.
-// (An upsert draws a user number even where it only updates, so who is known is updated.)
-#define MAU_LEAVE(victims)                                                                                       \
-    "WITH victims AS MATERIALIZED (" victims                                                                     \
-    "), gone AS ("                                                                                               \
-    "  DELETE FROM mau.monthly_active_users m USING victims v"                                                   \
-    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, m.service" \
-    "), known AS ("                                                                                              \
-    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                                    \
-    "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) g.user_id"    \
-    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                                 \
-    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                                    \
-    "), kept AS ("                                                                                               \
-    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g"                     \
-    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"                 \
-    "   ORDER BY g.user_id"                                                                                      \
-    "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"                \
+// Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left
+// for the next time: the reaper waits for nobody. (An upsert draws a user number even where it only updates,
+// so who is known is updated.)
+#define MAU_LEAVE(victims)                                                                               \
+    "WITH victims AS MATERIALIZED (" victims                                                             \
+    "), gone AS ("                                                                                       \
+    "  DELETE FROM mau.monthly_active_users m USING victims v"                                           \
+    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, " \
+    "m.service"                                                                                          \
+    "), known AS ("                                                                                      \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                            \
+    "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) "     \
+    "g.user_id"                                                                                          \
+    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                         \
+    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                            \
+    "), kept AS ("                                                                                       \
+    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g"             \
+    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"         \
+    "   ORDER BY g.user_id"                                                                              \
+    "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"        \
     ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
 
-pg::Statement remove_query(
-    MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
-              " WHERE m.user_id OPERATOR(pg_catalog.=) $1 FOR UPDATE"),
-    {TEXTOID});
+pg::Statement remove_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
+                                     " WHERE m.user_id OPERATOR(pg_catalog.=) $1 FOR UPDATE"),
+                           {TEXTOID});
 
-pg::Statement expire_query(
-    MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
-              " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1"
-              " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
-              " ORDER BY m.\"timestamp\" LIMIT $3 FOR UPDATE SKIP LOCKED"),
-    {INT8OID, TEXTARRAYOID, INT8OID});
+pg::Statement expire_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
+                                     " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1"
+                                     " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
+                                     " ORDER BY m.\"timestamp\" LIMIT $3 FOR UPDATE SKIP LOCKED"),
+                           {INT8OID, TEXTARRAYOID, INT8OID});
 
-pg::Statement deactivated_query(
-    MAU_LEAVE("SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
-              " ON m.user_id OPERATOR(pg_catalog.=) u.user_id"
-              " WHERE u.is_deactivated LIMIT $1 FOR UPDATE OF m SKIP LOCKED"),
-    {INT8OID});
+pg::Statement deactivated_query(MAU_LEAVE("SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
+                                          " ON m.user_id OPERATOR(pg_catalog.=) u.user_id"
+                                          " WHERE u.is_deactivated LIMIT $1 FOR UPDATE OF m SKIP LOCKED"),
+                                {INT8OID});
 
-pg::Statement over_limit_query(
-    MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
-              " WHERE m.service OPERATOR(pg_catalog.=) 'native'"
-              " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
-              " ORDER BY m.\"timestamp\" LIMIT $2 FOR UPDATE SKIP LOCKED"),
-    {TEXTARRAYOID, INT8OID});
+pg::Statement over_limit_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
+                                         " WHERE m.service OPERATOR(pg_catalog.=) 'native'"
+                                         " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
+                                         " ORDER BY m.\"timestamp\" LIMIT $2 FOR UPDATE SKIP LOCKED"),
+                               {TEXTARRAYOID, INT8OID});
 
 #undef MAU_LEAVE
 
 // As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
-    " SELECT r.user_id, $2, " MAU_SERVICE_OF_U " FROM pg_catalog.unnest($1) r(user_id)"
+    " SELECT r.user_id, $2, " MAU_SERVICE_OF_U
+    " FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
     " WHERE $3 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
@@ -139,9 +141,13 @@ pg::Statement count_reserved_members_query(
     " WHERE m.user_id OPERATOR(pg_catalog.=) ANY ($1) AND m.service OPERATOR(pg_catalog.=) 'native'",
     {TEXTARRAYOID});
 
-Instant cutoff(Instant at) { return at - kWindow; }
+Instant cutoff(Instant at) {
+    return at - kWindow;
+}
 
-std::int64_t only_number(const pg::Rows& rows) { return rows.at(0, 0).integer(); }
+std::int64_t only_number(const pg::Rows& rows) {
+    return rows.at(0, 0).integer();
+}
 
 std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
     if (reserved.empty() || !recording(world.settings)) return 0;
@@ -164,27 +170,19 @@ std::int64_t leave(const World& world, pg::Statement& statement, const Args&... 
     return users;
 }
 
-/// The rows by service that count no more though they are there; by an index range.
-pg::Statement expired_by_service_query(
-    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
-    " GROUP BY 1",
-    {INT8OID, TEXTARRAYOID});
-
 /// The members by service from the counters; nothing where they cannot tell.
 std::optional<std::vector<ServiceCount>> counted_by_service(const World& world, Instant at) {
     for (int tries = 0; tries < 3; ++tries) {
         const std::uint64_t before = seats::changes();
         const auto rows = seats::rows(world);
         if (!rows) return std::nullopt;
-        const pg::Rows expired =
-            expired_by_service_query.read_latest(cutoff(at), directory::registered_reserved_users(world));
+        const std::vector<seats::ServiceRows> expired = seats::expired(world, at);
         if (seats::changes() != before) continue;  // something left or came back between the two looks
         std::vector<ServiceCount> services;
         for (const auto& [service, all] : *rows) {
             std::int64_t users = all;
-            for (std::uint64_t i = 0; i < expired.count; ++i)
-                if (expired.at(i, 0).text() == service) users -= expired.at(i, 1).integer();
+            for (const seats::ServiceRows& gone : expired)
+                if (gone.service == service) users -= gone.rows;
             if (users > 0) services.push_back({service, users});
         }
         std::sort(services.begin(), services.end(),
@@ -196,7 +194,8 @@ std::optional<std::vector<ServiceCount>> counted_by_service(const World& world, 
 
 std::vector<HostCount> by_host(const pg::Rows& rows) {
     std::vector<HostCount> hosts;
-    for (std::uint64_t i = 0; i < rows.count; ++i) hosts.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    for (std::uint64_t i = 0; i < rows.count; ++i)
+        hosts.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
     return hosts;
 }
 
@@ -217,15 +216,16 @@ std::int64_t count_now(const World& world, Instant at) {
 
 namespace {
 
-/// What a scan for admission finds: rows that are there and that nobody is changing, and the users of the others.
+/// What a scan for admission finds: rows that are there and that nobody is changing, and the users of the
+/// others.
 struct Census {
     std::int64_t settled;
     List* moving;  // C strings; a user may be in it twice
 };
 
-/// Whether a version that a snapshot does not see may become a row: its maker was at work when the snapshot was
-/// taken, and has not given up. Who began later (from `later` on) has no seat, as we hold the lock: it is a member
-/// who is refreshed.
+/// Whether a version that a snapshot does not see may become a row: its maker was at work when the snapshot
+/// was taken, and has not given up. Who began later (from `later` on) has no seat, as we hold the lock: it is
+/// a member who is refreshed.
 bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
     return TransactionIdIsNormal(maker) && TransactionIdPrecedes(maker, later) &&
            !TransactionIdIsCurrentTransactionId(maker) && XidInMVCCSnapshot(maker, snapshot) &&
@@ -233,7 +233,8 @@ bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
 }
 
 /// Looks at every version of every row by one snapshot, so that a user whose row moves while we scan is met.
-Census take_census(const World& world, Instant at, const std::string_view* reserved, std::size_t reserved_count) {
+Census take_census(const World& world, Instant at, const std::string_view* reserved,
+                   std::size_t reserved_count) {
     Census census{0, NIL};
     CommandCounterIncrement();  // rows that this very statement has written count, too
     TransactionId const later = ReadNextTransactionId();
@@ -391,7 +392,8 @@ Datum host_of(FunctionCallInfo fcinfo) {
 
 /// The length of a period in milliseconds; a month is 30 days.
 Instant period_of(FunctionCallInfo fcinfo, int i) {
-    if (fcinfo->args[i].isnull) throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
+    if (fcinfo->args[i].isnull)
+        throw Error(sqlstate::invalid_parameter, "period must not be NULL", {},
                     "Leave the argument out to mean 30 days.");
     const Interval period = *DatumGetIntervalP(fcinfo->args[i].value);
     const Instant length = period.time / 1000 + (Instant{period.day} + Instant{period.month} * 30) * kDay;
@@ -401,8 +403,8 @@ Instant period_of(FunctionCallInfo fcinfo, int i) {
     return length;
 }
 
-/// Whether last sightings cannot tell who was active: for a day that is over some have been seen again since, and
-/// beyond the window not everybody's is kept.
+/// Whether last sightings cannot tell who was active: for a day that is over some have been seen again since,
+/// and beyond the window not everybody's is kept.
 bool is_history(Instant period, Instant at) {
     static pg::Statement newest(
         "SELECT greatest((SELECT pg_catalog.max(m.\"timestamp\") FROM mau.monthly_active_users m),"
@@ -450,8 +452,8 @@ Datum reap(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
     if (max_rows <= 0)
-        throw Error(sqlstate::invalid_parameter, "max_rows must be positive", "It is " + std::to_string(max_rows) + ".",
-                    "Leave the argument out to mean all.");
+        throw Error(sqlstate::invalid_parameter, "max_rows must be positive",
+                    "It is " + std::to_string(max_rows) + ".", "Leave the argument out to mean all.");
     pg::ResultSet result(fcinfo);
     const tasks::Task task("reap");
     if (!task.begin()) {

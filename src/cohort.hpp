@@ -8,14 +8,15 @@ namespace mau::cohort {
 /// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
 enum Column { user_id, timestamp, service };
 
-/// The figure that the limit is about at an instant: native members, and registered reserved users whatever their
-/// age. Exact to the millisecond, as the caller's statement sees the table.
+/// The figure that the limit is about at an instant: native members, and registered reserved users whatever
+/// their age. Exact to the millisecond, as the caller's statement sees the table.
 std::int64_t count(const World& world, Instant at);
 /// The same by what is committed now, whatever the isolation level: for decisions.
 std::int64_t count_now(const World& world, Instant at);
 
-/// The same figure as it could become at most: what is committed now and what other transactions have in flight.
-/// Costs a scan of the table; for admission without shared memory, under the lock of `admit_under_lock`.
+/// The same figure as it could become at most: what is committed now and what other transactions have in
+/// flight. Costs a scan of the table; for admission without shared memory, under the lock of
+/// `admit_under_lock`.
 std::int64_t count_with_in_flight(const World& world, Instant at);
 
 /// Users and their number, by service.

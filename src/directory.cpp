@@ -16,17 +16,17 @@ namespace directory {
 
 namespace {
 
-World* cached = nullptr;          // C++ memory: lives as long as the session
-std::uint64_t generation = 1;     // raised by every invalidation that concerns us
+World* cached = nullptr;       // C++ memory: lives as long as the session
+std::uint64_t generation = 1;  // raised by every invalidation that concerns us
 std::uint64_t cached_generation = 0;
 
 void on_relcache_invalidation(Datum, Oid relation) {
     if (!cached || relation == InvalidOid || relation == cached->settings_table ||
         relation == cached->users_table || relation == cached->users_index ||
-        relation == cached->users_numbers ||
-        relation == cached->cohort_table || relation == cached->cohort_index ||
-        relation == cached->threepids_table || relation == cached->visits_table ||
-        relation == cached->visits_index || relation == cached->days_table || relation == cached->days_index)
+        relation == cached->users_numbers || relation == cached->cohort_table ||
+        relation == cached->cohort_index || relation == cached->threepids_table ||
+        relation == cached->visits_table || relation == cached->visits_index ||
+        relation == cached->days_table || relation == cached->days_index)
         ++generation;
 }
 
@@ -48,7 +48,8 @@ Oid relation_oid(const char* name) {
 }
 
 pg::Statement settings_query(
-    "SELECT limit_usage_by_mau, max_mau_value::pg_catalog.int8, mau_stats_only, mau_trial_days::pg_catalog.int8,"
+    "SELECT limit_usage_by_mau, max_mau_value::pg_catalog.int8, mau_stats_only, "
+    "mau_trial_days::pg_catalog.int8,"
     " mau_limit_alerting, track_appservice_user_ips, hs_disabled, count_deactivated_users,"
     " pg_catalog.int8(extract(epoch FROM last_seen_granularity) OPERATOR(pg_catalog.*) 1000),"
     " admin_contact, hs_disabled_message, server_notices_mxid, server_name FROM mau.settings");
@@ -66,6 +67,8 @@ void load(World& world) {
     world.users_numbers = relation_oid("users_pkey");
     world.cohort_table = relation_oid("monthly_active_users");
     world.cohort_index = relation_oid("monthly_active_users_pkey");
+    world.cohort_by_time = pg::guard(
+        [] { return get_relname_relid("monthly_active_users_timestamp", get_namespace_oid("mau", false)); });
     world.threepids_table = relation_oid("user_threepids");
     world.visits_table = relation_oid("visits");
     world.visits_index = relation_oid("visits_user_no");
@@ -91,20 +94,23 @@ void load(World& world) {
     }
     const pg::Rows reserved = reserved_query.read_latest();
     for (std::uint64_t i = 0; i < reserved.count; ++i)
-        world.reserved.push_back({reserved.at(i, 0).string(),
-                                  fold_address(reserved.at(i, 0).text(), reserved.at(i, 1).text())});
+        world.reserved.push_back(
+            {reserved.at(i, 0).string(), fold_address(reserved.at(i, 0).text(), reserved.at(i, 1).text())});
     const pg::Rows appservices = appservices_query.read_latest();
     for (std::uint64_t i = 0; i < appservices.count; ++i) {
         if (world.appservices.empty() || world.appservices.back().id != appservices.at(i, 0).text())
-            world.appservices.push_back({appservices.at(i, 0).string(), appservices.at(i, 1).optional_integer(),
-                                         appservices.at(i, 2).optional_text(), {}});
+            world.appservices.push_back({appservices.at(i, 0).string(),
+                                         appservices.at(i, 1).optional_integer(),
+                                         appservices.at(i, 2).optional_text(),
+                                         {}});
         if (!appservices.at(i, 3).is_null())
             world.appservices.back().exclusive_user_regexes.push_back(appservices.at(i, 3).string());
     }
 }
 
-/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse. (The leftmost
-/// match is asked where it begins: a pattern cannot be anchored from outside, it may begin with options.)
+/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse. (The
+/// leftmost match is asked where it begins: a pattern cannot be anchored from outside, it may begin with
+/// options.)
 bool matches(const std::string& pattern, std::string_view id) {
     return pg::guard([&, text = pattern.c_str()] {
         regmatch_t match[1];
@@ -138,14 +144,16 @@ struct Seated {
 };
 
 pg::Statement reserved_users_query(
-    "SELECT DISTINCT t.user_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, "
+    "address)"
     " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
     " AND t.address OPERATOR(pg_catalog.=) r.address"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
     " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1",
     {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement reserved_user_query(
-    "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, address)"
+    "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+    "r(medium, address)"
     " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
     " WHERE t.user_id OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
     "  WHERE u.user_id OPERATOR(pg_catalog.=) $3 AND u.user_type OPERATOR(pg_catalog.=) 'support') LIMIT 1",
@@ -186,8 +194,8 @@ Account account(const World& world, std::string_view user_id, const pg::Found& r
         account.deactivated = row.boolean(users::is_deactivated);
         account.appservice = row.text(users::appservice_id);
     }
-    const Appservice* service = account.registered ? world.appservice(account.appservice)
-                                                   : owner_of_unregistered(world, user_id);
+    const Appservice* service =
+        account.registered ? world.appservice(account.appservice) : owner_of_unregistered(world, user_id);
     if (service) {
         if (!account.registered) account.appservice = service->id;
         account.appservice_trial_days = service->trial_days;
@@ -195,8 +203,8 @@ Account account(const World& world, std::string_view user_id, const pg::Found& r
     return account;
 }
 
-/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What is
-/// written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
+/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What
+/// is written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
 std::string fold_address(std::string_view medium, std::string_view address) {
     if (medium != "email") return std::string(address);
     const bool ascii = std::all_of(address.begin(), address.end(), [](unsigned char c) { return c < 0x80; });

@@ -1,8 +1,8 @@
 // Settings, reserved threepids, appservices and users as values, and the session's cache of the first three.
 //
-// The cache (`World`) is loaded with what is committed now and dropped by relcache invalidation of mau.settings:
-// the tables' triggers send one at commit, and DROP/CREATE EXTENSION sends one by itself. So a change is effective
-// at commit, in every session, before its next statement.
+// The cache (`World`) is loaded with what is committed now and dropped by relcache invalidation of
+// mau.settings: the tables' triggers send one at commit, and DROP/CREATE EXTENSION sends one by itself. So a
+// change is effective at commit, in every session, before its next statement.
 #pragma once
 
 #include "policy.hpp"
@@ -33,6 +33,7 @@ struct World {
     Oid settings_table = InvalidOid;
     Oid users_table = InvalidOid, users_index = InvalidOid, users_numbers = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
+    Oid cohort_by_time = InvalidOid;  // the index on "timestamp"; an admin may have dropped it
     Oid threepids_table = InvalidOid;
     Oid visits_table = InvalidOid, visits_index = InvalidOid;
     Oid days_table = InvalidOid, days_index = InvalidOid;
@@ -40,9 +41,10 @@ struct World {
     const Appservice* appservice(std::string_view id) const;
 };
 
-/// The service of an account, by its row `u` of mau.users. (coalesce(nullif(…)) would look for its = in the caller's
-/// search_path, and so would IS DISTINCT FROM.)
-#define MAU_SERVICE_OF_U "CASE WHEN u.appservice_id OPERATOR(pg_catalog.<>) '' THEN u.appservice_id ELSE 'native' END"
+/// The service of an account, by its row `u` of mau.users. (coalesce(nullif(…)) would look for its = in the
+/// caller's search_path, and so would IS DISTINCT FROM.)
+#define MAU_SERVICE_OF_U \
+    "CASE WHEN u.appservice_id OPERATOR(pg_catalog.<>) '' THEN u.appservice_id ELSE 'native' END"
 #define MAU_U_IS_SUPPORT "((u.user_type OPERATOR(pg_catalog.=) 'support') IS TRUE)"
 
 namespace directory {
@@ -50,18 +52,28 @@ namespace directory {
 /// Registers the invalidation callback; called once per process.
 void init();
 
-/// The world as it is configured now. The reference is good until the next call. Needs SPI (`pg::with_spi`) only
-/// when something changed; `fresh` says whether it does.
+/// The world as it is configured now. The reference is good until the next call. Needs SPI (`pg::with_spi`)
+/// only when something changed; `fresh` says whether it does.
 const World& world();
 
-/// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or never
-/// registered, appservices' senders and exclusive namespaces decide whose it is. Views point into `row`, `world`.
+/// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or
+/// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into
+/// `row`, `world`.
 Account account(const World& world, std::string_view user_id, const pg::Found& row);
 
 /// Columns of mau.users, as `pg::Found` numbers them.
 namespace users {
-enum Column { user_no, user_id, registered_at, last_seen, appservice_id, user_type, is_registered, is_guest,
-              is_deactivated };
+enum Column {
+    user_no,
+    user_id,
+    registered_at,
+    last_seen,
+    appservice_id,
+    user_type,
+    is_registered,
+    is_guest,
+    is_deactivated
+};
 }
 
 /// The form in which addresses are compared.
@@ -69,8 +81,8 @@ std::string fold_address(std::string_view medium, std::string_view address);
 /// Whether a threepid is in the list of reserved ones, at any position.
 bool is_reserved(const World& world, std::string_view medium, std::string_view address);
 
-/// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never members.
-/// In SPI's memory.
+/// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never
+/// members. In SPI's memory.
 std::vector<std::string_view> registered_reserved_users(const World& world);
 /// Whether the user is one of them.
 bool is_reserved_user(const World& world, std::string_view user_id);

@@ -30,8 +30,8 @@ inline constexpr const char* trigger_protocol_violated = "39P01";
 inline constexpr const char* internal_error = "XX000";
 }  // namespace sqlstate
 
-/// Carries SQLSTATE, message (lower case, no full stop), detail (the value) and hint (the fix) up to the entry
-/// wrapper, which raises it as an ERROR.
+/// Carries SQLSTATE, message (lower case, no full stop), detail (the value) and hint (the fix) up to the
+/// entry wrapper, which raises it as an ERROR.
 class Error : public std::runtime_error {
   public:
     Error(const char* state, const std::string& message, std::string detail = {}, std::string hint = {})

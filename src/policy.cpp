@@ -14,7 +14,9 @@ bool asks(Trace* trace, const char* rule, bool holds, Detail&& detail) {
     return holds;
 }
 
-std::string quoted(const std::optional<std::string>& value) { return value ? "\"" + *value + "\"" : "not set"; }
+std::string quoted(const std::optional<std::string>& value) {
+    return value ? "\"" + *value + "\"" : "not set";
+}
 
 std::int64_t trial_days(const Settings& settings, const Account& account) {
     return account.appservice_trial_days.value_or(settings.mau_trial_days);
@@ -64,9 +66,9 @@ void append_json(std::string& to, const std::optional<std::string>& text) {
 }  // namespace
 
 const char* name(Outcome outcome) {
-    static constexpr const char* kNames[kOutcomes] = {"joined",     "refreshed",   "unchanged", "guest",
-                                                      "trial",      "support",     "appservice", "deactivated",
-                                                      "remote",     "full",        "off"};
+    static constexpr const char* kNames[kOutcomes] = {"joined", "refreshed", "unchanged",  "guest",
+                                                      "trial",  "support",   "appservice", "deactivated",
+                                                      "remote", "full",      "off"};
     return kNames[static_cast<int>(outcome)];
 }
 
@@ -107,10 +109,10 @@ Outcome judge_sighting(const Settings& settings, std::string_view user_id, const
         return Outcome::remote;
     if (asks(trace, "untracked appservice user",
              !account.appservice.empty() && !settings.track_appservice_user_ips, [&] {
-                 return account.appservice.empty()
-                            ? std::string("native user")
-                            : "appservice " + std::string(account.appservice) + ", track_appservice_user_ips " +
-                                  (settings.track_appservice_user_ips ? "on" : "off");
+                 return account.appservice.empty() ? std::string("native user")
+                                                   : "appservice " + std::string(account.appservice) +
+                                                         ", track_appservice_user_ips " +
+                                                         (settings.track_appservice_user_ips ? "on" : "off");
              }))
         return Outcome::appservice;
     if (asks(trace, "guest", account.guest, [&] { return account.guest ? "a guest" : "not a guest"; }))
@@ -140,8 +142,9 @@ Gate judge_request(const Settings& settings, const Request& request, const Accou
                    const Membership& membership, Instant at, Trace* trace) {
     const bool is_user = request.user_id.has_value();
     if (asks(trace, "request of an untracked appservice",
-             (request.by_appservice || !account.appservice.empty()) && !settings.track_appservice_user_ips, [&] {
-                 return std::string(request.by_appservice ? "by an appservice's token"
+             (request.by_appservice || !account.appservice.empty()) && !settings.track_appservice_user_ips,
+             [&] {
+                 return std::string(request.by_appservice        ? "by an appservice's token"
                                     : account.appservice.empty() ? "native user"
                                                                  : "an appservice's user") +
                         ", track_appservice_user_ips " + (settings.track_appservice_user_ips ? "on" : "off");

@@ -1,8 +1,9 @@
 // The rules: who counts, who is blocked, why. Pure functions of values.
 //
-// Recording (`judge_sighting`), blocking (`judge_request`) and `mau.explain` all ask here; explain passes a Trace
-// and is told every rule that was looked at, in order. The source of each rule is Synapse's behaviour as written
-// down in the project's reference: store `monthly_active_users` for recording, `api.auth_blocking` for blocking.
+// Recording (`judge_sighting`), blocking (`judge_request`) and `mau.explain` all ask here; explain passes a
+// Trace and is told every rule that was looked at, in order. The source of each rule is Synapse's behaviour
+// as written down in the project's reference: store `monthly_active_users` for recording, `api.auth_blocking`
+// for blocking.
 #pragma once
 
 #include "pure.hpp"
@@ -41,7 +42,7 @@ struct Account {
     bool guest = false;
     bool support = false;
     bool deactivated = false;
-    std::string_view appservice;                 // empty: native
+    std::string_view appservice;                        // empty: native
     std::optional<std::int64_t> appservice_trial_days;  // of that appservice, where it has its own
 };
 
@@ -80,8 +81,8 @@ class Trace {
     virtual void rule(const char* name, bool holds, const std::string& detail) = 0;
 };
 
-/// Says what a sighting of the user at `at` does, short of the question whether there is a seat: `joined` means
-/// "joins, if a seat can be had" (see `needs_seat`). Rules in the order of Synapse's
+/// Says what a sighting of the user at `at` does, short of the question whether there is a seat: `joined`
+/// means "joins, if a seat can be had" (see `needs_seat`). Rules in the order of Synapse's
 /// populate_monthly_active_users and upsert_monthly_active_user; the first that holds decides.
 Outcome judge_sighting(const Settings& settings, std::string_view user_id, const Account& account,
                        const Membership& membership, Instant at, Trace* trace = nullptr);
@@ -96,21 +97,24 @@ inline bool recording(const Settings& settings) {
 bool needs_seat(const Settings& settings, const Account& account, const Membership& membership);
 
 /// Whether the account belongs to the figure that the limit is about, once it is a member.
-inline bool counted(const Account& account) { return account.appservice.empty(); }
+inline bool counted(const Account& account) {
+    return account.appservice.empty();
+}
 
 /// Whether the account is on trial: younger than the trial of its appservice, else than `mau_trial_days`.
 /// An account without a registration is never on trial.
 bool on_trial(const Settings& settings, const Account& account, Instant at);
 
-/// The host in a user's id: of @local:host what follows the first colon, of a JID local@host what follows the at
-/// sign, up to the resource; empty where there is none.
+/// The host in a user's id: of @local:host what follows the first colon, of a JID local@host what follows the
+/// at sign, up to the resource; empty where there is none.
 std::string_view host_of(std::string_view user_id);
 
 /// Whether the id can be a user of this server: with `server_name` set, only `@…:server_name` and the JIDs
 /// `…@server_name` are.
 bool is_local(const Settings& settings, std::string_view user_id);
 
-/// What a request asks for: a user's request, or a registration (no user), perhaps with a threepid or user type.
+/// What a request asks for: a user's request, or a registration (no user), perhaps with a threepid or user
+/// type.
 struct Request {
     std::optional<std::string_view> user_id;
     bool threepid_given = false;
@@ -122,14 +126,16 @@ struct Request {
 /// The answer to a request: go ahead, blocked, or "blocked if the house is full".
 enum class Gate { open, disabled, if_seat };
 
-/// Says whether a request is let in; the first rule that holds decides. A user of an appservice is taken to act
-/// through it, whether or not the caller says so. `if_seat` leaves the last question, count
-/// against maximum, to the caller, who alone pays for the count only where it is needed.
+/// Says whether a request is let in; the first rule that holds decides. A user of an appservice is taken to
+/// act through it, whether or not the caller says so. `if_seat` leaves the last question, count against
+/// maximum, to the caller, who alone pays for the count only where it is needed.
 Gate judge_request(const Settings& settings, const Request& request, const Account& account,
                    const Membership& membership, Instant at, Trace* trace = nullptr);
 
 /// Whether the house is full.
-inline bool full(const Settings& settings, std::int64_t count) { return count >= settings.max_mau_value; }
+inline bool full(const Settings& settings, std::int64_t count) {
+    return count >= settings.max_mau_value;
+}
 
 /// The error body of a blocked request as JSON text: exactly the four keys that Synapse sends with HTTP 403.
 std::string error_body(const Settings& settings, Gate gate);

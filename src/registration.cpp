@@ -9,24 +9,26 @@ namespace mau::registration {
 namespace {
 
 // An upsert draws a user number even where it only updates, so who is known is updated.
-#define MAU_UPDATE_ACCOUNT                                                                  \
-    " registered_at = least(u.registered_at, $2), user_type = coalesce($3, u.user_type),"   \
-    " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest),"  \
+#define MAU_UPDATE_ACCOUNT                                                                 \
+    " registered_at = least(u.registered_at, $2), user_type = coalesce($3, u.user_type),"  \
+    " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest)," \
     " is_deactivated = false, is_registered = true"
 
-pg::Statement register_query(
-    "UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
-    {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+pg::Statement register_query("UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT
+                             " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+                             {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
 pg::Statement register_new_query(
     "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
-    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE SET" MAU_UPDATE_ACCOUNT,
+    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE "
+    "SET" MAU_UPDATE_ACCOUNT,
     {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
 
 #undef MAU_UPDATE_ACCOUNT
 
 // Somebody seen before being registered was taken for a native user.
 pg::Statement misplaced_query(
-    "SELECT m.service, " MAU_SERVICE_OF_U " FROM mau.monthly_active_users m"
+    "SELECT m.service, " MAU_SERVICE_OF_U
+    " FROM mau.monthly_active_users m"
     " JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
     " WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
     {TEXTOID});
@@ -42,8 +44,10 @@ pg::Statement take_over_query(
     " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
     "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
-    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by index
-    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, o.is_deactivated,"
+    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by
+                                                                                                    // index
+    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, "
+    "o.is_deactivated,"
     "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
     "   n.is_deactivated, true)"
     " ORDER BY n.place"
@@ -62,14 +66,16 @@ pg::Statement take_over_first_query(
     {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
 
 pg::Statement misplaced_among_query(
-    "SELECT m.user_id, m.service, " MAU_SERVICE_OF_U " FROM unnest($1) n(user_id)"
+    "SELECT m.user_id, m.service, " MAU_SERVICE_OF_U
+    " FROM unnest($1) n(user_id)"
     " JOIN LATERAL (SELECT * FROM mau.monthly_active_users k WHERE k.user_id = n.user_id LIMIT 1) m ON true"
     " JOIN mau.users u ON u.user_id = n.user_id WHERE m.service <> (" MAU_SERVICE_OF_U ")",
     {TEXTARRAYOID});
 
 pg::Statement join_reserved_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
-    " SELECT u.user_id, $2, " MAU_SERVICE_OF_U " FROM mau.users u"
+    " SELECT u.user_id, $2, " MAU_SERVICE_OF_U
+    " FROM mau.users u"
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
     " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
@@ -141,11 +147,11 @@ std::int64_t take_over(const World& world, const Accounts& accounts) {
 
 std::int64_t take_over_first(const Accounts& accounts) {
     const seats::ToldAbout told;
-    return static_cast<std::int64_t>(
-        take_over_first_query
-            .write(accounts.user_ids, accounts.registered_at, accounts.user_types, accounts.appservice_ids,
-                   accounts.guests, accounts.deactivated)
-            .count);
+    return static_cast<std::int64_t>(take_over_first_query
+                                         .write(accounts.user_ids, accounts.registered_at,
+                                                accounts.user_types, accounts.appservice_ids, accounts.guests,
+                                                accounts.deactivated)
+                                         .count);
 }
 
 bool join_reserved(const World& world, std::string_view user_id, Instant at) {
@@ -188,9 +194,11 @@ void add_threepid(const ThreepidArgument& threepid, std::string_view user_id) {
 Datum register_user(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const registration::Report report{args.user_id(0), args.instant(1, "registered_at"),
-                                      args.name(2, "user_type"), args.name(3, "appservice_id"), args.boolean(4)};
+                                      args.name(2, "user_type"), args.name(3, "appservice_id"),
+                                      args.boolean(4)};
     if (args.is_null(5) != args.is_null(6))
-        throw Error(sqlstate::invalid_parameter, "medium and address go together", {}, "Pass both, or neither.");
+        throw Error(sqlstate::invalid_parameter, "medium and address go together", {},
+                    "Pass both, or neither.");
     std::optional<ThreepidArgument> threepid;
     if (!args.is_null(5)) threepid = threepid_of(args, 5);
     const bool joined = pg::with_spi([&] {
@@ -270,15 +278,16 @@ Datum is_regex(FunctionCallInfo fcinfo) {
     Datum* values = nullptr;
     bool* nulls = nullptr;
     pg::guard([&] {
-        deconstruct_array(DatumGetArrayTypeP(fcinfo->args[0].value), TEXTOID, -1, false, TYPALIGN_INT, &values,
-                          &nulls, &count);
+        deconstruct_array(DatumGetArrayTypeP(fcinfo->args[0].value), TEXTOID, -1, false, TYPALIGN_INT,
+                          &values, &nulls, &count);
     });
     for (int i = 0; i < count; ++i) {
         if (nulls[i])
             throw Error(sqlstate::invalid_regular_expression, "a namespace must not be NULL", {},
                         "Leave the element out.");
         try {
-            pg::guard([&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
+            pg::guard(
+                [&] { RE_compile_and_cache(DatumGetTextPP(values[i]), REG_ADVANCED, C_COLLATION_OID); });
         } catch (const pg::BackendError& error) {
             if (error.data()->sqlerrcode != ERRCODE_INVALID_REGULAR_EXPRESSION) throw;
             const char* const pattern = pg::guard([&] { return TextDatumGetCString(values[i]); });
@@ -303,11 +312,13 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
 
 Datum replace_settings(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
-    Oid const settings = pg::guard([] { return get_relname_relid("settings", get_namespace_oid("mau", true)); });
+    Oid const settings =
+        pg::guard([] { return get_relname_relid("settings", get_namespace_oid("mau", true)); });
     if (RelationGetRelid(trigger->tg_relation) != settings || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
         !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
         throw Error(sqlstate::trigger_protocol_violated,
-                    "mau.replace_settings() is for rows inserted into mau.settings", {}, "Drop that trigger.");
+                    "mau.replace_settings() is for rows inserted into mau.settings", {},
+                    "Drop that trigger.");
     pg::with_spi([] {
         static pg::Statement query("DELETE FROM mau.settings");
         query.write();

@@ -1,24 +1,26 @@
-// The cap's counters in shared memory: how many rows of each service the cohort has, and how many seats are taken
-// by transactions that are not done. Law L4 stands on this file.
+// The cap's counters in shared memory: how many rows of each service the cohort has, and how many seats are
+// taken by transactions that are not done. Law L4 stands on this file.
 //
 //   seats taken = counted rows committed - those that have expired + admissions in flight
 //
 // State machine of an admission. `take` adds one to `in_flight` under the database's lock, before the row is
 // written, if the sum leaves room. The tally of the transaction remembers it, by level of subtransaction. An
-// abort gives it back at once. At commit, after the row became visible, the callback turns it into a committed
-// row: between the two the seat is counted once, as in flight, so the error is always to the safe side.
+// abort gives it back at once. At commit, after the row became visible, the callback turns it into a
+// committed row: between the two the seat is counted once, as in flight, so the error is always to the safe
+// side.
 //
-// Rows. Whoever adds or removes rows of the cohort tells `add_rows`; the change reaches the counters at commit.
-// A statement that nobody told about (an admin's DML) is noticed by triggers, and the counters are forgotten at
-// the end of that transaction; before the next admission they are taken from the table again.
+// Rows. Whoever adds or removes rows of the cohort tells `add_rows`; the change reaches the counters at
+// commit. A statement that nobody told about (an admin's DML) is noticed by triggers, and the counters are
+// forgotten at the end of that transaction; before the next admission they are taken from the table again.
 //
 // Recount. Under the database's lock a snapshot is taken and every backend's admissions are looked at: those
-// whose transaction the snapshot sees already as done, while the callback is still to come, are marked settled,
-// so that the callback does not add their rows again. Rows that commit during the recount come on top, as usual.
+// whose transaction the snapshot sees already as done, while the callback is still to come, are marked
+// settled, so that the callback does not add their rows again. Rows that commit during the recount come on
+// top, as usual.
 //
-// Expired rows still count in `rows`; where the house looks full they are counted by an index range (at most an
-// hour's worth) and subtracted. `changes` is raised by everything that could make that count too large between
-// the look and the decision; then the look is repeated.
+// Expired rows still count in `rows`; where the house looks full they are counted by an index range (at most
+// an hour's worth) and subtracted. `changes` is raised by everything that could make that count too large
+// between the look and the decision; then the look is repeated.
 #pragma once
 
 #include "directory.hpp"
@@ -72,10 +74,14 @@ struct ServiceRows {
 };
 /// The rows by service; nothing where the counters cannot be had or are not what the caller's snapshot sees.
 std::optional<std::vector<ServiceRows>> rows(const World& world);
+/// The rows by service that have expired at an instant and are no reserved user's, as committed now: by the
+/// index, at a cost that follows their number.
+std::vector<ServiceRows> expired(const World& world, Instant at);
 /// The number of changes so far that could have made a look at expired rows stale.
 std::uint64_t changes();
 
-/// Compares the counters with the table; a difference is logged and mended. Answers how many rows they were off.
+/// Compares the counters with the table; a difference is logged and mended. Answers how many rows they were
+/// off.
 std::int64_t verify(const World& world);
 
 /// In words, for mau.status.

@@ -10,9 +10,9 @@ namespace {
 int size_kb = 16384;
 
 constexpr std::size_t kWays = 4;
-constexpr std::size_t kPartitions = 4096;  // of users, for the generations
+constexpr std::size_t kPartitions = 4096;   // of users, for the generations
 constexpr std::size_t kMaxPending = 65536;  // entries that one transaction keeps for its commit
-constexpr std::uint32_t kFlush = 64;       // calls after which a session hands in its figures
+constexpr std::uint32_t kFlush = 64;        // calls after which a session hands in its figures
 
 struct Entry {
     pg_atomic_uint64 check, second, generation, from, until;  // until: in the high bits; clients in the low 8
@@ -27,7 +27,9 @@ struct Shared {
     Entry entries[FLEXIBLE_ARRAY_MEMBER];
 };
 
-std::size_t bytes() { return static_cast<std::size_t>(size_kb) * 1024; }
+std::size_t bytes() {
+    return static_cast<std::size_t>(size_kb) * 1024;
+}
 
 std::uint64_t sets() {
     const std::size_t room = bytes() > offsetof(Shared, entries) ? bytes() - offsetof(Shared, entries) : 0;
@@ -41,15 +43,16 @@ pg::SharedPiece piece(
         if (!pg_strong_random(shared->seeds, sizeof shared->seeds))
             elog(ERROR, "mau: no random numbers to be had for the recently seen cache");
         shared->sets = sets();
-        // All zero is a good beginning for 64-bit atomics where they are real ones, and the generation 0 is nobody's.
+        // All zero is a good beginning for 64-bit atomics where they are real ones, and the generation 0 is
+        // nobody's.
         for (auto& generation : shared->database_generation) pg_atomic_init_u64(&generation, 1);
         for (auto& generation : shared->user_generation) pg_atomic_init_u64(&generation, 1);
         pg_atomic_init_u64(&shared->hits, 0);
         pg_atomic_init_u64(&shared->misses, 0);
         for (std::uint64_t i = 0; i < shared->sets * kWays; ++i)
-            for (pg_atomic_uint64* word : {&shared->entries[i].check, &shared->entries[i].second,
-                                           &shared->entries[i].generation, &shared->entries[i].from,
-                                           &shared->entries[i].until})
+            for (pg_atomic_uint64* word :
+                 {&shared->entries[i].check, &shared->entries[i].second, &shared->entries[i].generation,
+                  &shared->entries[i].from, &shared->entries[i].until})
                 pg_atomic_init_u64(word, 0);
     });
 
@@ -58,15 +61,19 @@ struct Read {
     std::uint64_t generation, from, until;
 };
 
-std::uint64_t rotate(std::uint64_t word, int by) { return (word << by) | (word >> (64 - by)); }
+std::uint64_t rotate(std::uint64_t word, int by) {
+    return (word << by) | (word >> (64 - by));
+}
 
 std::uint64_t check_of(std::uint64_t first, std::uint64_t second, const Read& read) {
-    return first ^ rotate(second, 7) ^ rotate(read.generation, 19) ^ rotate(read.from, 31) ^ rotate(read.until, 47);
+    return first ^ rotate(second, 7) ^ rotate(read.generation, 19) ^ rotate(read.from, 31) ^
+           rotate(read.until, 47);
 }
 
 bool read_entry(Entry& entry, const Key& key, Read& read) {
     if (pg_atomic_read_u64(&entry.second) != key.second) return false;
-    read = {pg_atomic_read_u64(&entry.generation), pg_atomic_read_u64(&entry.from), pg_atomic_read_u64(&entry.until)};
+    read = {pg_atomic_read_u64(&entry.generation), pg_atomic_read_u64(&entry.from),
+            pg_atomic_read_u64(&entry.until)};
     return pg_atomic_read_u64(&entry.check) == check_of(key.first, key.second, read);
 }
 
@@ -79,16 +86,21 @@ void write_entry(Entry& entry, const Key& key, const Read& read) {
     pg_atomic_write_u64(&entry.check, check_of(key.first, key.second, read));
 }
 
-Entry* set_of(Shared* shared, std::uint64_t first) { return shared->entries + (first % shared->sets) * kWays; }
+Entry* set_of(Shared* shared, std::uint64_t first) {
+    return shared->entries + (first % shared->sets) * kWays;
+}
 
-std::size_t partition_of(std::uint64_t first) { return (first >> 32) % kPartitions; }
+std::size_t partition_of(std::uint64_t first) {
+    return (first >> 32) % kPartitions;
+}
 
 std::uint64_t generation_of(Shared* shared, int database, std::uint64_t first) {
     return pg_atomic_read_u64(&shared->database_generation[database]) +
            pg_atomic_read_u64(&shared->user_generation[partition_of(first)]);
 }
 
-// --- What this transaction will tell at commit --------------------------------------------------------------------
+// --- What this transaction will tell at commit
+// --------------------------------------------------------------------
 
 struct Pending {
     Key key;
@@ -108,7 +120,7 @@ void write(Shared* shared, const Pending& pending) {
     std::uint64_t until = pending.until;
     if (place && old.generation == pending.key.generation && (old.until >> 8) / kDay == (until >> 8) / kDay)
         until |= old.until & 0xFF;  // the day's other clients are marked still
-    if (!place) {  // an old generation's or the one that ends first goes
+    if (!place) {                   // an old generation's or the one that ends first goes
         std::uint64_t worst = ~std::uint64_t{0};
         for (std::size_t i = 0; i < kWays; ++i) {
             const std::uint64_t ends = pg_atomic_read_u64(&set[i].until);
@@ -155,10 +167,11 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
 void init() {
     pg::guard([] {
         if (!process_shared_preload_libraries_in_progress) return;  // a size of nothing
-        DefineCustomIntVariable("mau.seen_cache_size", "Shared memory for the cache of recently seen users.",
-                                "An entry takes 40 bytes: 16 MB hold some 400 000 users. Raise it if mau.status shows "
-                                "a low hit rate, up to 40 bytes for each user who is active within an hour.",
-                                &size_kb, 16384, 128, 4194304, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+        DefineCustomIntVariable(
+            "mau.seen_cache_size", "Shared memory for the cache of recently seen users.",
+            "An entry takes 40 bytes: 16 MB hold some 400 000 users. Raise it if mau.status shows "
+            "a low hit rate, up to 40 bytes for each user who is active within an hour.",
+            &size_kb, 16384, 128, 4194304, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
         RegisterXactCallback(on_transaction, nullptr);
         RegisterSubXactCallback(on_subtransaction, nullptr);
     });
@@ -197,7 +210,8 @@ bool hit(const Key& key, Instant at, unsigned client) {
 
 void remember(const Key& key, Instant from, Instant until, unsigned client) {
     if (!key.usable || to_remember.size() >= kMaxPending || from > until) return;
-    to_remember.push_back({key, static_cast<std::uint64_t>(from), static_cast<std::uint64_t>(until) << 8 | client});
+    to_remember.push_back(
+        {key, static_cast<std::uint64_t>(from), static_cast<std::uint64_t>(until) << 8 | client});
 }
 
 void invalidate(std::string_view user_id) {

@@ -1,17 +1,17 @@
 // The recently seen cache in shared memory: a repeated sighting of a member touches no table.
 //
-// An entry says: a sighting of this user at any instant from `from` to `until`, from one of these clients, changes
-// nothing, and a request of this user goes ahead. `until` is where the granularity or the UTC day ends, whichever
-// is first; settings that would say otherwise raise the generation.
+// An entry says: a sighting of this user at any instant from `from` to `until`, from one of these clients,
+// changes nothing, and a request of this user goes ahead. `until` is where the granularity or the UTC day
+// ends, whichever is first; settings that would say otherwise raise the generation.
 //
-// No locks. An entry is five words, the first of which is made of the user's hash and the other four: a reader who
-// met a writer half-way sees that they do not fit, and takes it for a miss. Users are told apart by 128 bits of two
-// hashes whose seeds are drawn at each start.
+// No locks. An entry is five words, the first of which is made of the user's hash and the other four: a
+// reader who met a writer half-way sees that they do not fit, and takes it for a miss. Users are told apart
+// by 128 bits of two hashes whose seeds are drawn at each start.
 //
-// Truth. Entries are written at commit only, with the generation that was read before the tables were looked at.
-// Whatever makes an entry wrong raises the generation, the database's or the user's, after it became visible: who
-// looked before writes an entry that is old already. A session that has such a change in its own open transaction
-// does not ask the cache.
+// Truth. Entries are written at commit only, with the generation that was read before the tables were looked
+// at. Whatever makes an entry wrong raises the generation, the database's or the user's, after it became
+// visible: who looked before writes an entry that is old already. A session that has such a change in its own
+// open transaction does not ask the cache.
 #pragma once
 
 #include "calendar.hpp"
@@ -36,8 +36,8 @@ inline constexpr unsigned kAnyClient = 0;
 /// Whether a sighting at `at` by the client (a bit, or `kAnyClient`) is known to change nothing.
 bool hit(const Key& key, Instant at, unsigned client);
 
-/// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the entry
-/// that is there for the same day.
+/// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the
+/// entry that is there for the same day.
 void remember(const Key& key, Instant from, Instant until, unsigned client);
 
 /// At commit, no entry of the user (of anybody) that was written before holds any more.

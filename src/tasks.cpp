@@ -10,7 +10,8 @@ pg::Statement end_query(
     "UPDATE mau.tasks t SET last_started = s.started, last_finished = pg_catalog.clock_timestamp(),"
     " last_duration = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.started, last_rows = $3,"
     " runs = t.runs OPERATOR(pg_catalog.+) 1, failures_in_a_row = 0"
-    " FROM (SELECT pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./) 1000000.0::pg_catalog.float8) AS started) s"
+    " FROM (SELECT pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./) 1000000.0::pg_catalog.float8) AS "
+    "started) s"
     " WHERE t.task OPERATOR(pg_catalog.=) $1",
     {TEXTOID, INT8OID, INT8OID});
 
@@ -29,11 +30,17 @@ constexpr std::int64_t kUnixShift =
 
 Task::Task(const char* name) : name_(name), started_(GetCurrentTimestamp()) {}
 
-bool Task::begin() const { return pg::try_lock(pg::LockSpace::task, pg::hash(name_)); }
+bool Task::begin() const {
+    return pg::try_lock(pg::LockSpace::task, pg::hash(name_));
+}
 
-void Task::wait() const { pg::take_lock(pg::LockSpace::task, pg::hash(name_)); }
+void Task::wait() const {
+    pg::take_lock(pg::LockSpace::task, pg::hash(name_));
+}
 
-void Task::end(std::int64_t rows) const { end_query.write(name_, std::int64_t{started_ + kUnixShift}, rows); }
+void Task::end(std::int64_t rows) const {
+    end_query.write(name_, std::int64_t{started_ + kUnixShift}, rows);
+}
 
 void Task::fail(const pg::Trouble& trouble) const {
     fail_query.write(name_, std::int64_t{started_ + kUnixShift}, trouble.message, trouble.state);

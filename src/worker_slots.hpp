@@ -13,7 +13,7 @@ struct Options {
     bool enabled;
     char* databases;
     int tick_interval, refresh_interval, reap_interval, fold_interval;  // seconds
-    int batch_size;                                      // rows
+    int batch_size;                                                     // rows
 };
 extern Options options;
 
@@ -38,8 +38,8 @@ struct Slot {
     char error[256];  // what kept the last tick from its work; failures of tasks are in mau.tasks
 };
 
-/// When a database's next tick is due. One comes just before midnight UTC: a homeserver may overwrite the last sighting
-/// of a day by the first of the next.
+/// When a database's next tick is due. One comes just before midnight UTC: a homeserver may overwrite the
+/// last sighting of a day by the first of the next.
 TimestampTz due(const Slot& slot);
 
 namespace slots {

@@ -1,5 +1,6 @@
-// A tick: one look at one database. The due tasks are run in order, sync, fold, refresh, reap, each in three steps
-// that are transactions of their own, so that it can be stopped anywhere and the next tick goes on there:
+// A tick: one look at one database. The due tasks are run in order, sync, fold, refresh, reap, each in three
+// steps that are transactions of their own, so that it can be stopped anywhere and the next tick goes on
+// there:
 //
 //   begin    mau.tasks says that it was started; a run that was begun and never ended is counted as a failure
 //   batches  the task's SQL function, until there is no more or the tick's time is up

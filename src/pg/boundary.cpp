@@ -104,8 +104,8 @@ void Caught::keep(MemoryContext context) {
                           data->hint ? data->hint : ""};
 }
 
-/// Frees an error that was taken: many may be taken before the memory around is reset. (FreeErrorData would leave
-/// some of what CopyErrorData copies.)
+/// Frees an error that was taken: many may be taken before the memory around is reset. (FreeErrorData would
+/// leave some of what CopyErrorData copies.)
 void Caught::forget() {
     error = nullptr;
     if (data) guard([this] { MemoryContextDelete(data->assoc_context); });

@@ -6,8 +6,8 @@
 //                   block has closed, so that no exception stays alive behind the longjmp.
 //   attempt(call)   runs C++ code in a subtransaction; an error inside is undone and handed back as a value.
 //
-// A frame owns either destructors or unguarded backend calls, never both; nothing with a destructor is created
-// inside a guarded lambda. A guard costs about 12 ns: guard batches, not tuples.
+// A frame owns either destructors or unguarded backend calls, never both; nothing with a destructor is
+// created inside a guarded lambda. A guard costs about 12 ns: guard batches, not tuples.
 #pragma once
 
 #include "error.hpp"
@@ -15,8 +15,8 @@
 
 namespace mau::pg {
 
-/// A backend error on its way through C++ frames. The ErrorData has a memory context to itself (`assoc_context`), a
-/// child of the one that was current where it was caught, and goes with that.
+/// A backend error on its way through C++ frames. The ErrorData has a memory context to itself
+/// (`assoc_context`), a child of the one that was current where it was caught, and goes with that.
 class BackendError : public std::exception {
   public:
     explicit BackendError(ErrorData* data) noexcept : data_(data) {}
@@ -76,7 +76,8 @@ auto guard(Call&& call) -> decltype(call()) {
     throw BackendError(detail::take_error(context));
 }
 
-/// What went wrong, as plain data that outlives the exception: recorded inside a catch block, raised after it.
+/// What went wrong, as plain data that outlives the exception: recorded inside a catch block, raised after
+/// it.
 struct Failure {
     ErrorData* backend = nullptr;  // set: raise this again as it was
     char state[6];
@@ -145,11 +146,14 @@ struct Caught {
 inline bool is_concurrency(const Trouble& trouble) {
     return trouble.state == "40001" || trouble.state == "40P01" || trouble.state == "55P03";
 }
-inline bool is_any(const Trouble&) { return true; }
+inline bool is_any(const Trouble&) {
+    return true;
+}
 
-/// Runs `body` in a subtransaction. Answers nothing if it went well; if it threw, the subtransaction is rolled back,
-/// and the error is handed back as a value if `takes` takes it. Every other error is thrown on, cancellation and
-/// termination always: whoever called us may catch it in a subtransaction of theirs, and has to find that one.
+/// Runs `body` in a subtransaction. Answers nothing if it went well; if it threw, the subtransaction is
+/// rolled back, and the error is handed back as a value if `takes` takes it. Every other error is thrown on,
+/// cancellation and termination always: whoever called us may catch it in a subtransaction of theirs, and has
+/// to find that one.
 template <class Body>
 std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_any) {
     MemoryContext const context = CurrentMemoryContext;
@@ -175,10 +179,13 @@ std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_a
 
 }  // namespace mau::pg
 
-/// Defines the SQL-callable C function `name` with `body` (Datum (*)(FunctionCallInfo)) behind the entry wrapper.
-#define MAU_FUNCTION(name, body)                                                       \
-    extern "C" {                                                                       \
-    PG_FUNCTION_INFO_V1(name);                                                         \
-    PGDLLEXPORT Datum name(PG_FUNCTION_ARGS) { return mau::pg::entry<body>(fcinfo); }  \
-    }                                                                                  \
+/// Defines the SQL-callable C function `name` with `body` (Datum (*)(FunctionCallInfo)) behind the entry
+/// wrapper.
+#define MAU_FUNCTION(name, body)               \
+    extern "C" {                               \
+    PG_FUNCTION_INFO_V1(name);                 \
+    PGDLLEXPORT Datum name(PG_FUNCTION_ARGS) { \
+        return mau::pg::entry<body>(fcinfo);   \
+    }                                          \
+    }                                          \
     static_assert(true, "")

@@ -28,7 +28,8 @@ inline uint32 wait_event(const char* name) {
 
 /// Whether a database is what an interrupted DROP DATABASE left behind.
 inline bool is_invalid(Form_pg_database database) {
-    return database->datconnlimit == -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
+    return database->datconnlimit ==
+           -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
 }
 
 /// This process's place in the array of all processes.
@@ -48,14 +49,25 @@ inline bool walk_query(Query* query, Walker walker, void* context, int flags) {
 #if PG_VERSION_NUM >= 160000
     return query_tree_walker(query, walker, context, flags);
 #else
-    return query_tree_walker(query, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context, flags);
+    return query_tree_walker(query, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)),
+                             context, flags);
 #endif
 }
 inline bool walk_expression(Node* node, Walker walker, void* context) {
 #if PG_VERSION_NUM >= 160000
     return expression_tree_walker(node, walker, context);
 #else
-    return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context);
+    return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)),
+                                  context);
+#endif
+}
+
+/// Whether a role may use a schema; 16 has one function for the rights on all kinds of objects.
+inline bool may_use_schema(Oid schema, Oid role) {
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;
+#else
+    return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK;
 #endif
 }
 

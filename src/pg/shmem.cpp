@@ -10,7 +10,8 @@ SharedPiece* first_piece = nullptr;
 shmem_request_hook_type previous_request = nullptr;
 shmem_startup_hook_type previous_startup = nullptr;
 
-/// What tells a database from another one with its OID, before or after it: the file that CREATE DATABASE made.
+/// What tells a database from another one with its OID, before or after it: the file that CREATE DATABASE
+/// made.
 struct Identity {
     Oid oid;
     std::uint64_t file, made;

@@ -36,8 +36,8 @@ void init_shared_memory();
 /// How many databases have a number; those beyond it are served as without preload.
 inline constexpr int kMaxDatabases = 1024;
 
-/// The number of this session's database, from 0 on, given at its first use and kept until shared memory is made
-/// anew; -1 without preload or when there are too many.
+/// The number of this session's database, from 0 on, given at its first use and kept until shared memory is
+/// made anew; -1 without preload or when there are too many.
 int database_number();
 
 }  // namespace mau::pg

@@ -13,7 +13,8 @@ Datum array_datum(Datum* elements, bool* nulls, std::size_t count, Oid type, int
     int dims[1] = {static_cast<int>(count)};
     int lower[1] = {1};
     if (count == 0) return PointerGetDatum(construct_empty_array(type));
-    return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower, type, length, by_value, align));
+    return PointerGetDatum(
+        construct_md_array(elements, nulls, 1, dims, lower, type, length, by_value, align));
 }
 
 /// Copies SPI's current result into plain arrays in the current memory; inside a guard only.
@@ -34,9 +35,8 @@ Rows collect() {
             Form_pg_attribute const attribute = TupleDescAttr(shape, column);
             if (nulls[column] || attribute->attbyval) continue;
             // A copy in any case: the tuple goes with SPI's table.
-            values[column] = attribute->attlen == -1
-                                 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(values[column]))
-                                 : datumCopy(values[column], false, attribute->attlen);
+            values[column] = attribute->attlen == -1 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(values[column]))
+                                                     : datumCopy(values[column], false, attribute->attlen);
         }
     }
     return rows;
@@ -118,7 +118,8 @@ Datum Param::datum() const {
 
 Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot) {
     return guard([&]() -> Rows {
-        if (count != count_) elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
+        if (count != count_)
+            elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
         if (!plan_) {
             SPIPlanPtr plan = SPI_prepare(sql_, count_, types_);
             if (!plan) check(SPI_result);
@@ -131,8 +132,10 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
             nulls[i] = params[i].is_null() ? 'n' : ' ';
             values[i] = params[i].datum();
         }
-        // What we write, we write with a fresh snapshot: where the transaction's is older it shows such a row twice.
-        if (mode == Mode::read && IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+        // What we write, we write with a fresh snapshot: where the transaction's is older it shows such a row
+        // twice.
+        if (mode == Mode::read && IsolationUsesXactSnapshot() &&
+            TransactionIdIsValid(GetTopTransactionIdIfAny()))
             mode = Mode::read_latest;
         if (mode == Mode::read)
             check(SPI_execute_plan(plan_, values, nulls, true, 0));
@@ -156,7 +159,9 @@ Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& p
 }
 
 Scratch::Scratch() {
-    guard([&] { context_ = AllocSetContextCreate(CurrentMemoryContext, "mau scratch", ALLOCSET_DEFAULT_SIZES); });
+    guard([&] {
+        context_ = AllocSetContextCreate(CurrentMemoryContext, "mau scratch", ALLOCSET_DEFAULT_SIZES);
+    });
 }
 
 void Scratch::reset() {
@@ -171,8 +176,8 @@ void Scratch::close() {
 Cursor::Cursor(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params) {
     guard([&, text = sql.c_str(), data = params.data(), size = params.size()] {
         Bound const bound = bind(data, size);
-        portal_ = SPI_cursor_open_with_args(nullptr, text, bound.count, bound.types, bound.values, bound.nulls,
-                                            true, CURSOR_OPT_NO_SCROLL);
+        portal_ = SPI_cursor_open_with_args(nullptr, text, bound.count, bound.types, bound.values,
+                                            bound.nulls, true, CURSOR_OPT_NO_SCROLL);
     });
 }
 

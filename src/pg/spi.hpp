@@ -1,8 +1,8 @@
 // SQL from C++: statements that are prepared once per session, parameters and results as plain values.
 //
-// Everything here runs behind the guard. Results are views into SPI's memory and die with `with_spi`; copy what
-// must live longer. Statements that write take a fresh snapshot, also in REPEATABLE READ: what we decide must be
-// decided on what is true now (the technique of PostgreSQL's own foreign keys).
+// Everything here runs behind the guard. Results are views into SPI's memory and die with `with_spi`; copy
+// what must live longer. Statements that write take a fresh snapshot, also in REPEATABLE READ: what we decide
+// must be decided on what is true now (the technique of PostgreSQL's own foreign keys).
 #pragma once
 
 #include <array>
@@ -92,7 +92,8 @@ struct Rows {
     bool* nulls = nullptr;
 
     Field at(std::uint64_t row, int column) const {
-        const std::uint64_t i = row * static_cast<std::uint64_t>(columns) + static_cast<std::uint64_t>(column);
+        const std::uint64_t i =
+            row * static_cast<std::uint64_t>(columns) + static_cast<std::uint64_t>(column);
         return {values[i], nulls[i]};
     }
     bool empty() const { return count == 0; }
@@ -124,8 +125,8 @@ class Statement {
         const std::array<Param, sizeof...(Args)> params{Param(args)...};
         return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read_latest);
     }
-    /// Reads as the caller's statement sees the database; in a REPEATABLE READ transaction that has written, what is
-    /// committed now and its own.
+    /// Reads as the caller's statement sees the database; in a REPEATABLE READ transaction that has written,
+    /// what is committed now and its own.
     template <class... Args>
     Rows read(const Args&... args) {
         const std::array<Param, sizeof...(Args)> params{Param(args)...};

@@ -28,7 +28,8 @@ bool locked_by_other(TupleTableSlot* slot) {
     if (!(header->t_infomask & HEAP_XMAX_IS_MULTI)) return other(locker);
     // Savepoints make us members of a multixact too.
     MultiXactMember* members = nullptr;
-    int const count = GetMultiXactIdMembers(locker, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+    int const count =
+        GetMultiXactIdMembers(locker, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
     bool found = false;
     for (int i = 0; i < count && !found; ++i) found = other(members[i].xid);
     if (count > 0) pfree(members);
@@ -53,9 +54,9 @@ Found KeyedTable::find(std::string_view key) {
         SnapshotData dirty;
         InitDirtySnapshot(dirty);
         ScanKeyData scan_key;
-        ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-                               PointerGetDatum(cstring_to_text_with_len(key.data(),
-                                                                        static_cast<int>(key.size()))));
+        ScanKeyEntryInitialize(
+            &scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+            PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))));
         IndexScanDesc scan = compat::begin_index_scan(table_, index_, &dirty, 1);
         index_rescan(scan, &scan_key, 1, nullptr, 0);
         while (index_getnext_slot(scan, ForwardScanDirection, slot_)) {
@@ -164,7 +165,8 @@ bool try_read_lock(Oid table) {
 }
 
 std::uint64_t hash(std::string_view id) {
-    return hash_bytes_extended(reinterpret_cast<const unsigned char*>(id.data()), static_cast<int>(id.size()), 0);
+    return hash_bytes_extended(reinterpret_cast<const unsigned char*>(id.data()), static_cast<int>(id.size()),
+                               0);
 }
 
 }  // namespace mau::pg

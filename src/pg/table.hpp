@@ -1,5 +1,5 @@
-// What SQL cannot say without waiting: a look at a row that also sees what other transactions have in flight, and
-// locks that are tried, never waited for.
+// What SQL cannot say without waiting: a look at a row that also sees what other transactions have in flight,
+// and locks that are tried, never waited for.
 #pragma once
 
 #include "pg/boundary.hpp"
@@ -9,8 +9,9 @@ namespace mau::pg {
 /// A row found by its text key. Values are copies in the memory context of the call.
 struct Found {
     static constexpr int kMaxColumns = 16;
-    bool exists = false;     // a version is there that is committed, or ours
-    bool in_flight = false;  // another transaction has inserted, changed, deleted or locked it and is not done
+    bool exists = false;  // a version is there that is committed, or ours
+    bool in_flight =
+        false;  // another transaction has inserted, changed, deleted or locked it and is not done
     Datum values[kMaxColumns];
     bool nulls[kMaxColumns];
 
@@ -24,8 +25,8 @@ struct Found {
     }
 };
 
-/// A table with a unique index on one text column under COLLATE "C", opened for a few look-ups. Between `open`
-/// and `close` no error of ours may be thrown past it except one that ends the statement.
+/// A table with a unique index on one text column under COLLATE "C", opened for a few look-ups. Between
+/// `open` and `close` no error of ours may be thrown past it except one that ends the statement.
 class KeyedTable {
   public:
     /// Opens both; the caller must have the right to SELECT on the table (else 42501).
@@ -58,7 +59,8 @@ class IndexWalk {
     ScanDirection direction_;
 };
 
-/// Locks in a space of our own: advisory locks whose fourth field SQL never uses, so that they meet nobody else's.
+/// Locks in a space of our own: advisory locks whose fourth field SQL never uses, so that they meet nobody
+/// else's.
 enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6D63 };
 
 /// Tries to take the lock `key` of `space` in this database, without waiting.
@@ -70,11 +72,12 @@ void take_lock(LockSpace space, std::uint64_t key);
 /// Releases it before the end of the transaction.
 void release_lock(LockSpace space, std::uint64_t key);
 
-/// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table without waiting for an ALTER or TRUNCATE in flight.
+/// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table without waiting for an ALTER or TRUNCATE in
+/// flight.
 bool try_table_lock(Oid table, LOCKMODE mode);
 
-/// Tries to get what reading a table takes, ACCESS SHARE on it and on its indexes, without waiting for an ALTER,
-/// TRUNCATE or REINDEX in flight.
+/// Tries to get what reading a table takes, ACCESS SHARE on it and on its indexes, without waiting for an
+/// ALTER, TRUNCATE or REINDEX in flight.
 bool try_read_lock(Oid table);
 
 /// A 64-bit hash of an id, the same in every session of a server.

@@ -29,7 +29,9 @@ Instant to_instant(TimestampTz time) {
     return micros >= 0 ? micros / 1000 : -((-micros + 999) / 1000);
 }
 
-TimestampTz to_timestamp(Instant instant) { return instant * 1000 - kEpochShift; }
+TimestampTz to_timestamp(Instant instant) {
+    return instant * 1000 - kEpochShift;
+}
 
 std::optional<std::string_view> Arguments::text(int i) const {
     if (is_null(i)) return std::nullopt;
@@ -69,9 +71,10 @@ std::string_view Arguments::required_text(int i, const char* name) const {
 std::optional<std::string_view> Arguments::name(int i, const char* name) const {
     const auto value = text(i);
     if (value && value->size() > kMaxUserId)
-        throw Error(sqlstate::invalid_parameter, std::string(name) + " is too long",
-                    "It has " + std::to_string(value->size()) + " bytes and begins with \"" + shorten(*value) + "\".",
-                    "It has at most 255 bytes.");
+        throw Error(
+            sqlstate::invalid_parameter, std::string(name) + " is too long",
+            "It has " + std::to_string(value->size()) + " bytes and begins with \"" + shorten(*value) + "\".",
+            "It has at most 255 bytes.");
     return value;
 }
 
@@ -106,7 +109,8 @@ Instant check_instant(TimestampTz time, const char* name) {
         throw Error(sqlstate::datetime_out_of_range, std::string(name) + " must be a finite time",
                     std::string("It is ") + (TIMESTAMP_IS_NOBEGIN(time) ? "-infinity." : "infinity."),
                     "Leave the argument out to mean now().");
-    if (time < to_timestamp(0) || time >= to_timestamp(kEndOfTime))  // before it is shifted: far times overflow
+    if (time < to_timestamp(0) ||
+        time >= to_timestamp(kEndOfTime))  // before it is shifted: far times overflow
         throw Error(sqlstate::datetime_out_of_range, std::string(name) + " is out of range",
                     "It is " + std::string(pg::guard([&] { return timestamptz_to_str(time); })) +
                         "; 1970 to 2999 (UTC) can be kept.",
@@ -115,11 +119,13 @@ Instant check_instant(TimestampTz time, const char* name) {
 }
 
 TriggerData* trigger_of(FunctionCallInfo fcinfo) {
-    auto* const trigger = CALLED_AS_TRIGGER(fcinfo) ? reinterpret_cast<TriggerData*>(fcinfo->context) : nullptr;
+    auto* const trigger =
+        CALLED_AS_TRIGGER(fcinfo) ? reinterpret_cast<TriggerData*>(fcinfo->context) : nullptr;
     const char* const function = guard([&] { return get_func_name(fcinfo->flinfo->fn_oid); });
     if (!trigger)
-        throw Error(sqlstate::trigger_protocol_violated, std::string("mau.") + function + "() was not called by a trigger",
-                    {}, "It is there for the triggers on mau's own tables.");
+        throw Error(sqlstate::trigger_protocol_violated,
+                    std::string("mau.") + function + "() was not called by a trigger", {},
+                    "It is there for the triggers on mau's own tables.");
     Oid const schema = guard([&] { return get_func_namespace(fcinfo->flinfo->fn_oid); });
     if (RelationGetNamespace(trigger->tg_relation) != schema)
         throw Error(sqlstate::trigger_protocol_violated,
@@ -130,8 +136,9 @@ TriggerData* trigger_of(FunctionCallInfo fcinfo) {
 }
 
 Datum text_datum(std::string_view text) {
-    return guard(
-        [&] { return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size()))); });
+    return guard([&] {
+        return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
+    });
 }
 
 ResultSet::ResultSet(FunctionCallInfo fcinfo, Shape shape) {

@@ -1,5 +1,5 @@
-// Arguments in, results out: what SQL-callable functions share when they convert between PostgreSQL's values and
-// ours.
+// Arguments in, results out: what SQL-callable functions share when they convert between PostgreSQL's values
+// and ours.
 #pragma once
 
 #include "calendar.hpp"
@@ -48,8 +48,8 @@ bool valid_user_id(std::string_view id);
 /// Checks an instant; the error shows the value.
 Instant check_instant(TimestampTz time, const char* name);
 
-/// The trigger that the function was called by, which is on a table of mau's own. Whoever calls the function otherwise,
-/// or has a trigger on another table call it, gets an error.
+/// The trigger that the function was called by, which is on a table of mau's own. Whoever calls the function
+/// otherwise, or has a trigger on another table call it, gets an error.
 TriggerData* trigger_of(FunctionCallInfo fcinfo);
 
 /// A text datum in the current memory context.

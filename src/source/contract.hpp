@@ -1,17 +1,19 @@
-// What a homeserver's database must answer. Adding a homeserver is writing one function that makes a Contract, and
-// its test; doc/sources.md says it in a table with types and units.
+// What a homeserver's database must answer. Adding a homeserver is writing one function that makes a
+// Contract, and its test; doc/sources.md says it in a table with types and units.
 //
-// All queries are text that is bound late: nothing of ours depends on a homeserver's tables, and its migrations
-// never trip over us. They run with the rights of the role that attached (law L10), read only, with search_path
-// set to pg_catalog. Column types are cast in the query, so that a homeserver may change them. A part that a
-// homeserver does not have is left empty.
+// All queries are text that is bound late: nothing of ours depends on a homeserver's tables, and its
+// migrations never trip over us. They run with the rights of the role that attached (law L10), read only,
+// with search_path set to pg_catalog. Column types are cast in the query, so that a homeserver may change
+// them. A part that a homeserver does not have is left empty.
 //
 //   query       parameters                       columns (in this order)
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,
 //               rows of `users_table`            appservice_id text, is_guest boolean, is_deactivated boolean
 //   threepids   {where}                          user_id text, medium text, address text
-//   holders     $1 medium[], $2 address[], and   user_id text, medium text, address text: who has these now, and
-//               $3 user_id[], who had them       all that these users have; addresses as they are written there
+//   holders     $1 medium[], $2 address[], and   user_id text, medium text, address text: who has these now,
+//   and
+//               $3 user_id[], who had them       all that these users have; addresses as they are written
+//               there
 //   activity    $1 from, $2 to (ms, both         user_id text, last_seen bigint (ms), user_agent text;
 //               inclusive), $3 at most rows      in order of last_seen, WITH TIES
 //     or, with an `activity_table` (a table without an index on the time):
@@ -23,8 +25,8 @@
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over everybody whom mau has seen
 //
-// {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table once, and
-// no other table beside it at the same level.
+// {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table
+// once, and no other table beside it at the same level.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +50,9 @@ struct Contract {
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
     std::string malformed;
-    std::string usage;
-    std::string activity_name;  // what reports call that which activity is read from, where it is not activity_table
+    std::string usage, usage_with_visits;  // the second where it has more, and more to read
+    std::string
+        activity_name;  // what reports call that which activity is read from, where it is not activity_table
 };
 
 /// Where a homeserver's tables are, and what can be known of them before they are read.
@@ -77,11 +80,8 @@ Contract dendrite(const Place& place);
 Contract custom(const Place& place);
 
 inline constexpr Kind kKinds[] = {
-    {"synapse", synapse},
-    {"prosody", prosody},
-    {"ejabberd", ejabberd},
-    {"dendrite", dendrite},
-    {"custom", custom},
+    {"synapse", synapse},   {"prosody", prosody}, {"ejabberd", ejabberd},
+    {"dendrite", dendrite}, {"custom", custom},
 };
 
 /// Writes `newest` and `last_seen` of a contract whose `activity` takes {where}.

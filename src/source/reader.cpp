@@ -23,7 +23,8 @@ Oid reading_role(const std::string& attached_by, const std::vector<Oid>& tables)
         if (!superuser()) return GetUserId();
         Oid const role = get_role_oid(name, true);
         if (!OidIsValid(role))
-            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\", who attached, does not exist", name),
+            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+                            errmsg("role \"%s\", who attached, does not exist", name),
                             errhint("Call mau.detach() and attach again; the numbers are kept.")));
         if (!superuser_arg(role)) return role;
         Oid owner = InvalidOid;
@@ -109,14 +110,16 @@ std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after,
 }
 
 std::int64_t filenode_of(Oid table) {
-    static pg::Statement query("SELECT coalesce(pg_catalog.pg_relation_filenode($1)::pg_catalog.int8, 0)", {OIDOID});
+    static pg::Statement query("SELECT coalesce(pg_catalog.pg_relation_filenode($1)::pg_catalog.int8, 0)",
+                               {OIDOID});
     return query.read(static_cast<std::int64_t>(table)).at(0, 0).integer();
 }
 
 Mark take_mark() {
     return pg::guard([]() -> Mark {
         Mark mark;
-        mark.place = static_cast<std::int64_t>(RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr());
+        mark.place = static_cast<std::int64_t>(RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr)
+                                                                    : GetXLogInsertRecPtr());
         const std::uint64_t next = U64FromFullTransactionId(ReadNextFullTransactionId());
         mark.next_xid = static_cast<std::int64_t>(next);
         PushActiveSnapshot(GetLatestSnapshot());
@@ -124,8 +127,8 @@ Mark take_mark() {
         TransactionId oldest = snapshot->xmax;  // what was begun and is not over is at least this, or in xip
         for (std::uint32_t i = 0; i < snapshot->xcnt; ++i)
             if (TransactionIdPrecedes(snapshot->xip[i], oldest)) oldest = snapshot->xip[i];
-        mark.oldest_open =
-            static_cast<std::int64_t>(next) - static_cast<std::int32_t>(static_cast<std::uint32_t>(next) - oldest);
+        mark.oldest_open = static_cast<std::int64_t>(next) -
+                           static_cast<std::int32_t>(static_cast<std::uint32_t>(next) - oldest);
         return mark;
     });
 }

@@ -5,8 +5,8 @@
 
 namespace mau::source {
 
-/// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION; settings that
-/// functions behind those tables make go with it. An error while switched is put right by the end of the
+/// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION; settings
+/// that functions behind those tables make go with it. An error while switched is put right by the end of the
 /// (sub)transaction, which restores both.
 class ReadAs {
   public:
@@ -20,17 +20,18 @@ class ReadAs {
     int settings_;
 };
 
-/// The role that reads: the caller, where the caller is no superuser; else the role that attached; or where that
-/// one is a superuser, the owner of the tables; or where that is one too, or they have several, pg_read_all_data
-/// (law L10: what is behind a homeserver's tables must never run as a superuser). Errors: 42704 if the role that
-/// attached is gone.
+/// The role that reads: the caller, where the caller is no superuser; else the role that attached; or where
+/// that one is a superuser, the owner of the tables; or where that is one too, or they have several,
+/// pg_read_all_data (law L10: what is behind a homeserver's tables must never run as a superuser). Errors:
+/// 42704 if the role that attached is gone.
 Oid reading_role(const std::string& attached_by, const std::vector<Oid>& tables);
 
-/// Takes ACCESS SHARE on all of the tables, or on none: waits for a migration a little, but holds nothing while it
-/// waits, so that no migration can meet us in a deadlock. Answers a table that could not be had.
+/// Takes ACCESS SHARE on all of the tables, or on none: waits for a migration a little, but holds nothing
+/// while it waits, so that no migration can meet us in a deadlock. Answers a table that could not be had.
 std::optional<Oid> share(const std::vector<Oid>& tables);
 
-/// Whether the role may ask for rows by their place in the table; with column privileges only, that is one too.
+/// Whether the role may ask for rows by their place in the table; with column privileges only, that is one
+/// too.
 bool may_read_places(Oid table, Oid role);
 
 /// A run of a table's blocks: [first, end).
@@ -38,17 +39,18 @@ struct Blocks {
     std::uint32_t first, end;
 };
 
-/// The blocks of a table whose pages changed after a place in the WAL (0 = all); runs less than `near` apart are
-/// one. Nothing for what is not a plain, logged table without children: read it whole.
+/// The blocks of a table whose pages changed after a place in the WAL (0 = all); runs less than `near` apart
+/// are one. Nothing for what is not a plain, logged table without children: read it whole.
 std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near = 32);
 
 /// The file that a table is in; a rewrite of the table changes it.
 std::int64_t filenode_of(Oid table);
 
-// Which changes a reading has seen. Every change of a page writes WAL and leaves its place on the page, so the
-// pages that changed after a place are found without a column that says so. A transaction that was under way at a
-// reading may have changed pages before the reading's mark and become visible after it; so a mark is trusted
-// only after a later reading at which all transactions that could have been under way at the mark were over.
+// Which changes a reading has seen. Every change of a page writes WAL and leaves its place on the page, so
+// the pages that changed after a place are found without a column that says so. A transaction that was under
+// way at a reading may have changed pages before the reading's mark and become visible after it; so a mark is
+// trusted only after a later reading at which all transactions that could have been under way at the mark
+// were over.
 
 /// The moment of a reading: a place in the WAL, and what was under way.
 struct Mark {

@@ -14,7 +14,7 @@ namespace {
 int overlap_seconds = 300;
 
 constexpr long kFetch = 4096;
-constexpr Instant kFuture = kDay;          // how far ahead a homeserver's clock may be
+constexpr Instant kFuture = kDay;  // how far ahead a homeserver's clock may be
 
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
@@ -27,7 +27,8 @@ pg::Statement table_query(
 pg::Statement remember_table_query(
     "INSERT INTO mau.source_tables AS s (table_name, filenode, changes_until, pending_until, pending_xid)"
     " VALUES ($1, $2, $3, $4, $5)"
-    " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = EXCLUDED.changes_until,"
+    " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = "
+    "EXCLUDED.changes_until,"
     " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
     {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
 // Into tables of ours that are empty: nothing to look for, nothing to compare.
@@ -86,8 +87,8 @@ MakeContract maker(std::string_view kind) {
         if (kind == k.name) return k.make;
         known += (known.empty() ? "" : ", ") + std::string(k.name);
     }
-    throw Error(sqlstate::invalid_parameter, "unknown kind of homeserver", "It is \"" + std::string(kind) + "\".",
-                "The kinds are: " + known + ".");
+    throw Error(sqlstate::invalid_parameter, "unknown kind of homeserver",
+                "It is \"" + std::string(kind) + "\".", "The kinds are: " + known + ".");
 }
 
 Place place_of(const World& world, const Source& source) {
@@ -106,13 +107,17 @@ Place place_of(const World& world, const Source& source) {
 void Reading::begin() {
     std::vector<Oid> tables;
     for (const Requirement& need : contract_.needs)
-        if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table)) tables.push_back(table);
+        if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table))
+            tables.push_back(table);
     if (share(tables))
-        throw Error(sqlstate::lock_not_available, "the homeserver's tables are being altered by another session", {},
+        throw Error(sqlstate::lock_not_available,
+                    "the homeserver's tables are being altered by another session", {},
                     "Try again when that is over.");
-    check_there("If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
+    check_there(
+        "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     role_ = reading_role(source_.attached_by, tables);
-    // A source of the admin's own names no tables: where a superuser attached, the owner of what it reads does.
+    // A source of the admin's own names no tables: where a superuser attached, the owner of what it reads
+    // does.
     if (tables.empty() && role_ == ROLE_PG_READ_ALL_DATA) {
         const std::optional<Oid> owner = owner_of_queries(place_);
         if (owner && !pg::guard([&] { return superuser_arg(*owner); })) role_ = *owner;
@@ -148,7 +153,8 @@ bool Reading::readable(const Requirement& need) const {
     return std::all_of(need.columns.begin(), need.columns.end(), [&](const std::string& column) {
         return pg::guard([&, c = column.c_str()] {
             AttrNumber const number = get_attnum(table, c);
-            return number == InvalidAttrNumber || pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+            return number == InvalidAttrNumber ||
+                   pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
                    pg_attribute_aclcheck(table, number, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
         });
     });
@@ -158,8 +164,10 @@ void Reading::check_there(const char* hint) const {
     std::string missing;
     bool tables_missing = false;
     auto miss = [&](const std::string& item) { missing += (missing.empty() ? "" : ", ") + item; };
-    const bool there = pg::guard([s = source_.schema.c_str()] { return OidIsValid(get_namespace_oid(s, true)); });
-    if (!there) throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {}, hint);
+    const bool there =
+        pg::guard([s = source_.schema.c_str()] { return OidIsValid(get_namespace_oid(s, true)); });
+    if (!there)
+        throw Error(sqlstate::undefined_schema, "schema \"" + source_.schema + "\" does not exist", {}, hint);
     for (const Requirement& need : contract_.needs) {
         const Oid table = table_oid(source_.schema, need.table);
         if (!OidIsValid(table)) {
@@ -172,11 +180,11 @@ void Reading::check_there(const char* hint) const {
                 miss("column " + need.table + "." + column);
     }
     if (missing.empty()) return;
-    const std::string message =
-        "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind + " database has: no " + missing;
+    const std::string message = "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind +
+                                " database has: no " + missing;
     if (tables_missing) throw Error(sqlstate::undefined_table, message, {}, hint);
-    throw Error(sqlstate::undefined_column, message, "The tables are there, but of a version that mau does not know.",
-                hint);
+    throw Error(sqlstate::undefined_column, message,
+                "The tables are there, but of a version that mau does not know.", hint);
 }
 
 void Reading::check_rights() const {
@@ -184,7 +192,7 @@ void Reading::check_rights() const {
     const char* user = pg::guard([] { return GetUserNameFromId(GetUserId(), false); });
     const std::string schema = quoted(source_.schema);
     const bool usable = pg::guard([s = source_.schema.c_str()] {
-        return pg_namespace_aclcheck(get_namespace_oid(s, false), GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+        return pg::compat::may_use_schema(get_namespace_oid(s, false), GetUserId());
     });
     if (!usable) grants = "GRANT USAGE ON SCHEMA " + schema + " TO " + quoted(user) + "; ";
     for (const Requirement& need : contract_.needs) {
@@ -210,14 +218,16 @@ void Reading::skip(const std::string& table, const char* reason, std::string_vie
 }
 
 void Reading::skip_sighting(std::string_view user_id) {
-    const std::string& name = contract_.activity_table.empty() ? contract_.activity_name : contract_.activity_table;
+    const std::string& name =
+        contract_.activity_table.empty() ? contract_.activity_name : contract_.activity_table;
     skip(name.empty() ? "activity" : name, "no user id, or one that is too long or not UTF-8", user_id);
 }
 
 void Reading::note(const std::string& table, const char* reason, std::string_view key) {
     if (skipped_keys_.size() >= 1000) return;  // enough to show what is wrong
     std::size_t length = std::min<std::size_t>(key.size(), 80);
-    while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80) --length;
+    while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80)
+        --length;
     skipped_tables_.push_back(table);
     skipped_reasons_.push_back(reason);
     skipped_keys_.emplace_back(key.substr(0, length));
@@ -244,7 +254,8 @@ void Reading::read_users(const std::string& where) {
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
             if (rows.at(i, 0).is_null() || !pg::valid_user_id(id)) {
-                skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8", id);
+                skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8",
+                     id);
                 continue;
             }
             if (!met.insert(id).second) {
@@ -253,7 +264,8 @@ void Reading::read_users(const std::string& where) {
             }
             std::optional<Instant> at = rows.at(i, 1).optional_integer();
             if (at && (*at < 0 || *at >= kEndOfTime)) {
-                note(contract_.users_table, "registration time makes no sense; the user is taken without", id);
+                note(contract_.users_table, "registration time makes no sense; the user is taken without",
+                     id);
                 at.reset();
             }
             accounts.user_ids.push_back(id);
@@ -263,7 +275,8 @@ void Reading::read_users(const std::string& where) {
             accounts.guests.push_back(rows.at(i, 4).boolean());
             accounts.deactivated.push_back(rows.at(i, 5).boolean());
         }
-        users += into_empty_ ? registration::take_over_first(accounts) : registration::take_over(world_, accounts);
+        users +=
+            into_empty_ ? registration::take_over_first(accounts) : registration::take_over(world_, accounts);
     });
 }
 
@@ -292,14 +305,15 @@ void Reading::read_threepids(const std::string& where) {
     });
 }
 
-/// Reads a whole table into one of ours. Rows go into an empty one as they come; should one be there twice, or
-/// somebody have added it meanwhile, everything is read again and compared.
+/// Reads a whole table into one of ours. Rows go into an empty one as they come; should one be there twice,
+/// or somebody have added it meanwhile, everything is read again and compared.
 void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
     if (is_empty.read_latest().at(0, 0).boolean()) {
         const auto before = std::make_tuple(users, threepids, skipped, skipped_keys_.size());
         into_empty_ = true;
-        const auto trouble = pg::attempt([&] { (this->*read_rows)("true"); },
-                                         [](const pg::Trouble& t) { return t.state == sqlstate::unique_violation; });
+        const auto trouble =
+            pg::attempt([&] { (this->*read_rows)("true"); },
+                        [](const pg::Trouble& t) { return t.state == sqlstate::unique_violation; });
         into_empty_ = false;
         if (!trouble) return;
         std::size_t notes = 0;
@@ -362,7 +376,8 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     if (!later_) remember(table, advance(known, filenode, mark_));
 }
 
-/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was removed.
+/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was
+/// removed.
 void Reading::check_reserved_threepids() {
     if (world_.reserved.empty() || contract_.holders.empty()) return;
     std::vector<std::string_view> mediums, addresses, holders;
@@ -403,7 +418,8 @@ void Reading::record(std::vector<activity::Sighting>& batch, const activity::How
     const std::size_t size = how.queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
     for (std::size_t i = 0; i < batch.size(); i += size) {
         const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
-        std::vector<activity::Sighting> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
+        std::vector<activity::Sighting> part(
+            begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
         activity::sort_newest(part);
         std::vector<Outcome> results(part.size());
         results.resize(activity::record(world_, part.data(), part.size(), results.data(), how));
@@ -439,27 +455,33 @@ void Reading::import(Instant at) {
     at_ = at;
     fill(no_users_query, &Reading::read_users);
     fill(no_threepids_query, &Reading::read_threepids);
-    const std::optional<Instant> newest = read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
-    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired since
-    // counts at no instant after.
+    const std::optional<Instant> newest =
+        read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
+    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired
+    // since counts at no instant after.
     const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
     const std::string seen = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
                              ") s(user_id, last_seen) WHERE (s.user_id = ANY ($2)) IS ";
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
     const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
-    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the newest.
-    if (!reserved.empty()) read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false});
+    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the
+    // newest.
+    if (!reserved.empty())
+        read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false});
     cohort::seat_reserved(world_, at);
     if (world_.settings.limit_usage_by_mau)
-        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params, {horizon, activity::Queue::newest_first, false});
+        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params,
+                       {horizon, activity::Queue::newest_first, false});
     else
         // In the order of our index, so that rows that are written together go beside each other.
-        read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params, {horizon, activity::Queue::first_come, false});
+        read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params,
+                       {horizon, activity::Queue::first_come, false});
     const bool later = !contract_.activity_table.empty() && find_later();
     for (const Part& part : parts()) {
         const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
         const bool unread = later && part.table == contract_.activity_table;
-        remember(part.table, unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
+        remember(part.table,
+                 unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
     }
     note_malformed("true");
     flush_skipped();
@@ -475,7 +497,9 @@ Instant believable(Instant at) {
 /// Whether there is activity that an import at an instant of the past has to leave for later.
 bool Reading::find_later() {
     return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
-                {{INT8OID, believable(at_)}}).at(0, 0).boolean();
+                {{INT8OID, believable(at_)}})
+        .at(0, 0)
+        .boolean();
 }
 
 /// Reads activity from changed pages.
@@ -503,8 +527,10 @@ void Reading::read_activity(const std::string& where) {
 
 /// Reads activity through its index on the time, about `max_rows` rows. Answers whether it came to the end.
 bool Reading::read_activity_by_time(std::int64_t max_rows) {
-    // A row may be committed some time after its time; so each pass begins a little before the end of the last.
-    Instant from = source_.pass_from.value_or(std::max<Instant>(0, newest_ - Instant{overlap_seconds} * 1000));
+    // A row may be committed some time after its time; so each pass begins a little before the end of the
+    // last.
+    Instant from =
+        source_.pass_from.value_or(std::max<Instant>(0, newest_ - Instant{overlap_seconds} * 1000));
     std::vector<activity::Sighting> batch;
     pg::Scratch scratch;
     for (std::int64_t left = max_rows; from <= at_;) {
@@ -512,7 +538,8 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
         std::int64_t count = 0;
         scratch.reset();
         scratch.run([&] {
-            const pg::Rows rows = read(contract_.activity, {{INT8OID, from}, {INT8OID, at_}, {INT8OID, limit}});
+            const pg::Rows rows =
+                read(contract_.activity, {{INT8OID, from}, {INT8OID, at_}, {INT8OID, limit}});
             batch.clear();
             for (std::uint64_t i = 0; i < rows.count; ++i) {
                 const std::string_view id = rows.at(i, 0).text();
@@ -553,16 +580,25 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
 }
 
 Datum Reading::usage(Instant at) {
+    if (!contract_.usage_with_visits.empty()) {
+        pg::Rows rows;
+        const auto forbidden = pg::attempt(
+            [&] {
+                rows = read(contract_.usage_with_visits, {{INT8OID, at}});
+            },
+            [](const pg::Trouble& t) { return t.state == sqlstate::insufficient_privilege; });
+        if (!forbidden) return rows.at(0, 0).datum();
+    }
     return read(contract_.usage, {{INT8OID, at}}).at(0, 0).datum();
 }
 
 void init() {
     pg::guard([] {
-        DefineCustomIntVariable("mau.sync_overlap",
-                                "How far back before the last activity that was read each sync begins.",
-                                "A homeserver's rows are committed some time after the time that they carry. Raise it "
-                                "if the homeserver's writes are held up for longer than this.",
-                                &overlap_seconds, 300, 0, 86400, PGC_USERSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        DefineCustomIntVariable(
+            "mau.sync_overlap", "How far back before the last activity that was read each sync begins.",
+            "A homeserver's rows are committed some time after the time that they carry. Raise it "
+            "if the homeserver's writes are held up for longer than this.",
+            &overlap_seconds, 300, 0, 86400, PGC_USERSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
     });
 }
 

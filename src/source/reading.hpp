@@ -1,8 +1,8 @@
 // One reading of a homeserver's tables: what attach imports, and what sync finds to be new.
 //
-// A batch at a time is read, with the rights that law L10 says, and handed to the rooms that know what to do with
-// it. Where the reading stands is written in the same transaction as what was read: a sync can be stopped anywhere
-// and goes on there.
+// A batch at a time is read, with the rights that law L10 says, and handed to the rooms that know what to do
+// with it. Where the reading stands is written in the same transaction as what was read: a sync can be
+// stopped anywhere and goes on there.
 #pragma once
 
 #include "policy.hpp"
@@ -33,14 +33,17 @@ Place place_of(const World& world, const Source& source);
 class Reading {
   public:
     Reading(const World& world, const Source& source)
-        : world_(world), source_(source), place_(place_of(world, source)), contract_(maker(source.kind)(place_)) {}
+        : world_(world),
+          source_(source),
+          place_(place_of(world, source)),
+          contract_(maker(source.kind)(place_)) {}
 
     /// Makes sure that all that is needed is there; the error names all that is not.
     void check_there(const char* hint) const;
     /// Makes sure that the caller may read it; the error names all that the caller may not, and the remedy.
     void check_rights() const;
-    /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction, takes
-    /// the mark and a fresh snapshot, which `done` gives back.
+    /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction,
+    /// takes the mark and a fresh snapshot, which `done` gives back.
     void begin();
     void done() const {
         pg::guard([] { PopActiveSnapshot(); });
@@ -101,9 +104,9 @@ class Reading {
     Oid role_ = InvalidOid;  // who reads
     Mark mark_{};
     bool into_empty_ = false;  // rows are new, and need not be compared with what is known
-    Instant at_ = 0;       // up to when is read
-    Instant newest_ = 0;   // the newest activity that was read
-    bool later_ = false;   // changed pages hold activity that is later: they are read again next time
+    Instant at_ = 0;           // up to when is read
+    Instant newest_ = 0;       // the newest activity that was read
+    bool later_ = false;       // changed pages hold activity that is later: they are read again next time
     std::optional<Instant> resume_;
     std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
 };

@@ -1,5 +1,5 @@
-// Attach imports what the homeserver knows, sync reads what is new (reading.hpp says how), detach ends it: the SQL
-// functions, and what they report.
+// Attach imports what the homeserver knows, sync reads what is new (reading.hpp says how), detach ends it:
+// the SQL functions, and what they report.
 #include "source/source.hpp"
 
 #include "source/reading.hpp"
@@ -18,12 +18,14 @@ pg::Statement source_query(
 pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
 pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
 pg::Statement attach_query(
-    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, finds_new_by, queries)"
+    "INSERT INTO mau.source (kind, schema_name, attached_by, activity_until, synced_at, finds_new_by, "
+    "queries)"
     " VALUES ($1, $2, current_user, $3, to_timestamp($4 / 1000.0), $5,"
     " CASE WHEN $1 = 'custom' THEN (SELECT jsonb_object_agg(c.part, c.query) FROM mau.custom_source c) END)",
     {TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID});
 pg::Statement trouble_query(
-    "UPDATE mau.source SET trouble = $1, trouble_sqlstate = $2, trouble_at = coalesce(trouble_at, clock_timestamp())",
+    "UPDATE mau.source SET trouble = $1, trouble_sqlstate = $2, trouble_at = coalesce(trouble_at, "
+    "clock_timestamp())",
     {TEXTOID, TEXTOID});
 pg::Statement own_usage_query(
     "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen) AS at FROM mau.users u"
@@ -36,7 +38,8 @@ pg::Statement own_usage_query(
     "'total_users', count(*), 'total_nonbridged_users', count(*) FILTER (WHERE a.appservice_id IS NULL),"
     "'daily_user_type_native', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NULL AND a.young),"
     "'daily_user_type_guest', count(*) FILTER (WHERE a.guest AND a.appservice_id IS NULL AND a.young),"
-    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NOT NULL AND a.young))"
+    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NOT NULL AND "
+    "a.young))"
     " FROM accounts a",
     {INT8OID});
 
@@ -50,8 +53,12 @@ std::map<std::string, std::string> queries(pg::Statement& query) {
 std::optional<Source> attached() {
     const pg::Rows rows = source_query.read_latest();
     if (rows.empty()) return std::nullopt;
-    return Source{rows.at(0, 0).string(), rows.at(0, 1).string(), rows.at(0, 2).string(),
-                  rows.at(0, 3).optional_integer(), rows.at(0, 4).optional_integer(), rows.at(0, 5).integer(),
+    return Source{rows.at(0, 0).string(),
+                  rows.at(0, 1).string(),
+                  rows.at(0, 2).string(),
+                  rows.at(0, 3).optional_integer(),
+                  rows.at(0, 4).optional_integer(),
+                  rows.at(0, 5).integer(),
                   queries(queries_query)};
 }
 
@@ -67,8 +74,10 @@ void report(pg::ResultSet& result, const Reading& reading) {
 Datum attach(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     if (args.is_null(0) || args.is_null(1))
-        throw Error(sqlstate::invalid_parameter, args.is_null(0) ? "kind must not be NULL" : "schema must not be NULL",
-                    {}, "Call mau.attach('synapse'), or with the schema of the tables: mau.attach('synapse', 'public').");
+        throw Error(
+            sqlstate::invalid_parameter,
+            args.is_null(0) ? "kind must not be NULL" : "schema must not be NULL", {},
+            "Call mau.attach('synapse'), or with the schema of the tables: mau.attach('synapse', 'public').");
     Source source;
     source.kind = *args.text(0);
     source.schema = NameStr(*DatumGetName(fcinfo->args[1].value));
@@ -148,8 +157,8 @@ Datum detach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     tasks::Task("sync").wait();
     const std::int64_t detached = pg::with_spi([] {
-        static pg::Statement tables("DELETE FROM mau.source_tables"), skipped("DELETE FROM mau.source_skipped"),
-            source("DELETE FROM mau.source");
+        static pg::Statement tables("DELETE FROM mau.source_tables"),
+            skipped("DELETE FROM mau.source_skipped"), source("DELETE FROM mau.source");
         tables.write();
         skipped.write();
         return static_cast<std::int64_t>(source.write().count);
@@ -184,8 +193,16 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     });
 }
 
-/// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading that
-/// somebody else began elsewhere. Noting progress is everybody's who may update the table.
+/// Whether a column of mau.source says how far the reading is, and not what is read, and as whom.
+bool is_progress(const char* column) {
+    for (const char* progress :
+         {"activity_until", "pass_from", "synced_at", "trouble", "trouble_sqlstate", "trouble_at"})
+        if (strcmp(column, progress) == 0) return true;
+    return false;
+}
+
+/// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading
+/// that somebody else began elsewhere. Noting progress is everybody's who may update the table.
 Datum check_source(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
     const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
@@ -193,18 +210,25 @@ Datum check_source(FunctionCallInfo fcinfo) {
     pg::guard([&] {
         if (superuser()) return;
         TupleDesc const shape = RelationGetDescr(trigger->tg_relation);
-        auto read = [&](HeapTuple tuple, const char* column) -> const char* {
-            bool null = false;
-            Datum const value = heap_getattr(tuple, SPI_fnumber(shape, column), shape, &null);
-            return null ? "" : TextDatumGetCString(value);
+        auto value = [&](HeapTuple tuple, int column, bool* null) {
+            return heap_getattr(tuple, column, shape, null);
         };
         bool moved = !update;
-        for (const char* column : {"kind", "schema_name", "attached_by"})
-            moved = moved || strcmp(read(trigger->tg_trigtuple, column), read(row, column)) != 0;
-        if (moved && strcmp(read(row, "attached_by"), GetUserNameFromId(GetUserId(), false)) != 0)
-            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                            errmsg("attached_by must be the current role"),
-                            errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));
+        for (int column = 1; column <= shape->natts && !moved; ++column) {
+            Form_pg_attribute const attribute = TupleDescAttr(shape, column - 1);
+            if (attribute->attisdropped || is_progress(NameStr(attribute->attname))) continue;
+            bool was_null = false, is_null = false;
+            Datum const was = value(trigger->tg_trigtuple, column, &was_null);
+            Datum const is = value(row, column, &is_null);
+            moved = was_null != is_null ||
+                    (!is_null && !datum_image_eq(was, is, attribute->attbyval, attribute->attlen));
+        }
+        bool null = false;
+        Datum const name = value(row, SPI_fnumber(shape, "attached_by"), &null);
+        if (moved && (null || strcmp(TextDatumGetCString(name), GetUserNameFromId(GetUserId(), false)) != 0))
+            ereport(ERROR,
+                    (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("attached_by must be the current role"),
+                     errhint("Call mau.detach() and mau.attach() as the role whose rights are to be used.")));
     });
     return PointerGetDatum(row);
 }

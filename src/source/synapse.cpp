@@ -4,6 +4,64 @@
 
 namespace mau::source {
 
+namespace {
+
+// What Synapse "phones home". r30 (the older one): accounts older than 30 days, seen within 30 days, with
+// more than 30 days between; r30v2: users whose visits of 60 days lie more than 30 days apart, by client type
+// the visits of that type. Clients of an unknown type are in `all` only.
+constexpr const char* kUsage =
+    "SELECT jsonb_build_object("
+    "'daily_active_users', (SELECT count(DISTINCT i.user_id) FROM {schema}.user_ips i"
+    "                        WHERE i.last_seen > $1 - 86400000),"
+    "'monthly_active_users', (SELECT count(DISTINCT i.user_id) FROM {schema}.user_ips i"
+    "                          WHERE i.last_seen > $1 - 2592000000),"
+    "'total_users', count(*), 'total_nonbridged_users', count(*) FILTER (WHERE u.appservice_id IS NULL),"
+    "'daily_user_type_native', count(*) FILTER (WHERE NOT u.guest AND u.appservice_id IS NULL AND u.young),"
+    "'daily_user_type_guest', count(*) FILTER (WHERE u.guest AND u.appservice_id IS NULL AND u.young),"
+    "'daily_user_type_bridged', count(*) FILTER (WHERE NOT u.guest AND u.appservice_id IS NOT NULL AND "
+    "u.young))"
+    " || (SELECT jsonb_build_object('r30_users_all', count(DISTINCT r.name),"
+    "       'r30_users_android', count(DISTINCT r.name) FILTER (WHERE r.client = 'android'),"
+    "       'r30_users_ios', count(DISTINCT r.name) FILTER (WHERE r.client = 'ios'),"
+    "       'r30_users_electron', count(DISTINCT r.name) FILTER (WHERE r.client = 'electron'),"
+    "       'r30_users_web', count(DISTINCT r.name) FILTER (WHERE r.client = 'web'))"
+    "     FROM (SELECT a.name, CASE WHEN i.user_agent LIKE '%Android%' THEN 'android'"
+    "                               WHEN i.user_agent LIKE '%iOS%' THEN 'ios'"
+    "                               WHEN i.user_agent LIKE '%Electron%' THEN 'electron'"
+    "                               WHEN i.user_agent LIKE '%Mozilla%' OR i.user_agent LIKE '%Gecko%' THEN "
+    "'web' END"
+    "             FROM {schema}.users a JOIN {schema}.user_ips i ON i.user_id = a.name"
+    "            WHERE a.appservice_id IS NULL AND a.creation_ts < $1 / 1000 - 2592000"
+    "              AND i.last_seen / 1000 > $1 / 1000 - 2592000 AND i.last_seen / 1000 - a.creation_ts > "
+    "2592000"
+    "          ) r(name, client)) || {r30v2}"
+    " FROM (SELECT nullif(a.appservice_id::text, '') AS appservice_id,"
+    "              coalesce(a.is_guest::text IN ('1', 't', 'true'), false) AS guest,"
+    "              coalesce(a.creation_ts::bigint > $1 / 1000 - 86400, false) AS young"
+    "         FROM {schema}.users a) u";
+
+constexpr const char* kR30v2 =
+    "(WITH visits AS (SELECT v.user_id, v.\"timestamp\" AS day,"
+    "    CASE WHEN lower(v.user_agent) LIKE '%riot%' OR lower(v.user_agent) LIKE '%element%' THEN"
+    "           CASE WHEN lower(v.user_agent) LIKE '%electron%' THEN 'electron'"
+    "                WHEN lower(v.user_agent) LIKE '%android%' THEN 'android'"
+    "                WHEN lower(v.user_agent) LIKE '%ios%' THEN 'ios' END"
+    "         WHEN lower(v.user_agent) LIKE '%mozilla%' OR lower(v.user_agent) LIKE '%gecko%' THEN 'web' END "
+    "AS client"
+    "   FROM {schema}.user_daily_visits v"
+    "  WHERE v.\"timestamp\" > ($1 / 1000 - 5184000) * 1000 AND v.\"timestamp\" < ($1 / 1000 + 86400) * "
+    "1000),"
+    " by_client AS (SELECT client, user_id FROM visits GROUP BY 1, 2 HAVING max(day) - min(day) > 2592000000)"
+    " SELECT jsonb_build_object("
+    "  'r30v2_users_all', (SELECT count(*) FROM (SELECT user_id FROM visits GROUP BY 1"
+    "                       HAVING max(day) - min(day) > 2592000000) everybody),"
+    "  'r30v2_users_android', count(*) FILTER (WHERE client = 'android'),"
+    "  'r30v2_users_ios', count(*) FILTER (WHERE client = 'ios'),"
+    "  'r30v2_users_electron', count(*) FILTER (WHERE client = 'electron'),"
+    "  'r30v2_users_web', count(*) FILTER (WHERE client = 'web')) FROM by_client)";
+
+}  // namespace
+
 Contract synapse(const Place& place) {
     const std::string& schema = place.schema;
     Contract contract;
@@ -25,7 +83,8 @@ Contract synapse(const Place& place) {
         "schema", schema);
     contract.threepids_table = "user_threepids";
     contract.threepids = substitute(
-        "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE {where}",
+        "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE "
+        "{where}",
         "schema", schema);
     // Old rows may have e-mail in any case; our list has it in lower case.
     contract.holders = substitute(
@@ -54,21 +113,9 @@ Contract synapse(const Place& place) {
         "(SELECT 'user_ips', 'last_seen is in the future', i.user_id::text FROM {schema}.user_ips i"
         "  WHERE i.last_seen > $1 + 86400000 LIMIT 1000)",
         "schema", schema);
-    contract.usage = substitute(
-        "SELECT jsonb_build_object("
-        "'daily_active_users', (SELECT count(DISTINCT i.user_id) FROM {schema}.user_ips i"
-        "                        WHERE i.last_seen > $1 - 86400000),"
-        "'monthly_active_users', (SELECT count(DISTINCT i.user_id) FROM {schema}.user_ips i"
-        "                          WHERE i.last_seen > $1 - 2592000000),"
-        "'total_users', count(*), 'total_nonbridged_users', count(*) FILTER (WHERE u.appservice_id IS NULL),"
-        "'daily_user_type_native', count(*) FILTER (WHERE NOT u.guest AND u.appservice_id IS NULL AND u.young),"
-        "'daily_user_type_guest', count(*) FILTER (WHERE u.guest AND u.appservice_id IS NULL AND u.young),"
-        "'daily_user_type_bridged', count(*) FILTER (WHERE NOT u.guest AND u.appservice_id IS NOT NULL AND u.young))"
-        " FROM (SELECT nullif(a.appservice_id::text, '') AS appservice_id,"
-        "              coalesce(a.is_guest::text IN ('1', 't', 'true'), false) AS guest,"
-        "              coalesce(a.creation_ts::bigint > $1 / 1000 - 86400, false) AS young"
-        "         FROM {schema}.users a) u",
-        "schema", schema);
+    contract.usage = substitute(substitute(kUsage, "r30v2", "'{}'::jsonb"), "schema", schema);
+    if (place.has("user_daily_visits", "timestamp"))
+        contract.usage_with_visits = substitute(substitute(kUsage, "r30v2", kR30v2), "schema", schema);
     return contract;
 }
 

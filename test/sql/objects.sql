@@ -12,6 +12,7 @@ UNION ALL SELECT 'function', proname FROM pg_proc p WHERE pronamespace = 'mau'::
 -- Members without a comment.
 SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend
 WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'mau') AND deptype = 'e'
+    AND classid <> 'pg_type'::regclass -- the rows' types, which 17 lists too
     AND coalesce(obj_description(objid, classid::regclass::name), '') = '' ORDER BY 1;
 -- Columns without a comment.
 SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid

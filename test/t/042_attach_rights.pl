@@ -192,8 +192,13 @@ sub own_rights
 		like($err, qr/ERROR:  42501: attached_by must be the current role/, 'own rights: nobody attaches in the name of another');
 	}
 	attach($node, $d, $NOW, 'hs');
-	($out, $err) = ask($node, $d, "\\set VERBOSITY verbose\nUPDATE mau.source SET schema_name = 'evil'", as('other'));
-	like($err, qr/ERROR:  42501: attached_by must be the current role/, 'own rights: nor leads another\'s reading elsewhere');
+	for my $change ("schema_name = 'evil'", "kind = 'custom'", q{queries = '{"activity": "SELECT 1"}'}, 'finds_new_by = \'\'')
+	{
+		($out, $err) = ask($node, $d, "\\set VERBOSITY verbose\nUPDATE mau.source SET $change", as('other'));
+		like($err, qr/ERROR:  42501: attached_by must be the current role/, "own rights: nor leads another's reading elsewhere: $change");
+	}
+	($out, $err) = ask($node, $d, 'UPDATE mau.source SET activity_until = activity_until - 1, trouble = NULL', as('other'));
+	is($err, '', 'own rights: one may note progress');
 	($out, $err) = ask($node, $d, "UPDATE mau.source SET attached_by = 'other'", as('other'));
 	is($err, '', 'own rights: one may put the own name');
 	($out, $err) = ask($node, $d, "UPDATE mau.source SET attached_by = 'synapse'");

@@ -169,7 +169,7 @@ sub two_at_once
 {
 	my $d = homeserver('two');
 	my ($one, $two) = map { $node->background_psql($d, on_error_stop => 0) } 1 .. 2;
-	sql($d, see('@new:x', $NOW + 1) . add_user('@new:x') . see('@u5:x', $NOW + 7200000) . see('@ghost:x', $NOW + 2));
+	sql($d, see('@new:x', $NOW + 1) . add_user('@new:x') . see('@u5:x', $NOW + 7200000) . see('@ghost:x', $NOW + 2) . see('@skipped:x', -5));
 	my $t = at($NOW + 7200000);
 
 	# A sync under way: another says busy; recording neither waits nor raises.

@@ -263,7 +263,10 @@ ctl('register', 'byhand', 'example.com', 'secret');
 like(login('byhand@example.com'), qr/^refused: resource-constraint/, 'nobody new logs in');
 is(login('u1@example.com'), 'online', 'a member still does');
 is(sql('SELECT mau.monthly_active_count()'), $members + 1, 'the limit holds');
+# A session that has planned its call goes on with it: Prosody connects anew.
+stop_prosody();
 sql('ALTER SCHEMA mau RENAME TO away');
+ok(start_prosody(), 'Prosody runs again');
 is(login('byhand@example.com'), 'online', 'where mau cannot be asked, everybody is let in');
 sql('ALTER SCHEMA away RENAME TO mau');
 
