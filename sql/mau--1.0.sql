@@ -229,6 +229,16 @@ CREATE TRIGGER changed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.mont
     FOR EACH STATEMENT EXECUTE FUNCTION mau.cohort_changed();
 ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed;
 
+CREATE TABLE mau.departures (
+    user_ids text[] COLLATE "C" NOT NULL,
+    last_seen bigint[] NOT NULL
+) WITH (toast_tuple_target = 8160);
+ALTER TABLE mau.departures ALTER COLUMN user_ids SET STORAGE MAIN, ALTER COLUMN last_seen SET STORAGE MAIN;
+COMMENT ON TABLE mau.departures IS
+'Members whose rows have expired and were reaped, thousands in a row, until mau.fold moves their last sightings to mau.users.last_seen.';
+COMMENT ON COLUMN mau.departures.user_ids IS 'The users'' ids.';
+COMMENT ON COLUMN mau.departures.last_seen IS 'When each of them was last seen, epoch milliseconds.';
+
 CREATE FUNCTION mau.monthly_active_count(at timestamptz DEFAULT now()) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_monthly_active_count';
 COMMENT ON FUNCTION mau.monthly_active_count(timestamptz) IS
@@ -797,6 +807,7 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.departures', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.visits', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.active_days', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
@@ -824,7 +835,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
         EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
         EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
         IF rights = 'homeserver' THEN
-            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.departures, mau.user_threepids '
                     || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'

@@ -70,6 +70,7 @@ void load(World& world) {
     world.cohort_by_time = pg::guard(
         [] { return get_relname_relid("monthly_active_users_timestamp", get_namespace_oid("mau", false)); });
     world.threepids_table = relation_oid("user_threepids");
+    world.departures_table = relation_oid("departures");
     world.visits_table = relation_oid("visits");
     world.visits_index = relation_oid("visits_user_no");
     world.days_table = relation_oid("active_days");

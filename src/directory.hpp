@@ -35,6 +35,7 @@ struct World {
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
     Oid cohort_by_time = InvalidOid;  // the index on "timestamp"; an admin may have dropped it
     Oid threepids_table = InvalidOid;
+    Oid departures_table = InvalidOid;
     Oid visits_table = InvalidOid, visits_index = InvalidOid;
     Oid days_table = InvalidOid, days_index = InvalidOid;
 

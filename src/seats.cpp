@@ -248,9 +248,6 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
 // --- Recount
 // ----------------------------------------------------------------------------------------------------
 
-pg::Statement count_rows_query(
-    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m GROUP BY 1");
-
 pg::Statement expired_query(
     "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
     " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2) "
@@ -259,6 +256,46 @@ pg::Statement expired_query(
 
 /// Columns of the cohort, from 1 on.
 enum { kUserId = 1, kService = 3 };
+
+/// Adds one row of a service to what was found. Answers the number of services found; -1 for more than there
+/// is room for.
+int tally_service(ServiceRow* found, int services, std::string_view service) {
+    int i = 0;
+    while (i < services && service != found[i].name) ++i;
+    if (i == services) {
+        if (services == kServices || service.size() >= kNameLength) return -1;
+        std::memcpy(found[i].name, service.data(), service.size());
+        found[i].name[service.size()] = '\0';
+        found[i].rows = 0;
+        ++services;
+    }
+    ++found[i].rows;
+    return services;
+}
+
+std::string_view text_of(TupleTableSlot* slot, AttrNumber column) {
+    bool null = false;
+    const auto* value = DatumGetTextPP(slot_getattr(slot, column, &null));
+    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+}
+
+/// Counts all rows by service, in half the time that a statement takes. Inside a guard only.
+int count_rows(const World& world, Snapshot snapshot, ServiceRow* found) {
+    AclResult const rights = pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_SELECT);
+    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(world.cohort_table));
+    Relation const table = table_open(world.cohort_table, AccessShareLock);
+    TupleTableSlot* const slot = table_slot_create(table, nullptr);
+    TableScanDesc const scan = table_beginscan(table, snapshot, 0, nullptr);
+    int services = 0;
+    while (services >= 0 && table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
+        CHECK_FOR_INTERRUPTS();
+        services = tally_service(found, services, text_of(slot, kService));
+    }
+    table_endscan(scan);
+    ExecDropSingleTupleTableSlot(slot);
+    table_close(table, AccessShareLock);
+    return services;
+}
 
 /// Counts by the index on time, without the planner, who would be asked anew for each instant. Answers the
 /// number of services found; -1 for more than there is room for.
@@ -277,28 +314,11 @@ int count_expired(const World& world, Instant cutoff, const std::string_view* re
     int services = 0;
     while (services >= 0 && index_getnext_slot(scan, ForwardScanDirection, slot)) {
         CHECK_FOR_INTERRUPTS();
-        auto view = [&](AttrNumber column) {
-            bool null = false;
-            const auto* value = DatumGetTextPP(slot_getattr(slot, column, &null));
-            return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
-        };
-        const std::string_view user = view(kUserId), service = view(kService);
+        const std::string_view user = text_of(slot, kUserId), service = text_of(slot, kService);
         bool held = false;
         for (std::size_t i = 0; i < reserved_count && !held; ++i) held = reserved[i] == user;
         if (held) continue;
-        int i = 0;
-        while (i < services && service != found[i].name) ++i;
-        if (i == services) {
-            if (services == kServices || service.size() >= kNameLength) {
-                services = -1;
-                break;
-            }
-            std::memcpy(found[i].name, service.data(), service.size());
-            found[i].name[service.size()] = '\0';
-            found[i].rows = 0;
-            ++services;
-        }
-        ++found[i].rows;
+        services = tally_service(found, services, service);
     }
     index_endscan(scan);
     ExecDropSingleTupleTableSlot(slot);
@@ -338,10 +358,11 @@ std::int64_t recount(const World& world, Counters* mine) {
     mine->services = 0;
     LWLockRelease(&mine->lock);
 
-    const pg::Rows counted = count_rows_query.read_with(snapshot);
+    std::array<ServiceRow, kServices> found;
+    const int services = pg::guard([&] { return count_rows(world, snapshot, found.data()); });
     std::vector<Delta> now;
-    for (std::uint64_t i = 0; i < counted.count; ++i)
-        now.push_back({counted.at(i, 0).string(), counted.at(i, 1).integer()});
+    for (std::size_t i = 0; static_cast<int>(i) < services; ++i)
+        now.push_back({found[i].name, found[i].rows});
     for (const Level& level : tally)  // our own rows are in the snapshot, and come at commit
         for (const Delta& delta : level.deltas) add_delta(now, delta.service, -delta.rows);
     pg::guard([&] { UnregisterSnapshot(snapshot); });
@@ -354,7 +375,7 @@ std::int64_t recount(const World& world, Counters* mine) {
         off += std::abs(delta.rows - had);
     }
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
-    bool room = true;
+    bool room = services >= 0;
     for (const Delta& delta : now) {
         ServiceRow* row = find_service(mine, delta.service);
         if (row)

@@ -240,7 +240,7 @@ void make_database(const std::string& name) {
 void fill(pq::Connection& connection, long members, const std::string& oldest, const std::string& newest) {
     const std::string n = std::to_string(members);
     const std::string rows = " SELECT '@user' || i || ':example.com', bench.ms(now() - interval '" + oldest +
-                             "' + (interval '" + oldest + "' - interval '" + newest + "') * ((i * 7919) % " + n + ") / " + n +
+                             "' + (interval '" + oldest + "' - interval '" + newest + "') * ((i::bigint * 7919) % " + n + ") / " + n +
                              "), 'native' FROM generate_series(0, " + n + " - 1) i";
     connection.must("TRUNCATE mau.monthly_active_users, bench.plain; DELETE FROM mau.users");
     connection.must("INSERT INTO mau.users (user_id, is_registered, registered_at) SELECT '@user' || i || ':example.com', true,"
