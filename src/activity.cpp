@@ -385,7 +385,7 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
     };
     const Place place = place_of(step);
     const pg::Found& member = step.rows.member;
-    if (place == Place::member && looker.members_change() && member.exists &&
+    if (place == Place::member && looker.members_change() && member.exists && step.rows.user.exists &&
         *step.outcome != Outcome::joined && !step.late) {
         if (*step.outcome == Outcome::refreshed) {
             if (member.text(cohort::service) != directory::service(step.account)) return;
