@@ -95,7 +95,8 @@ CREATE TABLE mau.users (
     user_type text,
     is_registered boolean NOT NULL DEFAULT false,
     is_guest boolean NOT NULL DEFAULT false,
-    is_deactivated boolean NOT NULL DEFAULT false
+    is_deactivated boolean NOT NULL DEFAULT false,
+    visited integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 80);
 -- No index on last_seen: it would cost every sighting of a non-member, and every row that leaves the cohort, three
 -- times as much (no HOT updates); it is asked for by active_users beyond 30 days alone.
@@ -115,6 +116,7 @@ COMMENT ON COLUMN mau.users.user_type IS 'support, bot or another type of the ho
 COMMENT ON COLUMN mau.users.is_registered IS 'Whether the homeserver has an account of this id; false for ids that were only seen.';
 COMMENT ON COLUMN mau.users.is_guest IS 'Whether the account is a guest''s.';
 COMMENT ON COLUMN mau.users.is_deactivated IS 'Whether the account was deactivated.';
+COMMENT ON COLUMN mau.users.visited IS 'What the history has of the user outside the cohort, as mau.monthly_active_users.visited.';
 
 CREATE FUNCTION mau.users_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_users_changed';
@@ -212,14 +214,21 @@ CREATE TABLE mau.monthly_active_users (
     user_id text COLLATE "C" NOT NULL PRIMARY KEY
         CONSTRAINT user_id_is_given CHECK (user_id <> ''),
     "timestamp" bigint NOT NULL,
-    service text NOT NULL DEFAULT 'native'
+    service text NOT NULL DEFAULT 'native',
+    renewed bigint NOT NULL DEFAULT 9223372036854775807,
+    visited integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
-CREATE INDEX monthly_active_users_timestamp ON mau.monthly_active_users ("timestamp");
+-- Not on "timestamp": every refresh would then have to write to both indexes (no HOT updates), which costs it three
+-- times as much. renewed is a last sighting too, never after "timestamp" and at most 15 days behind it; so whoever was
+-- not seen since some time is in the index up to that time, with some who were and whose row says so.
+CREATE INDEX monthly_active_users_renewed ON mau.monthly_active_users (renewed);
 COMMENT ON TABLE mau.monthly_active_users IS
 'The cohort: who is active now, and when last; Synapse''s shape and the service. A row older than 30 days has expired and counts no more, whether or not the reaper came by, except a registered reserved user''s.';
 COMMENT ON COLUMN mau.monthly_active_users.user_id IS 'The user''s id.';
 COMMENT ON COLUMN mau.monthly_active_users."timestamp" IS 'Last seen, epoch milliseconds, to within last_seen_granularity.';
 COMMENT ON COLUMN mau.monthly_active_users.service IS 'native, or the id of the user''s appservice.';
+COMMENT ON COLUMN mau.monthly_active_users.renewed IS 'By which the index finds the row: a last sighting, epoch milliseconds, never after "timestamp", which moves on without it for up to 15 days. Left out or too late, it becomes "timestamp".';
+COMMENT ON COLUMN mau.monthly_active_users.visited IS 'What the history has of the user: the newest day with a visit, in days since 1970, times 32, plus 1 (unknown client), 2 (web), 4 (electron), 8 (android) and 16 (ios) for the clients marked on it; 0 = nothing. A sighting that is in it marks no visit.';
 
 CREATE FUNCTION mau.cohort_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_cohort_changed';
@@ -228,6 +237,14 @@ COMMENT ON FUNCTION mau.cohort_changed() IS
 CREATE TRIGGER changed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.monthly_active_users
     FOR EACH STATEMENT EXECUTE FUNCTION mau.cohort_changed();
 ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed;
+
+CREATE FUNCTION mau.keep_renewed() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_keep_renewed';
+COMMENT ON FUNCTION mau.keep_renewed() IS
+'Trigger: sets renewed to "timestamp" in rows of the cohort that are written by hand without it, or with an earlier "timestamp".';
+CREATE TRIGGER keep_renewed BEFORE INSERT OR UPDATE ON mau.monthly_active_users
+    FOR EACH ROW WHEN (NEW.renewed > NEW."timestamp") EXECUTE FUNCTION mau.keep_renewed();
+ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER keep_renewed;
 
 CREATE TABLE mau.departures (
     user_ids text[] COLLATE "C" NOT NULL,
@@ -865,6 +882,7 @@ REVOKE ALL ON FUNCTION
     mau.wake_worker(),
     mau.directory_changed(),
     mau.cohort_changed(),
+    mau.keep_renewed(),
     mau.users_changed(),
     mau.check_source(),
     mau.replace_settings(),

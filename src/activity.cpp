@@ -1,33 +1,45 @@
 #include "activity.hpp"
 
 #include <algorithm>
-#include <iterator>
+#include <array>
 
-#include "departures.hpp"
 #include "history.hpp"
 #include "pg/values.hpp"
 #include "seats.hpp"
-#include "seen.hpp"
 
 namespace mau::activity {
 
 namespace {
 
+// Each answers the numbers of the rows that are new.
 pg::Statement know_query(
-    "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
+    "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING"
+    " RETURNING user_id, user_no",
     {TEXTARRAYOID});
+pg::Statement note_many_new_query(
+    "INSERT INTO mau.users AS u (user_id, last_seen, visited)"
+    " SELECT n.user_id, n.at, n.visited::pg_catalog.int4 FROM"
+    " ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) n(user_id, at, visited)"
+    " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"
+    " visited = greatest(u.visited, EXCLUDED.visited) RETURNING user_id, user_no",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 // An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are
-// left.
+// left. Without a time only what is visited is noted.
 pg::Statement note_many_query(
-    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at) FROM"
-    " (SELECT k.user_no, v.at FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, at)"
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at), visited = greatest(u.visited, s.visited)"
+    " FROM (SELECT k.user_no, v.at, v.visited::pg_catalog.int4 FROM"
+    "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) v(user_id, at, "
+    "visited)"
     "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
     " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
-    {TEXTARRAYOID, INT8ARRAYOID});
-pg::Statement note_many_new_query(
-    "INSERT INTO mau.users AS u (user_id, last_seen) SELECT * FROM ROWS FROM (pg_catalog.unnest($1), "
-    "pg_catalog.unnest($2))"
-    " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
+// The same for members, whose last sighting stays.
+pg::Statement visit_members_query(
+    "UPDATE mau.monthly_active_users m SET visited = greatest(m.visited, s.visited)"
+    " FROM (SELECT k.user_id, v.visited::pg_catalog.int4 FROM"
+    "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, visited)"
+    "  JOIN mau.monthly_active_users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id"
+    "  FOR UPDATE OF k SKIP LOCKED) s WHERE m.user_id OPERATOR(pg_catalog.=) s.user_id",
     {TEXTARRAYOID, INT8ARRAYOID});
 
 /// The two rows of a user.
@@ -35,21 +47,37 @@ struct Rows {
     pg::Found user, member;
 };
 
-/// Looks users up in both tables.
+/// Looks users up in both tables, and changes the rows that it found last.
 class Looker {
   public:
-    explicit Looker(const World& world) {
+    explicit Looker(const World& world) : world_(world) {
         users_.open(world.users_table, world.users_index);
         cohort_.open(world.cohort_table, world.cohort_index);
     }
-    Rows find(std::string_view user_id) { return {users_.find(user_id), cohort_.find(user_id)}; }
+    Rows find(std::string_view user_id) {
+        const Datum key = pg::key_datum(user_id);
+        return {users_.find(key), cohort_.find(key)};
+    }
+    /// From here on rows may be changed, where that needs no statement. (In SERIALIZABLE only a statement can
+    /// be undone if it fails.)
+    void prepare_updates() {
+        if (IsolationIsSerializable()) return;
+        members_change_ = cohort_.allows_updates(world_.on_cohort);
+        users_change_ = users_.allows_updates(world_.on_users);
+    }
+    bool members_change() const { return members_change_; }
+    bool users_change() const { return users_change_; }
+    bool change_member(const pg::Change* changes, int count) { return cohort_.update(changes, count); }
+    bool change_user(const pg::Change* changes, int count) { return users_.update(changes, count); }
     void close() {
         cohort_.close();
         users_.close();
     }
 
   private:
+    const World& world_;
     pg::KeyedTable users_, cohort_;
+    bool members_change_ = false, users_change_ = false;
 };
 
 Membership membership_of(const pg::Found& row) {
@@ -58,45 +86,79 @@ Membership membership_of(const pg::Found& row) {
     return membership;
 }
 
-/// Writes wait to be made until all users of a chunk were judged; then each table gets one statement.
+/// What the history has of a user, as the rows say.
+history::Visited visited_of(const Rows& rows) {
+    history::Visited visited;
+    if (rows.member.exists) visited = history::Visited(rows.member.int4(cohort::visited));
+    if (rows.user.exists) visited.unite(history::Visited(rows.user.int4(directory::users::visited)));
+    return visited;
+}
+
+/// Users rows to be written by one statement.
+struct Notes {
+    std::vector<std::string_view> user_ids;
+    std::vector<std::int64_t> times, visited;
+
+    bool any() const { return !user_ids.empty(); }
+    void add(std::string_view user_id, Instant at, history::Visited now) {
+        user_ids.push_back(user_id);
+        times.push_back(at);
+        visited.push_back(now.stored());
+    }
+};
+
+/// Writes that wait until all users of a chunk were judged; then each table gets one statement. What became
+/// of rows that are there is mostly written by then, row by row.
 struct Writes {
-    std::vector<std::string_view> members, services;  // cohort rows
-    std::vector<std::int64_t> member_times;
-    std::vector<std::string_view> newly_known;       // users rows to be made
-    std::vector<std::string_view> noted, noted_new;  // users rows that take a last sighting
-    std::vector<std::int64_t> noted_times, noted_new_times;
-    history::Visits visits;
+    std::vector<cohort::Row> members;
+    std::vector<std::string_view> newly_known;  // users rows to be made
+    Notes noted, noted_new;                     // users rows that take a last sighting
+    Notes visited_members;
+    std::vector<history::Visit> visits;
 
-    bool any() const { return !members.empty() || !noted.empty() || !noted_new.empty() || visits.any(); }
+    bool any() const {
+        return !members.empty() || !newly_known.empty() || noted.any() || noted_new.any() ||
+               visited_members.any();
+    }
+    void make() {
+        if (!newly_known.empty()) number(know_query.write(newly_known));
+        if (noted.any()) note_many_query.write(noted.user_ids, noted.times, noted.visited);
+        if (noted_new.any())
+            number(note_many_new_query.write(noted_new.user_ids, noted_new.times, noted_new.visited));
+        if (!members.empty()) cohort::write(members);
+        if (visited_members.any())
+            visit_members_query.write(visited_members.user_ids, visited_members.visited);
+    }
 
-    void make() const {
-        if (!newly_known.empty()) know_query.write(newly_known);
-        if (!noted.empty()) note_many_query.write(noted, noted_times);
-        if (!noted_new.empty()) note_many_new_query.write(noted_new, noted_new_times);
-        if (members.size() == 1)
-            cohort::write(members[0], member_times[0], services[0]);
-        else if (!members.empty())
-            cohort::write(members, member_times, services);
-        visits.write();
+  private:
+    /// Visits of users who have got their number now; both are in the order of ids.
+    void number(const pg::Rows& made) {
+        auto visit = visits.begin();
+        for (std::uint64_t i = 0; i < made.count; ++i)
+            for (; visit != visits.end() && visit->user_id <= made.at(i, 0).text(); ++visit)
+                if (visit->user_id == made.at(i, 0).text()) visit->user_no = made.at(i, 1).integer();
     }
 };
 
 /// One user of a chunk on the way from look to write.
 struct Step {
-    const Sighting* sighting;  // the newest
-    const Sighting* end;       // of the user's sightings
-    Outcome* outcome;
+    const Sighting* sighting = nullptr;  // the newest
+    const Sighting* end = nullptr;       // of the user's sightings
+    Outcome* outcome = nullptr;
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
     bool late =
         false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
-    bool sure = false;    // judged on rows that nobody else has in flight
-    bool marked = false;  // the day and client of the newest sighting are in the history, or will be
-    seen::Key key{};      // made before the rows were looked at
+    bool sure = false;     // judged on rows that nobody else has in flight
+    bool written = false;  // the row that takes the sighting is written
+    bool marked = false;   // the days and clients of the sightings are in the history, or will be
+    seen::Key key{};       // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
+    history::Visited visited;      // what the history has, this sighting's visits included
+    bool visited_changes = false;  // the row has to be told
 };
 
 /// How long before its end a membership is renewed with a seat: longer than transactions are open.
@@ -108,21 +170,30 @@ Instant latest(Instant at) {
     return at < now && now - at < kDay ? now : at;
 }
 
-void judge(const World& world, Step& step, Instant horizon) {
+/// Reads the rows for what they say of the user.
+void understand(const World& world, Step& step) {
     const Sighting& sighting = *step.sighting;
-    *step.outcome = Outcome::unchanged;
-    if (step.rows.user.in_flight && !step.rows.user.exists) return;
     step.account = directory::account(world, sighting.user_id, step.rows.user);
-    if (step.rows.member.in_flight) return;
-    step.sure = true;
     step.membership = membership_of(step.rows.member);
     step.late = world.settings.limit_usage_by_mau && step.membership.last_seen &&
                 !step.membership.holds(latest(sighting.at) + kLate);
     // Who is reserved matters only to a user without a row that holds by itself.
     if (!world.reserved.empty() && (step.late || !step.membership.holds(sighting.at)))
         step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
+    step.visited = visited_of(step.rows);
+}
+
+/// Judges by the rows; what somebody else has in flight is left alone.
+void judge(const World& world, Step& step, Instant horizon) {
+    const Sighting& sighting = *step.sighting;
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
+    if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
+        step.late = false;
+        if (*step.outcome != Outcome::remote) *step.outcome = Outcome::unchanged;
+        return;
+    }
+    step.sure = true;
     step.past = sighting.at < horizon && *step.outcome == Outcome::joined;
     if (step.past) *step.outcome = Outcome::unchanged;
 }
@@ -218,7 +289,8 @@ class Seating {
 void tell_seats(const World& world, const std::vector<Step>& steps) {
     if (!seats::enabled()) return;
     for (const Step& step : steps) {
-        if (!step.locked || (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed))
+        if (!step.sure || step.written ||
+            (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed))
             continue;
         const std::string_view service = directory::service(step.account);
         const pg::Found& row = step.rows.member;
@@ -242,122 +314,159 @@ bool is_news(const World& world, const Step& step) {
            world.settings.last_seen_granularity;
 }
 
-/// Plans to keep a sighting as last seen.
-void note(Writes& writes, const Step& step) {
-    const bool known = step.rows.user.exists;
-    (known ? writes.noted : writes.noted_new).push_back(step.sighting->user_id);
-    (known ? writes.noted_times : writes.noted_new_times).push_back(step.sighting->at);
-}
-
-/// Whether no sighting of that day was recorded before, as the last one says; then there is nothing to look
-/// up. (A day that was marked otherwise is marked twice, which does no harm.)
-bool first_of_day(const World& world, const Step& step, const Sighting& sighting) {
-    Instant last = INT64_MIN;
-    if (step.membership.last_seen) last = *step.membership.last_seen;
-    if (step.rows.user.exists && !step.rows.user.is_null(directory::users::last_seen))
-        last = std::max(last, step.rows.user.integer(directory::users::last_seen));
-    return last == INT64_MIN || last + world.settings.last_seen_granularity < day_start(day_of(sighting.at));
-}
-
-/// Plans the visits: one for each day and client of a user that is not marked yet. Who is not known gets a
-/// row.
-void plan_visits(const World& world, std::vector<Step>& steps, Writes& writes) {
-    if (!history::can_mark(world)) return;
-    history::Marks marks;
-    bool open = false;
-    for (Step& step : steps) {
-        const bool known = step.rows.user.exists;
-        if (!step.locked || (!known && step.rows.user.in_flight) || *step.outcome == Outcome::off ||
-            *step.outcome == Outcome::remote)
-            continue;
+/// The visits of a user's sightings that are not in the history yet. They are marked also where the row is
+/// somebody else's now, who may mark them, too, or may be undone; only a number is needed.
+void plan_visits(const World& world, Step& step, std::vector<history::Visit>& visits) {
+    const pg::Found& user = step.rows.user;
+    if (*step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
+    if (!user.exists && !step.sure) return;
+    const auto is_marked = [&](const Sighting& sighting) {
+        return step.visited.has(day_of(sighting.at), sighting.platform);
+    };
+    if (!std::all_of(step.sighting, step.end, is_marked)) {
+        if (!history::can_mark(world)) return;
+        const std::int64_t number =
+            user.exists ? user.integer(directory::users::user_no) : history::kNoNumber;
         const std::string_view service = directory::service(step.account);
+        const std::int32_t before = step.visited.stored();
         for (const Sighting* sighting = step.sighting; sighting != step.end; ++sighting) {
+            if (is_marked(*sighting)) continue;
             const Day day = day_of(sighting->at);
-            const bool first = sighting == step.sighting && first_of_day(world, step, *sighting);
-            if (known && !first) {
-                if (!open) marks.open(world);
-                open = true;
-                const std::int64_t user_no = step.rows.user.integer(directory::users::user_no);
-                if (marks.has(user_no, day, sighting->platform, service)) continue;
-            }
-            history::Visits& visits = writes.visits;
-            if (known) {
-                visits.user_nos.push_back(step.rows.user.integer(directory::users::user_no));
-                visits.days.push_back(day);
-                visits.platforms.push_back(static_cast<int>(sighting->platform));
-                visits.services.push_back(service);
-            } else {
-                visits.user_ids.push_back(sighting->user_id);
-                visits.id_days.push_back(day);
-                visits.id_platforms.push_back(static_cast<int>(sighting->platform));
-                visits.id_services.push_back(service);
-            }
+            visits.push_back({number, sighting->user_id, day, sighting->platform, service});
+            step.visited.add(day, sighting->platform);
         }
-        // A member without a row in mau.users: seated, or put there by hand.
-        if (!known &&
-            (*step.outcome == Outcome::refreshed || (*step.outcome == Outcome::unchanged && !step.past)))
-            writes.newly_known.push_back(step.sighting->user_id);
-        step.marked = true;
+        step.visited_changes = step.visited.stored() != before;
     }
-    if (open) marks.close();
+    step.marked = true;
 }
 
-Writes plan(const World& world, const std::vector<Step>& steps) {
-    Writes writes;
+/// Where the last sighting of a user belongs.
+enum class Place { nowhere, member, user };
+
+Place place_of(const Step& step) {
+    if (!step.sure) return Place::nowhere;
+    switch (*step.outcome) {
+        case Outcome::joined:
+        case Outcome::refreshed:
+            return Place::member;
+        case Outcome::unchanged:
+            return step.past ? Place::user : Place::member;
+        case Outcome::remote:
+        case Outcome::off:
+            return Place::nowhere;
+        case Outcome::guest:
+        case Outcome::trial:
+        case Outcome::support:
+        case Outcome::appservice:
+        case Outcome::deactivated:
+        case Outcome::full:
+            break;
+    }
+    return Place::user;
+}
+
+/// Somebody was faster than our look: as good as a row in flight.
+void leave_alone(Step& step) {
+    *step.outcome = Outcome::unchanged;
+    step.sure = false;
+}
+
+void forbid_read_only() {
+    pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
+}
+
+/// Writes a sighting to the row that was just found, where it takes no seat and no statement.
+void write_to_row(const World& world, Looker& looker, Step& step) {
+    const Instant at = step.sighting->at;
+    std::array<pg::Change, 3> changes;
+    int count = 0;
+    auto change = [&](int column, Datum value) {
+        changes[static_cast<std::size_t>(count++)] = {column, value};
+    };
+    const Place place = place_of(step);
+    const pg::Found& member = step.rows.member;
+    if (place == Place::member && looker.members_change() && member.exists && step.rows.user.exists &&
+        *step.outcome != Outcome::joined && !step.late) {
+        if (*step.outcome == Outcome::refreshed) {
+            if (member.text(cohort::service) != directory::service(step.account)) return;
+            change(cohort::timestamp, Int64GetDatum(at));
+            if (at - member.integer(cohort::renewed) > cohort::kRenewal)
+                change(cohort::renewed, Int64GetDatum(at));
+        }
+        if (step.visited_changes) change(cohort::visited, Int32GetDatum(step.visited.stored()));
+        if (count > 0) forbid_read_only();
+        if (count > 0 && !looker.change_member(changes.data(), count)) return leave_alone(step);
+        step.written = true;
+    } else if (place == Place::user && looker.users_change() && step.rows.user.exists &&
+               !step.rows.user.in_flight) {
+        if (is_news(world, step)) change(directory::users::last_seen, Int64GetDatum(at));
+        if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
+        if (count > 0) forbid_read_only();
+        if (count > 0 && !looker.change_user(changes.data(), count)) return leave_alone(step);
+        step.written = true;
+    }
+}
+
+/// Plans what is left to be written.
+void plan(const World& world, const std::vector<Step>& steps, Writes& writes) {
     for (const Step& step : steps) {
-        if (!step.locked) continue;
         const Sighting& sighting = *step.sighting;
-        switch (*step.outcome) {
-            case Outcome::unchanged:
-                if (step.past && is_news(world, step)) note(writes, step);
+        const bool known = step.rows.user.exists;
+        switch (step.written ? Place::nowhere : place_of(step)) {
+            case Place::nowhere:
                 break;
-            case Outcome::remote:
-            case Outcome::off:
+            case Place::member:
+                // Also a member without a row in mau.users: seated, or put there by hand.
+                if (!known) writes.newly_known.push_back(sighting.user_id);
+                if (*step.outcome != Outcome::unchanged)
+                    writes.members.push_back({sighting.user_id, sighting.at, directory::service(step.account),
+                                              step.visited.stored()});
+                else if (step.visited_changes)
+                    writes.visited_members.add(sighting.user_id, 0, step.visited);
                 break;
-            case Outcome::joined:
-                if (!step.rows.user.exists) writes.newly_known.push_back(sighting.user_id);
-                [[fallthrough]];
-            case Outcome::refreshed:
-                writes.members.push_back(sighting.user_id);
-                writes.member_times.push_back(sighting.at);
-                writes.services.push_back(directory::service(step.account));
-                break;
-            case Outcome::guest:
-            case Outcome::trial:
-            case Outcome::support:
-            case Outcome::appservice:
-            case Outcome::deactivated:
-            case Outcome::full:
-                if (is_news(world, step)) note(writes, step);
+            case Place::user:
+                if (step.rows.user.in_flight) break;
+                if (!known)
+                    writes.noted_new.add(sighting.user_id, sighting.at, step.visited);
+                else if (is_news(world, step))
+                    writes.noted.add(sighting.user_id, sighting.at, step.visited);
+                else if (step.visited_changes)
+                    writes.noted.add(sighting.user_id, INT64_MIN, step.visited);
                 break;
         }
     }
-    return writes;
 }
 
 /// Makes the writes; answers false if a row that we took for free was changed under us by direct DML.
-bool make(const World& world, const std::vector<Step>& steps, const Writes& writes) {
-    pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
+bool make(const World& world, const std::vector<Step>& steps, Writes& writes) {
+    forbid_read_only();
     auto write = [&] {
+        if (!writes.any()) return;
         const seats::ToldAbout told;
         tell_seats(world, steps);
         writes.make();
     };
-    if (IsolationUsesXactSnapshot()) return !pg::attempt(write, pg::is_concurrency);
-    write();
-    return true;
-}
-
-/// The client's bit in the cache of recently seen users.
-unsigned client_of(const Sighting& sighting) {
-    return 1U << static_cast<int>(sighting.platform);
+    auto mark = [&] {
+        if (!writes.visits.empty()) history::mark(world, writes.visits);
+    };
+    if (!IsolationUsesXactSnapshot() || !writes.any()) {
+        write();
+        mark();
+        return true;
+    }
+    if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_concurrency);
+    // Rows that are written already say that their visits are marked, so these stay whatever becomes of the
+    // others.
+    const bool done = !pg::attempt(write, pg::is_concurrency);
+    mark();
+    return done;
 }
 
 /// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
 void remember(const World& world, const std::vector<Step>& steps) {
     if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
     for (const Step& step : steps) {
-        if (!step.locked || !step.sure || step.past) continue;
+        if (!step.sure || step.past) continue;
         const Instant at = step.sighting->at;
         Instant last_seen = at;
         if (*step.outcome == Outcome::unchanged)
@@ -365,36 +474,69 @@ void remember(const World& world, const std::vector<Step>& steps) {
         else if (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)
             continue;
         const Instant end_of_day = (at / kDay + 1) * kDay - 1;
+        unsigned clients = step.visited.clients(day_of(at));
+        if (step.marked) clients |= client_of(step.sighting->platform);
         seen::remember(step.key, at, std::min(last_seen + world.settings.last_seen_granularity, end_of_day),
-                       step.marked ? client_of(*step.sighting) : seen::kAnyClient);
+                       clients);
     }
 }
 
-void record_chunk(const World& world, std::vector<Step>& steps, const How& how) {
-    for (Step& step : steps) {
-        step.lock = pg::hash(step.sighting->user_id);
-        step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
+/// Looks at the users of a chunk, under their locks, and judges.
+class Chunk {
+  public:
+    Chunk(const World& world, std::vector<Step>& steps, const How& how)
+        : world_(world), steps_(steps), how_(how) {
+        for (Step& step : steps_) {
+            step.lock = pg::hash(step.sighting->user_id);
+            step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
+        }
     }
-    Looker looker(world);
-    for (Step& step : steps) {
-        if (!step.locked) continue;
-        step.rows = looker.find(step.sighting->user_id);
-        judge(world, step, how.horizon);
-    }
-    looker.close();
 
-    Seating seating(world, how.queue);
-    seating.give(steps);
-    Writes writes = plan(world, steps);
-    if (how.visits) plan_visits(world, steps, writes);
-    const bool written = !writes.any() || make(world, steps, writes);
-    if (!written)
-        for (const Step& step : steps)
-            if (step.locked) *step.outcome = Outcome::unchanged;
-    seating.done(written);
-    if (written) remember(world, steps);
-    for (const Step& step : steps)
-        if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
+    /// `may_go_on` is asked of each before anything is written for it.
+    template <class Ask>
+    void record(Ask&& may_go_on) {
+        Writes writes;
+        Looker looker(world_);
+        looker.prepare_updates();
+        for (Step& step : steps_) {
+            step.rows = looker.find(step.sighting->user_id);
+            understand(world_, step);
+            judge(world_, step, how_.horizon);
+            if (!may_go_on(step)) {
+                leave_alone(step);
+                continue;
+            }
+            if (how_.visits) plan_visits(world_, step, writes.visits);
+            write_to_row(world_, looker, step);
+        }
+        looker.close();
+
+        Seating seating(world_, how_.queue);
+        seating.give(steps_);
+        plan(world_, steps_, writes);
+        const bool written = (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes);
+        if (!written)
+            for (Step& step : steps_)
+                if (!step.written) leave_alone(step);
+        seating.done(written);
+        remember(world_, steps_);
+    }
+
+    void release() {
+        for (const Step& step : steps_)
+            if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
+    }
+
+  private:
+    const World& world_;
+    std::vector<Step>& steps_;
+    const How& how_;
+};
+
+void record_chunk(const World& world, std::vector<Step>& steps, const How& how) {
+    Chunk chunk(world, steps, how);
+    chunk.record([](const Step&) { return true; });
+    chunk.release();
 }
 
 /// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX.
@@ -433,27 +575,42 @@ void sort_newest(std::vector<Sighting>& sightings) {
     sightings.erase(end, sightings.end());
 }
 
+namespace {
+
+/// Whether sightings can be recorded now. Where they never can be, on a standby, that is an error.
+bool can_record(const World& world) {
+    if (!recording(world.settings)) return false;
+    if (RecoveryInProgress()) forbid_read_only();
+    return !RecoveryInProgress() && can_write(world);
+}
+
+Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, const seen::Key& key) {
+    Step step;
+    step.sighting = sightings;
+    step.end = end;
+    step.outcome = outcome;
+    step.key = key;
+    return step;
+}
+
+}  // namespace
+
 std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                    const How& how) {
-    const bool off = !recording(world.settings);
-    const bool free = !off && !RecoveryInProgress() && can_write(world);
-    if (!off && RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("mau.record_activity()"); });
+    const Outcome otherwise = recording(world.settings) ? Outcome::unchanged : Outcome::off;
+    const bool possible = can_record(world);
     std::size_t users = 0;
     std::vector<Step> steps;
-    if (free) steps.reserve(std::min(kChunk, count));
     for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
         const Sighting* const newest = sighting;
-        const seen::Key key = free ? seen::key_of(newest->user_id) : seen::Key();
+        const seen::Key key = possible ? seen::key_of(newest->user_id) : seen::Key();
         bool news = false;
         for (; sighting != end && sighting->user_id == newest->user_id; ++sighting)
-            news = news || (free && !seen::hit(key, sighting->at, client_of(*sighting)));
-        outcomes[users] = off ? Outcome::off : Outcome::unchanged;
+            news = news || (possible && !seen::hit(key, sighting->at, client_of(sighting->platform)));
+        outcomes[users] = otherwise;
         if (news) {
-            Step& step = steps.emplace_back();
-            step.sighting = newest;
-            step.end = sighting;
-            step.outcome = &outcomes[users];
-            step.key = key;
+            if (steps.empty()) steps.reserve(std::min(kChunk, count));
+            steps.push_back(step_of(newest, sighting, &outcomes[users], key));
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
             record_chunk(world, steps, how);
@@ -461,6 +618,15 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
         }
     }
     return users;
+}
+
+Outcome record(const World& world, const Sighting& sighting, const seen::Key& key) {
+    if (!recording(world.settings)) return Outcome::off;
+    Outcome outcome = Outcome::unchanged;
+    if (!can_record(world)) return outcome;
+    std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
+    record_chunk(world, steps, How());
+    return outcome;
 }
 
 namespace {
@@ -472,6 +638,11 @@ struct Known {
     Membership membership;
 };
 
+/// A row in flight is an admission under way.
+void take_for_member(const Rows& rows, Instant at, Membership& membership) {
+    if (!rows.member.exists && rows.member.in_flight) membership.last_seen = at;
+}
+
 Known look_up(const World& world, std::string_view user_id, Instant at, bool always_reserved) {
     Known known;
     Looker looker(world);
@@ -479,14 +650,61 @@ Known look_up(const World& world, std::string_view user_id, Instant at, bool alw
     looker.close();
     known.account = directory::account(world, user_id, known.rows.user);
     known.membership = membership_of(known.rows.member);
-    // A row in flight is an admission under way.
-    if (!known.rows.member.exists && known.rows.member.in_flight) known.membership.last_seen = at;
+    take_for_member(known.rows, at, known.membership);
     if (!world.reserved.empty() && (always_reserved || !known.membership.holds(at)))
         known.membership.reserved = directory::is_reserved_user(world, user_id);
     return known;
 }
 
+/// The answer to a request that is to be recorded, too: a newcomer is blocked by the seat that is not there,
+/// not by a count beforehand.
+struct Answer {
+    Gate gate = Gate::open;
+    bool blocked = false;
+};
+
+Answer answer(const World& world, const Sighting& sighting, const Account& account,
+              const Membership& membership) {
+    Request request;
+    request.user_id = sighting.user_id;
+    const Gate gate = judge_request(world.settings, request, account, membership, sighting.at);
+    if (gate != Gate::if_seat) return {gate, gate == Gate::disabled};
+    const bool seat_decides =
+        needs_seat(world.settings, account, membership) &&
+        judge_sighting(world.settings, sighting.user_id, account, membership, sighting.at) == Outcome::joined;
+    return {gate, !seat_decides && full(world.settings, cohort::count_now(world, sighting.at))};
+}
+
 }  // namespace
+
+std::optional<std::string> admit(const World& world, const Sighting& sighting, const seen::Key& key) {
+    if (!can_read(world)) {  // nor can it be written
+        Request request;
+        request.user_id = sighting.user_id;
+        return check(world, request, sighting.at);
+    }
+    Answer given;
+    Outcome outcome = Outcome::unchanged;
+    if (recording(world.settings) && !RecoveryInProgress() && can_write(world)) {
+        std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
+        const How how;
+        Chunk chunk(world, steps, how);
+        chunk.record([&](const Step& step) {
+            Membership membership = step.membership;
+            take_for_member(step.rows, sighting.at, membership);
+            given = answer(world, sighting, step.account, membership);
+            return !given.blocked;
+        });
+        chunk.release();
+    } else {
+        const Known known = look_up(world, sighting.user_id, sighting.at, false);
+        given = answer(world, sighting, known.account, known.membership);
+        if (!given.blocked) can_record(world);  // says where it cannot be
+    }
+    if (given.blocked || (given.gate == Gate::if_seat && outcome == Outcome::full))
+        return error_body(world.settings, given.gate);
+    return std::nullopt;
+}
 
 std::optional<std::string> check(const World& world, const Request& request, Instant at, Trace* trace) {
     const bool readable = trace || can_read(world);  // whoever wants an explanation waits for it
@@ -510,239 +728,24 @@ std::optional<std::string> check(const World& world, const Request& request, Ins
     return error_body(world.settings, gate);
 }
 
+void explain(const World& world, std::string_view user_id, Instant at, Trace& trace) {
+    const Known known = look_up(world, user_id, at, true);
+    const std::string service(directory::service(known.account));
+    trace.rule("registered account", known.account.registered,
+               (known.account.registered ? "service " : "never registered here; service ") + service);
+    const Outcome outcome =
+        judge_sighting(world.settings, user_id, known.account, known.membership, at, &trace);
+    Request request;
+    request.user_id = user_id;
+    const auto body = check(world, request, at, &trace);
+    const bool counts = known.membership.holds(at) && counted(known.account);
+    const bool is_full = outcome == Outcome::joined &&
+                         needs_seat(world.settings, known.account, known.membership) &&
+                         full(world.settings, cohort::count_now(world, at));
+    trace.rule("verdict", counts,
+               std::string(counts ? "counts" : "does not count") +
+                   "; a sighting now: " + name(is_full ? Outcome::full : outcome) +
+                   "; a request now: " + (body ? "blocked" : "goes ahead"));
+}
+
 }  // namespace mau::activity
-
-namespace mau {
-namespace {
-
-using activity::Sighting;
-
-Datum jsonb_datum(const std::string& json) {
-    return pg::guard([text = json.c_str()] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(text)); });
-}
-
-Sighting sighting_of(const pg::Arguments& args) {
-    return {args.user_id(0), args.instant(1), platform_of(args.text(2).value_or(std::string_view()))};
-}
-
-/// A member's repeated sighting, or request, that the cache knows to change nothing.
-bool known_to_change_nothing(const Sighting& sighting) {
-    return seen::hit(seen::key_of(sighting.user_id), sighting.at, activity::client_of(sighting));
-}
-
-Datum record_activity(FunctionCallInfo fcinfo) {
-    const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
-    if (known_to_change_nothing(sighting)) return pg::text_datum(name(Outcome::unchanged));
-    Outcome outcome = Outcome::off;
-    pg::with_spi([&] { activity::record(directory::world(), &sighting, 1, &outcome); });
-    return pg::text_datum(name(outcome));
-}
-
-/// The elements of an array argument, NULLs marked.
-struct Elements {
-    int count = 0;
-    Datum* values = nullptr;
-    bool* nulls = nullptr;
-
-    Elements(FunctionCallInfo fcinfo, int i, const char* name, Oid type, int length, bool by_value,
-             char align) {
-        if (fcinfo->args[i].isnull)
-            throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
-                        "Pass one element for each sighting; '{}' for none.");
-        pg::guard([&] {
-            ArrayType* array = DatumGetArrayTypeP(fcinfo->args[i].value);
-            if (ARR_NDIM(array) > 1)
-                ereport(ERROR,
-                        (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must have one dimension", name),
-                         errdetail("It has %d.", ARR_NDIM(array)),
-                         errhint("Pass one element for each sighting.")));
-            deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
-        });
-    }
-    std::string_view text(int i) const {
-        const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(values[i]));
-        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
-    }
-};
-
-void check_same_length(const Elements& a, const char* a_name, const Elements& b, const char* b_name) {
-    if (a.count == b.count) return;
-    throw Error(sqlstate::invalid_parameter,
-                std::string(a_name) + " and " + b_name + " must have the same number of elements",
-                "They have " + std::to_string(a.count) + " and " + std::to_string(b.count) + ".",
-                "Pass one element of each for each sighting.");
-}
-
-std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
-    const Elements ids(fcinfo, 0, "user_ids", TEXTOID, -1, false, TYPALIGN_INT);
-    const Elements times(fcinfo, 1, "at", TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE);
-    check_same_length(ids, "user_ids", times, "at");
-    std::optional<Elements> agents;
-    if (!fcinfo->args[2].isnull) {
-        agents.emplace(fcinfo, 2, "user_agents", TEXTOID, -1, false, TYPALIGN_INT);
-        check_same_length(ids, "user_ids", *agents, "user_agents");
-    }
-    std::vector<Sighting> sightings;
-    sightings.reserve(static_cast<std::size_t>(ids.count));
-    for (int i = 0; i < ids.count; ++i) {
-        if (ids.nulls[i] || times.nulls[i])
-            throw Error(sqlstate::invalid_parameter,
-                        std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
-                        "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
-        const std::string_view id = ids.text(i);
-        pg::check_user_id(id, "user_id");
-        sightings.push_back(
-            {id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
-             platform_of(agents && !agents->nulls[i] ? agents->text(i) : std::string_view())});
-    }
-    activity::sort_newest(sightings);  // so that two batches meet their users in the same order
-    return sightings;
-}
-
-Datum record_activities(FunctionCallInfo fcinfo) {
-    const std::vector<Sighting> sightings = sightings_of(fcinfo);
-    std::vector<Outcome> outcomes(sightings.size());
-    pg::ResultSet result(fcinfo);
-    const std::size_t recorded = pg::with_spi([&] {
-        return activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data());
-    });
-    outcomes.resize(recorded);
-    std::int64_t users[kOutcomes] = {};
-    for (const Outcome outcome : outcomes) ++users[static_cast<int>(outcome)];
-    for (int i = 0; i < kOutcomes; ++i)
-        if (users[i] > 0) result.add({name(static_cast<Outcome>(i)), users[i]});
-    return Datum(0);
-}
-
-Datum check_auth_blocking(FunctionCallInfo fcinfo) {
-    const pg::Arguments args(fcinfo);
-    const auto medium = args.text(1), address = args.text(2), appservice = args.text(4);
-    Request request;
-    if (!args.is_null(0)) request.user_id = args.user_id(0);
-    if (medium.has_value() != address.has_value())
-        throw Error(sqlstate::invalid_parameter, "medium and address go together",
-                    std::string(medium ? "address" : "medium") + " is NULL.", "Pass both, or neither.");
-    if (request.user_id && medium)
-        throw Error(sqlstate::invalid_parameter, "a user and a threepid cannot both be asked for", {},
-                    "Pass user_id for a user's request, medium and address for a registration.");
-    request.threepid_given = medium.has_value();
-    request.user_type = args.text(3);
-    request.by_appservice = appservice && !appservice->empty();
-    const Instant at = args.instant(5);
-    if (request.user_id && seen::hit(seen::key_of(*request.user_id), at, seen::kAnyClient)) {
-        fcinfo->isnull = true;
-        return Datum(0);
-    }
-    const auto body = pg::with_spi([&] {
-        const World& world = directory::world();
-        if (medium) request.threepid_reserved = directory::is_reserved(world, *medium, *address);
-        return activity::check(world, request, at);
-    });
-    if (body) return jsonb_datum(*body);
-    fcinfo->isnull = true;
-    return Datum(0);
-}
-
-/// Check and record in one: a newcomer is blocked by the seat that is not there, not by a count beforehand.
-std::optional<std::string> admit(const World& world, const Sighting& sighting) {
-    Request request;
-    request.user_id = sighting.user_id;
-    if (!activity::can_read(world))
-        return activity::check(world, request, sighting.at);  // nor can it be written
-    const auto known = activity::look_up(world, sighting.user_id, sighting.at, false);
-    const Gate gate = judge_request(world.settings, request, known.account, known.membership, sighting.at);
-    if (gate == Gate::disabled) return error_body(world.settings, gate);
-    const bool seat_decides =
-        gate == Gate::if_seat && needs_seat(world.settings, known.account, known.membership) &&
-        judge_sighting(world.settings, sighting.user_id, known.account, known.membership, sighting.at) ==
-            Outcome::joined;
-    const bool blocked_by_count =
-        gate == Gate::if_seat && !seat_decides && full(world.settings, cohort::count_now(world, sighting.at));
-    if (blocked_by_count) return error_body(world.settings, gate);
-    Outcome outcome;
-    activity::record(world, &sighting, 1, &outcome);
-    if (gate == Gate::if_seat && outcome == Outcome::full) return error_body(world.settings, gate);
-    return std::nullopt;
-}
-
-Datum admit(FunctionCallInfo fcinfo) {
-    const Sighting sighting = sighting_of(pg::Arguments(fcinfo));
-    if (known_to_change_nothing(sighting)) {
-        fcinfo->isnull = true;
-        return Datum(0);
-    }
-    const auto body = pg::with_spi([&] { return admit(directory::world(), sighting); });
-    if (body) return jsonb_datum(*body);
-    fcinfo->isnull = true;
-    return Datum(0);
-}
-
-/// Numbers the rules it is told and makes rows of them.
-class ExplainTrace : public Trace {
-  public:
-    explicit ExplainTrace(pg::ResultSet& result) : result_(result) {}
-    void rule(const char* rule, bool holds, const std::string& detail) override {
-        result_.add({++step_, rule, holds, detail});
-    }
-
-  private:
-    pg::ResultSet& result_;
-    int step_ = 0;
-};
-
-Datum explain(FunctionCallInfo fcinfo) {
-    const pg::Arguments args(fcinfo);
-    const std::string_view user_id = args.user_id(0);
-    const Instant at = args.instant(1);
-    pg::ResultSet result(fcinfo);
-    pg::with_spi([&] {
-        const World& world = directory::world();
-        ExplainTrace trace(result);
-        const auto known = activity::look_up(world, user_id, at, true);
-        trace.rule("registered account", known.account.registered,
-                   known.account.registered
-                       ? "service " + std::string(directory::service(known.account))
-                       : "never registered here; service " + std::string(directory::service(known.account)));
-        const Outcome outcome =
-            judge_sighting(world.settings, user_id, known.account, known.membership, at, &trace);
-        Request request;
-        request.user_id = user_id;
-        const auto body = activity::check(world, request, at, &trace);
-        const bool counts = known.membership.holds(at) && counted(known.account);
-        const bool is_full = outcome == Outcome::joined &&
-                             needs_seat(world.settings, known.account, known.membership) &&
-                             full(world.settings, cohort::count_now(world, at));
-        trace.rule("verdict", counts,
-                   std::string(counts ? "counts" : "does not count") +
-                       "; a sighting now: " + name(is_full ? Outcome::full : outcome) +
-                       "; a request now: " + (body ? "blocked" : "goes ahead"));
-    });
-    return Datum(0);
-}
-
-Datum last_seen(FunctionCallInfo fcinfo) {
-    const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
-    const auto seen = pg::with_spi([&]() -> std::optional<Instant> {
-        static pg::Statement query(
-            "SELECT greatest((SELECT m.\"timestamp\" FROM mau.monthly_active_users m"
-            "                  WHERE m.user_id OPERATOR(pg_catalog.=) $1),"
-            " (SELECT u.last_seen FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) $1),"
-            " (SELECT d.at FROM " MAU_DEPARTED " d WHERE d.user_id OPERATOR(pg_catalog.=) $1))",
-            {TEXTOID});
-        return query.read(user_id).at(0, 0).optional_integer();
-    });
-    if (seen) return TimestampTzGetDatum(pg::to_timestamp(*seen));
-    fcinfo->isnull = true;
-    return Datum(0);
-}
-
-}  // namespace
-
-MAU_FUNCTION(mau_record_activity, record_activity);
-MAU_FUNCTION(mau_record_activities, record_activities);
-MAU_FUNCTION(mau_check_auth_blocking, check_auth_blocking);
-MAU_FUNCTION(mau_admit, admit);
-MAU_FUNCTION(mau_explain, explain);
-MAU_FUNCTION(mau_last_seen, last_seen);
-
-}  // namespace mau

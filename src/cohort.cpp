@@ -37,6 +37,13 @@ pg::Statement active_query(
     "$2)",
     {INT8OID, TEXTOID});
 
+pg::Statement lately_active_query(
+    "SELECT pg_catalog.count(*) FILTER (WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1), "
+    "pg_catalog.count(*)"
+    " FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $2 AND m.service OPERATOR(pg_catalog.=) 'native'",
+    {INT8OID, INT8OID});
+
 // Beyond the window: former members, who took their last sighting to mau.users.
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
@@ -72,39 +79,48 @@ pg::Statement active_by_host_query(
     " ORDER BY mau.host_of(a.user_id) COLLATE pg_catalog.\"C\"",
     {INT8OID, INT8OID, TEXTOID});
 
-pg::Statement write_query(
-    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service) VALUES ($1, $2, $3)"
-    " ON CONFLICT (user_id) DO UPDATE"
-    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service",
-    {TEXTOID, INT8OID, TEXTOID});
-
+#define MAU_INSERT_ROW \
+    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service, renewed, visited)"
+#define MAU_OR_REFRESH                                                                                       \
+    " ON CONFLICT (user_id) DO UPDATE"                                                                       \
+    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service,"    \
+    " renewed = CASE WHEN EXCLUDED.\"timestamp\" OPERATOR(pg_catalog.-) m.renewed OPERATOR(pg_catalog.>) $5" \
+    " THEN EXCLUDED.\"timestamp\" ELSE m.renewed END, visited = greatest(m.visited, EXCLUDED.visited)"
+pg::Statement write_query(MAU_INSERT_ROW " VALUES ($1, $2, $3, $2, $4::pg_catalog.int4)" MAU_OR_REFRESH,
+                          {TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID});
 pg::Statement write_many_query(
-    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
-    " SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) ON "
-    "CONFLICT (user_id) DO UPDATE"
-    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service",
-    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
+    MAU_INSERT_ROW
+    " SELECT r.user_id, r.at, r.service, r.at, r.visited::pg_catalog.int4"
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+    " pg_catalog.unnest($4)) r(user_id, at, service, visited)" MAU_OR_REFRESH,
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID});
+#undef MAU_INSERT_ROW
+#undef MAU_OR_REFRESH
 
 // Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left
 // for the next time: the reaper waits for nobody. (An upsert draws a user number even where it only updates,
 // so who is known is updated.)
-#define MAU_LEAVE(victims)                                                                               \
-    "WITH victims AS MATERIALIZED (" victims                                                             \
-    "), gone AS ("                                                                                       \
-    "  DELETE FROM mau.monthly_active_users m USING victims v"                                           \
-    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, " \
-    "m.service"                                                                                          \
-    "), known AS ("                                                                                      \
-    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen) FROM"                            \
-    "   (SELECT l.user_no, g.seen FROM gone g JOIN mau.users l ON l.user_id OPERATOR(pg_catalog.=) "     \
-    "g.user_id"                                                                                          \
-    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                         \
-    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                            \
-    "), kept AS ("                                                                                       \
-    "  INSERT INTO mau.users AS u (user_id, last_seen) SELECT g.user_id, g.seen FROM gone g"             \
-    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"         \
-    "   ORDER BY g.user_id"                                                                              \
-    "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)"        \
+#define MAU_LEAVE(victims)                                                                                 \
+    "WITH victims AS MATERIALIZED (" victims                                                               \
+    "), gone AS ("                                                                                         \
+    "  DELETE FROM mau.monthly_active_users m USING victims v"                                             \
+    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, "   \
+    "m.service, m.visited"                                                                                 \
+    "), known AS ("                                                                                        \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen),"                                  \
+    "   visited = greatest(u.visited, k.visited) FROM"                                                     \
+    "   (SELECT l.user_no, g.seen, g.visited FROM gone g JOIN mau.users l ON l.user_id "                   \
+    "OPERATOR(pg_catalog.=) "                                                                              \
+    "g.user_id"                                                                                            \
+    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                           \
+    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                              \
+    "), kept AS ("                                                                                         \
+    "  INSERT INTO mau.users AS u (user_id, last_seen, visited) SELECT g.user_id, g.seen, g.visited FROM " \
+    "gone g"                                                                                               \
+    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"           \
+    "   ORDER BY g.user_id"                                                                                \
+    "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"         \
+    "   visited = greatest(u.visited, EXCLUDED.visited)"                                                   \
     ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
 
 pg::Statement remove_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
@@ -112,29 +128,50 @@ pg::Statement remove_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_u
                            {TEXTOID});
 
 pg::Statement expire_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
-                                     " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1"
+                                     " WHERE m.renewed OPERATOR(pg_catalog.<) $1"
+                                     " AND m.\"timestamp\" OPERATOR(pg_catalog.<) $1"
                                      " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
-                                     " ORDER BY m.\"timestamp\" LIMIT $3 FOR UPDATE SKIP LOCKED"),
+                                     " ORDER BY m.renewed LIMIT $3 FOR UPDATE SKIP LOCKED"),
                            {INT8OID, TEXTARRAYOID, INT8OID});
+
+// Those whom the index calls expired and who have been seen since: it is told when. So the range that is
+// looked at for expired rows stays as short as they are few.
+pg::Statement renew_query(
+    "UPDATE mau.monthly_active_users m SET renewed = m.\"timestamp\" FROM ("
+    "SELECT s.user_id FROM mau.monthly_active_users s WHERE s.renewed OPERATOR(pg_catalog.<) $1"
+    " AND s.\"timestamp\" OPERATOR(pg_catalog.>=) $1 ORDER BY s.renewed LIMIT $2 FOR UPDATE SKIP LOCKED) r"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) r.user_id",
+    {INT8OID, INT8OID});
 
 pg::Statement deactivated_query(MAU_LEAVE("SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
                                           " ON m.user_id OPERATOR(pg_catalog.=) u.user_id"
                                           " WHERE u.is_deactivated LIMIT $1 FOR UPDATE OF m SKIP LOCKED"),
                                 {INT8OID});
 
-pg::Statement over_limit_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
-                                         " WHERE m.service OPERATOR(pg_catalog.=) 'native'"
-                                         " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
-                                         " ORDER BY m.\"timestamp\" LIMIT $2 FOR UPDATE SKIP LOCKED"),
-                               {TEXTARRAYOID, INT8OID});
+// The oldest by "timestamp", found by the index on `renewed`, which is never after it: whoever is among the
+// $2 oldest of a sample has at most the last time among these, and whoever is older than that is in the index
+// up to it.
+#define MAU_CANDIDATES                                 \
+    " FROM mau.monthly_active_users m"                 \
+    " WHERE m.service OPERATOR(pg_catalog.=) 'native'" \
+    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
+pg::Statement over_limit_query(
+    MAU_LEAVE("SELECT m.user_id" MAU_CANDIDATES
+              " AND m.renewed OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(o.\"timestamp\") FROM ("
+              "   SELECT s.\"timestamp\" FROM (SELECT m.\"timestamp\"" MAU_CANDIDATES
+              "     ORDER BY m.renewed LIMIT 4 OPERATOR(pg_catalog.*) $2 OPERATOR(pg_catalog.+) 1000) s"
+              "   ORDER BY s.\"timestamp\" LIMIT $2) o)"
+              " ORDER BY m.\"timestamp\" LIMIT $2 FOR UPDATE SKIP LOCKED"),
+    {TEXTARRAYOID, INT8OID});
+#undef MAU_CANDIDATES
 
 #undef MAU_LEAVE
 
 // As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
-    "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service)"
+    "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service, renewed)"
     " SELECT r.user_id, $2, " MAU_SERVICE_OF_U
-    " FROM pg_catalog.unnest($1) r(user_id)"
+    ", $2 FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
     " WHERE $3 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
@@ -320,6 +357,11 @@ std::int64_t active(Instant period, Instant at, std::optional<std::string_view> 
     return members + only_number(formerly_active_query.read(at - period, cutoff(at), service));
 }
 
+Lately lately_active(Instant at) {
+    const pg::Rows rows = lately_active_query.read(at - kDay, at - 7 * kDay);
+    return {rows.at(0, 0).integer(), rows.at(0, 1).integer()};
+}
+
 std::vector<HostCount> count_by_host(const World& world, Instant at) {
     return by_host(count_by_host_query.read(cutoff(at), directory::registered_reserved_users(world)));
 }
@@ -329,13 +371,21 @@ std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<
     return by_host(active_by_host_query.read(at - period, cutoff(at), service));
 }
 
-void write(std::string_view user_id, Instant at, std::string_view service) {
-    write_query.write(user_id, at, service);
-}
-
-void write(const std::vector<std::string_view>& user_ids, const std::vector<std::int64_t>& at,
-           const std::vector<std::string_view>& services) {
-    write_many_query.write(user_ids, at, services);
+void write(const std::vector<Row>& rows) {
+    if (rows.size() == 1) {
+        const Row& row = rows.front();
+        write_query.write(row.user_id, row.at, row.service, std::int64_t{row.visited}, kRenewal);
+        return;
+    }
+    std::vector<std::string_view> user_ids, services;
+    std::vector<std::int64_t> at, visited;
+    for (const Row& row : rows) {
+        user_ids.push_back(row.user_id);
+        at.push_back(row.at);
+        services.push_back(row.service);
+        visited.push_back(row.visited);
+    }
+    write_many_query.write(user_ids, at, services, visited, kRenewal);
 }
 
 bool remove(const World& world, std::string_view user_id) {
@@ -356,6 +406,10 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
     reaped.seated = seat(world, reserved, at);
     reaped.expired = expire(world, cutoff(at), reserved, left);
     left -= reaped.expired;
+    if (left > 0) {
+        const seats::ToldAbout told;
+        renew_query.write(cutoff(at), left);
+    }
 
     if (!world.settings.count_deactivated_users && left > 0) {
         reaped.deactivated = leave(world, deactivated_query, left);
@@ -422,14 +476,15 @@ Instant period_of(FunctionCallInfo fcinfo, int i) {
 /// Whether last sightings cannot tell who was active: for a day that is over some have been seen again since,
 /// and beyond the window not everybody's is kept.
 bool is_history(Instant period, Instant at) {
-    static pg::Statement newest(
-        "SELECT greatest((SELECT pg_catalog.max(m.\"timestamp\") FROM mau.monthly_active_users m),"
-        " (SELECT pg_catalog.max(u.last_seen) FROM mau.users u))");
+    static pg::Statement later(
+        "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" "
+        "OPERATOR(pg_catalog.>=) $1)"
+        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $1)",
+        {INT8OID});
     if (period > kWindow) return true;
     const Day day = day_of(at);
     if (day >= day_of(pg::to_instant(GetCurrentTimestamp()))) return false;
-    const auto seen = newest.read().at(0, 0).optional_integer();
-    return seen && day < day_of(*seen);
+    return later.read(day_start(day + 1)).at(0, 0).boolean();
 }
 
 Datum active_users(FunctionCallInfo fcinfo) {
@@ -488,8 +543,30 @@ Datum reap(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
+/// Sets `renewed` to "timestamp" where it is after it: in rows that somebody writes by hand.
+Datum keep_renewed(FunctionCallInfo fcinfo) {
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
+    const bool on_cohort =
+        std::string_view(RelationGetRelationName(trigger->tg_relation)) == "monthly_active_users";
+    if (!on_cohort || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+        TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+        throw Error(sqlstate::trigger_protocol_violated,
+                    "mau.keep_renewed() is for rows written to mau.monthly_active_users", {},
+                    "Drop that trigger.");
+    return pg::guard([&] {
+        HeapTuple const row =
+            TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? trigger->tg_trigtuple : trigger->tg_newtuple;
+        TupleDesc const shape = RelationGetDescr(trigger->tg_relation);
+        bool null = false;
+        int column = cohort::renewed + 1;
+        Datum seen = heap_getattr(row, cohort::timestamp + 1, shape, &null);
+        return PointerGetDatum(null ? row : heap_modify_tuple_by_cols(row, shape, 1, &column, &seen, &null));
+    });
+}
+
 }  // namespace
 
+MAU_FUNCTION(mau_keep_renewed, keep_renewed);
 MAU_FUNCTION(mau_monthly_active_count, monthly_active_count);
 MAU_FUNCTION(mau_monthly_active_count_by_service, monthly_active_count_by_service);
 MAU_FUNCTION(mau_monthly_active_count_by_host, monthly_active_count_by_host);

@@ -6,7 +6,12 @@
 namespace mau::cohort {
 
 /// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
-enum Column { user_id, timestamp, service };
+enum Column { user_id, timestamp, service, renewed, visited };
+
+/// The index on time is lazy: a refresh moves "timestamp", which no index knows (a HOT update), and leaves
+/// `renewed`, by which the index finds the row, behind. Always renewed <= "timestamp"; a refresh that would
+/// leave it further behind than this takes it along.
+inline constexpr Instant kRenewal = 15 * kDay;
 
 /// The figure that the limit is about at an instant: native members, and registered reserved users whatever
 /// their age. Exact to the millisecond, as the caller's statement sees the table.
@@ -36,14 +41,24 @@ std::vector<HostCount> count_by_host(const World& world, Instant at);
 /// How many users of a service (nothing = all) who count were last seen at `at - period` or later.
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service);
 
+/// The same for a day and for 7 days, native users, in one pass.
+struct Lately {
+    std::int64_t day, week;
+};
+Lately lately_active(Instant at);
+
 /// The same by the host in their ids.
 std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service);
 
-/// Writes one row: joins the user or moves the last sighting forward, never back.
-void write(std::string_view user_id, Instant at, std::string_view service);
-/// The same for many rows in one statement; sorted by user id, no user twice.
-void write(const std::vector<std::string_view>& user_ids, const std::vector<std::int64_t>& at,
-           const std::vector<std::string_view>& services);
+/// Writes rows: joins the users or moves their last sighting forward, never back. Sorted by user id, no user
+/// twice.
+struct Row {
+    std::string_view user_id;
+    Instant at;
+    std::string_view service;
+    std::int32_t visited;
+};
+void write(const std::vector<Row>& rows);
 
 /// Takes a user out of the cohort, keeping the last sighting in mau.users. Answers whether there was a row.
 bool remove(const World& world, std::string_view user_id);

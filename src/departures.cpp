@@ -162,8 +162,6 @@ struct Keeper {
 };
 
 void open(Keeper& keeper, const World& world, CommandId command) {
-    AclResult const rights = pg_class_aclcheck(world.departures_table, GetUserId(), ACL_INSERT);
-    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(world.departures_table));
     keeper.table = table_open(world.departures_table, RowExclusiveLock);
     keeper.slot = table_slot_create(keeper.table, nullptr);
     keeper.bulk = GetBulkInsertState();
@@ -235,19 +233,13 @@ struct Tally {
 bool can_expire(const World& world) {
     if (!OidIsValid(world.cohort_by_time)) return false;
     return pg::guard([&] {
-        if (pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
-            pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_DELETE) != ACLCHECK_OK)
-            return false;
-        Relation const table = table_open(world.cohort_table, AccessShareLock);
-        bool others = table->rd_rel->relrowsecurity || table->rd_rel->relhasrules;
-        const TriggerDesc* const triggers = table->trigdesc;
-        for (int i = 0; triggers && i < triggers->numtriggers; ++i) {
-            const Trigger& trigger = triggers->triggers[i];
-            const bool ours = std::string_view(trigger.tgname) == "changed";
-            if (!ours && TRIGGER_FOR_DELETE(trigger.tgtype)) others = true;
-        }
-        table_close(table, AccessShareLock);
-        return !others;
+        Relation const cohort = table_open(world.cohort_table, RowExclusiveLock);
+        Relation const departures = table_open(world.departures_table, RowExclusiveLock);
+        const bool can = pg::writable_directly(cohort, world.on_cohort, ACL_DELETE) &&
+                         pg::writable_directly(departures, pg::Known(), ACL_INSERT);
+        table_close(departures, NoLock);
+        table_close(cohort, NoLock);
+        return can;
     });
 }
 
@@ -279,6 +271,12 @@ std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<s
     for (int i = 0; i < tally.count; ++i)
         left.push_back({std::string(tally.all[i].service), tally.all[i].users});
     return left;
+}
+
+bool has(std::string_view user_id) {
+    static pg::Statement query("SELECT FROM " MAU_DEPARTED " d WHERE d.user_id OPERATOR(pg_catalog.=) $1",
+                               {TEXTOID});
+    return !query.read_latest(user_id).empty();
 }
 
 std::int64_t settle(std::int64_t max_users) {

@@ -32,6 +32,9 @@ bool can_expire(const World& world);
 std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
                          std::int64_t max_rows);
 
+/// Whether the user is among those that are not settled.
+bool has(std::string_view user_id);
+
 /// Moves departures on to mau.users, about `max_users`; answers how many. Rows that somebody has locked are
 /// left for the next time.
 std::int64_t settle(std::int64_t max_users);

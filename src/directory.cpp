@@ -47,6 +47,14 @@ Oid relation_oid(const char* name) {
     });
 }
 
+/// One of our trigger functions; nothing where it is not there.
+Oid trigger_function(const char* name) {
+    return pg::guard([&] {
+        List* const called = list_make2(makeString(pstrdup("mau")), makeString(pstrdup(name)));
+        return LookupFuncName(called, 0, nullptr, true);
+    });
+}
+
 pg::Statement settings_query(
     "SELECT limit_usage_by_mau, max_mau_value::pg_catalog.int8, mau_stats_only, "
     "mau_trial_days::pg_catalog.int8,"
@@ -68,13 +76,17 @@ void load(World& world) {
     world.cohort_table = relation_oid("monthly_active_users");
     world.cohort_index = relation_oid("monthly_active_users_pkey");
     world.cohort_by_time = pg::guard(
-        [] { return get_relname_relid("monthly_active_users_timestamp", get_namespace_oid("mau", false)); });
+        [] { return get_relname_relid("monthly_active_users_renewed", get_namespace_oid("mau", false)); });
     world.threepids_table = relation_oid("user_threepids");
     world.departures_table = relation_oid("departures");
     world.visits_table = relation_oid("visits");
     world.visits_index = relation_oid("visits_user_no");
     world.days_table = relation_oid("active_days");
     world.days_index = relation_oid("active_days_pkey");
+    world.on_users.triggers[0] = trigger_function("users_changed");
+    world.on_cohort.triggers[0] = trigger_function("cohort_changed");
+    world.on_cohort.triggers[1] = trigger_function("keep_renewed");
+    world.on_cohort.checks = 1;
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults
@@ -159,14 +171,6 @@ pg::Statement reserved_user_query(
     " WHERE t.user_id OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
     "  WHERE u.user_id OPERATOR(pg_catalog.=) $3 AND u.user_type OPERATOR(pg_catalog.=) 'support') LIMIT 1",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
-// An upsert draws a user number even where it only updates, so who is known is updated.
-pg::Statement note_query(
-    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, $2) WHERE u.user_id OPERATOR(pg_catalog.=) $1",
-    {TEXTOID, INT8OID});
-pg::Statement note_new_query(
-    "INSERT INTO mau.users AS u (user_id, last_seen) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE"
-    " SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen)",
-    {TEXTOID, INT8OID});
 
 }  // namespace
 
@@ -245,10 +249,6 @@ bool is_reserved_user(const World& world, std::string_view user_id) {
     const Seated seated(world);
     if (seated.mediums.empty()) return false;
     return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
-}
-
-void note_last_seen(std::string_view user_id, Instant at) {
-    if (note_query.write(user_id, at).count == 0) note_new_query.write(user_id, at);
 }
 
 }  // namespace directory

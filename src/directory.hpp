@@ -33,11 +33,12 @@ struct World {
     Oid settings_table = InvalidOid;
     Oid users_table = InvalidOid, users_index = InvalidOid, users_numbers = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
-    Oid cohort_by_time = InvalidOid;  // the index on "timestamp"; an admin may have dropped it
+    Oid cohort_by_time = InvalidOid;  // the index on `renewed`; an admin may have dropped it
     Oid threepids_table = InvalidOid;
     Oid departures_table = InvalidOid;
     Oid visits_table = InvalidOid, visits_index = InvalidOid;
     Oid days_table = InvalidOid, days_index = InvalidOid;
+    pg::Known on_users, on_cohort;  // what of ours is on the tables
 
     const Appservice* appservice(std::string_view id) const;
 };
@@ -73,7 +74,8 @@ enum Column {
     user_type,
     is_registered,
     is_guest,
-    is_deactivated
+    is_deactivated,
+    visited
 };
 }
 
@@ -92,9 +94,6 @@ bool is_reserved_user(const World& world, std::string_view user_id);
 inline std::string_view service(const Account& account) {
     return account.appservice.empty() ? std::string_view("native") : account.appservice;
 }
-
-/// Keeps a sighting that is not the cohort's (law L5); makes the user known where it was not.
-void note_last_seen(std::string_view user_id, Instant at);
 
 }  // namespace directory
 }  // namespace mau

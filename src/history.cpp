@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "departures.hpp"
 #include "pg/values.hpp"
 #include "tasks.hpp"
 
@@ -16,8 +17,6 @@ constexpr std::size_t kBatch = 262144;  // visits that are sorted at once: 4 MB
 constexpr std::size_t kRows = 256;      // bitmaps that are written by one statement: 2 MB
 constexpr Day kPostgresEpoch = 10957;   // 2000-01-01
 
-pg::Statement mark_query("INSERT INTO mau.visits (user_no, day, platform, service) VALUES ($1, $2, $3, $4)",
-                         {INT8OID, DATEOID, INT2OID, TEXTOID});
 #define MAU_DAY(column) "pg_catalog.date_pli('1970-01-01'::pg_catalog.date, " column "::pg_catalog.int4)"
 pg::Statement mark_many_query(
     "INSERT INTO mau.visits (user_no, day, platform, service)"
@@ -64,9 +63,11 @@ std::string_view bytes_of(Datum datum) {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
-namespace days {
-enum Column { chunk, day, platform, service, users };  // of mau.active_days
+namespace visits {
+enum Column { user_no, day, platform, service };  // of mau.visits
 }
+
+constexpr int kUsers = 4;  // the column of mau.active_days
 
 /// The keys of one bitmap, for its index. Inside a guard only.
 void bitmap_keys(ScanKeyData* keys, std::int32_t chunk, Day day, std::string_view service, int platform) {
@@ -81,7 +82,7 @@ void bitmap_keys(ScanKeyData* keys, std::int32_t chunk, Day day, std::string_vie
 /// Answers what `look` does of a row's bitmap; inside a guard only.
 template <class Look>
 auto look_at(TupleTableSlot* slot, Look&& look) {
-    Datum const stored = slot->tts_values[days::users];
+    Datum const stored = slot->tts_values[kUsers];
     auto* const value = pg_detoast_datum(reinterpret_cast<varlena*>(DatumGetPointer(stored)));
     auto const result = look(VARDATA(value), static_cast<std::size_t>(VARSIZE(value) - VARHDRSZ));
     if (value != reinterpret_cast<varlena*>(DatumGetPointer(stored))) pfree(value);
@@ -111,61 +112,60 @@ void corrupt(std::string_view service, int platform, Day day, std::int32_t chunk
         "Restore the row from a backup, or delete it: the figures then lack the visits that were in it.");
 }
 
-void Marks::open(const World& world) {
-    pg::guard([&] {
-        visits_.open(world.visits_table, world.visits_index);
-        days_.open(world.days_table, world.days_index);
-    });
-}
-
-bool Marks::has(std::int64_t user_no, Day day, Platform platform, std::string_view service) {
-    const int number = static_cast<int>(platform);
-    const std::uint16_t key = bitmap::key_of(static_cast<std::uint64_t>(chunk_of(user_no)));
-    return pg::guard([&] {
-        bool found = false;
-        SnapshotData dirty;
-        InitDirtySnapshot(dirty);
-        ScanKeyData keys[4];
-        ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(user_no));
-        ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_DATE_EQ, DateADTGetDatum(to_date_datum(day)));
-        ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(static_cast<int16>(number)));
-        visits_.begin(&dirty, keys, 3);
-        while (!found && visits_.next()) found = !TransactionIdIsValid(dirty.xmin);
-        visits_.end();
-        if (found) return true;
-
-        // After the visits: what fold takes from there is here by then. A corrupt bitmap is for the questions
-        // to complain about; recording goes on.
-        bitmap_keys(keys, chunk_of(user_no), day, service, number);
-        days_.begin(&dirty, keys, 4);
-        while (TupleTableSlot* const slot = days_.next())
-            if (!TransactionIdIsValid(dirty.xmin))
-                found = look_at(slot, [&](const void* data, std::size_t size) {
-                    return bitmap::contains(data, size, key, place_of(user_no));
-                });
-        days_.end();
-        return found;
-    });
-}
-
-void Marks::close() {
-    pg::guard([&] {
-        days_.close();
-        visits_.close();
-    });
-}
-
 bool can_mark(const World& world) {
-    return pg::try_table_lock(world.visits_table, RowExclusiveLock) && pg::try_read_lock(world.days_table);
+    return pg::try_table_lock(world.visits_table, RowExclusiveLock);
 }
 
-void Visits::write() const {
-    if (user_nos.size() == 1)
-        mark_query.write(user_nos[0], static_cast<int>(to_date_datum(static_cast<Day>(days[0]))),
-                         static_cast<int>(platforms[0]), services[0]);
-    else if (!user_nos.empty())
-        mark_many_query.write(user_nos, days, platforms, services);
-    if (!user_ids.empty()) mark_by_id_query.write(user_ids, id_days, id_platforms, id_services);
+namespace {
+
+/// Appends the visits whose user has a number, without a statement; false where that is not possible.
+bool append(const World& world, const Visit* visits, std::size_t count) {
+    return pg::guard([&] {
+        Relation const table = table_open(world.visits_table, RowExclusiveLock);
+        const bool possible = pg::writable_directly(table, pg::Known(), ACL_INSERT);
+        if (possible) {
+            pg::Appender rows;
+            rows.open(table);
+            for (std::size_t i = 0; i < count; ++i) {
+                const Visit& visit = visits[i];
+                if (visit.user_no == kNoNumber) continue;
+                Datum* const row = rows.row();
+                row[visits::user_no] = Int64GetDatum(visit.user_no);
+                row[visits::day] = DateADTGetDatum(to_date_datum(visit.day));
+                row[visits::platform] = Int16GetDatum(static_cast<int16>(visit.platform));
+                row[visits::service] = PointerGetDatum(
+                    cstring_to_text_with_len(visit.service.data(), static_cast<int>(visit.service.size())));
+            }
+            rows.close();
+            pg::end_command();
+        }
+        table_close(table, NoLock);
+        return possible;
+    });
+}
+
+}  // namespace
+
+void mark(const World& world, const std::vector<Visit>& visits) {
+    struct Columns {
+        std::vector<std::int64_t> user_nos, days, platforms;
+        std::vector<std::string_view> user_ids, services;
+    } known, unknown;
+    const bool appended = append(world, visits.data(), visits.size());
+    for (const Visit& visit : visits) {
+        const bool by_number = visit.user_no != kNoNumber;
+        if (by_number && appended) continue;
+        Columns& columns = by_number ? known : unknown;
+        columns.user_nos.push_back(visit.user_no);
+        columns.user_ids.push_back(visit.user_id);
+        columns.days.push_back(visit.day);
+        columns.platforms.push_back(static_cast<int>(visit.platform));
+        columns.services.push_back(visit.service);
+    }
+    if (!known.user_nos.empty())
+        mark_many_query.write(known.user_nos, known.days, known.platforms, known.services);
+    if (!unknown.user_ids.empty())
+        mark_by_id_query.write(unknown.user_ids, unknown.days, unknown.platforms, unknown.services);
 }
 
 // --- Folding
@@ -275,7 +275,7 @@ void Folder::write() {
 }
 
 std::int64_t Folder::take_visits(std::int64_t max_rows) {
-    enum Column { user_no, day, platform, service };
+    using namespace visits;
     flush();
     std::int64_t taken = 0;
     while (taken < max_rows) {
@@ -380,11 +380,13 @@ Datum fold(FunctionCallInfo fcinfo) {
         const pg::Rows first = history::retention_query.read_latest(now);
         const std::int64_t purged =
             first.empty() || first.at(0, 0).int4() <= 0 ? 0 : folder.purge(first.at(0, 0).int4());
-        task.end(visits + purged);
+        const std::int64_t settled = visits < max_rows ? departures::settle(max_rows - visits) : 0;
+        task.end(visits + purged + settled);
         result.add({"visits", visits});
         result.add({"bitmaps", folder.rows});
         result.add({"purged", purged});
-        if (visits >= max_rows) result.add({"more", std::int64_t{1}});
+        result.add({"settled", settled});
+        if (visits + settled >= max_rows) result.add({"more", std::int64_t{1}});
     });
     return Datum(0);
 }

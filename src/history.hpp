@@ -12,6 +12,7 @@
 
 #include "platform.hpp"
 
+#include <algorithm>
 #include <deque>
 
 #include "directory.hpp"
@@ -44,33 +45,55 @@ inline std::uint16_t place_of(std::int64_t user_no) {
 // --- Marking visits
 // ----------------------------------------------------------------------------------------------
 
-/// Looks whether a visit is marked already. As with KeyedTable, no error of ours may be thrown past `close`.
-class Marks {
+/// What is marked of a user already, as the column `visited` of mau.users and mau.monthly_active_users keeps
+/// it: the newest day that has a mark, and the clients on it, a bit each. It is written with the mark, in one
+/// transaction, so a sighting that is in it marks nothing. One of an older day marks again: that does no
+/// harm, and a bitmap need not be looked at.
+class Visited {
   public:
-    void open(const World& world);
-    /// Whether it is in mau.visits or in a bitmap, committed or ours. One in flight elsewhere is not: it may
-    /// be undone.
-    bool has(std::int64_t user_no, Day day, Platform platform, std::string_view service);
-    void close();
+    Visited() = default;
+    explicit Visited(std::int32_t stored) : stored_(stored) {}
+    std::int32_t stored() const { return stored_; }
+    Day day() const { return stored_ >> kBits; }
+    /// The clients marked on a day, as far as it is known here.
+    unsigned clients(Day day) const { return day == this->day() ? clients() : 0; }
+    bool has(Day day, Platform platform) const { return (clients(day) & bit(platform)) != 0; }
+    void add(Day day, Platform platform) {
+        if (day > this->day()) stored_ = day << kBits;
+        if (day == this->day()) stored_ |= static_cast<std::int32_t>(bit(platform));
+    }
+    /// What two rows of the user say together.
+    void unite(Visited other) {
+        if (other.day() == day())
+            stored_ |= other.stored_;
+        else
+            stored_ = std::max(stored_, other.stored_);
+    }
 
   private:
-    pg::IndexWalk visits_, days_;
+    static constexpr int kBits = 5;
+    static_assert(kPlatforms <= kBits && kLastDay < INT32_MAX >> kBits);
+    static unsigned bit(Platform platform) { return 1U << static_cast<int>(platform); }
+    unsigned clients() const { return static_cast<unsigned>(stored_) & ((1U << kBits) - 1); }
+
+    std::int32_t stored_ = 0;
 };
 
-/// Whether visits can be looked at and written without waiting for an ALTER or TRUNCATE.
+/// Whether visits can be written without waiting for an ALTER or TRUNCATE.
 bool can_mark(const World& world);
 
-/// Visits to be written: of users whose number is known, and of users by their id.
-struct Visits {
-    std::vector<std::int64_t> user_nos, days, platforms;
-    std::vector<std::string_view> services;
-    std::vector<std::string_view> user_ids, id_services;
-    std::vector<std::int64_t> id_days, id_platforms;
-
-    bool any() const { return !user_nos.empty() || !user_ids.empty(); }
-    /// Writes them; users by id have a row in mau.users by now.
-    void write() const;
+/// A visit to be written; of a user without a number yet, by the id.
+struct Visit {
+    std::int64_t user_no;  // kNoNumber: look `user_id` up
+    std::string_view user_id;
+    Day day;
+    Platform platform;
+    std::string_view service;
 };
+inline constexpr std::int64_t kNoNumber = -1;
+
+/// Writes visits; users without a number have a row in mau.users by now.
+void mark(const World& world, const std::vector<Visit>& visits);
 
 // --- Folding
 // -----------------------------------------------------------------------------------------------------

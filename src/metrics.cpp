@@ -45,8 +45,9 @@ std::int64_t purge(TimestampTz at) {
 
 Figures figures(const World& world, Instant at) {
     Figures figures;
-    figures.dau = cohort::active(kDay, at, "native");
-    figures.wau = cohort::active(7 * kDay, at, "native");
+    const cohort::Lately lately = cohort::lately_active(at);
+    figures.dau = lately.day;
+    figures.wau = lately.week;
     figures.mau = cohort::count(world, at);
     if (world.settings.limit_usage_by_mau) figures.max = world.settings.max_mau_value;
     figures.by_service = cohort::count_by_service(world, at);

@@ -50,6 +50,24 @@ Platform platform_of(std::string_view user_agent) {
     return Platform::unknown;
 }
 
+Platform PlatformMemo::platform_of(std::string_view user_agent) {
+    const std::size_t size = user_agent.size();
+    if (size < 8 || size > kLength) return mau::platform_of(user_agent);
+    // Agents differ in their middle and end: versions, systems, engines.
+    std::uint64_t middle = 0, end = 0;
+    std::memcpy(&middle, user_agent.data() + (size - 8) / 2, 8);
+    std::memcpy(&end, user_agent.data() + size - 8, 8);
+    const std::uint64_t mixed = (middle ^ (end * 3) ^ size) * 0x9E3779B97F4A7C15;
+    Entry& entry = entries_[mixed >> 59];
+    static_assert(kEntries == 1 << (64 - 59));
+    if (entry.size != size || std::memcmp(entry.agent, user_agent.data(), size) != 0) {
+        entry.platform = mau::platform_of(user_agent);
+        entry.size = static_cast<std::uint8_t>(size);
+        std::memcpy(entry.agent, user_agent.data(), size);
+    }
+    return entry.platform;
+}
+
 std::optional<Platform> platform_called(std::string_view called) {
     for (int i = 0; i < kPlatforms; ++i)
         if (called == name(static_cast<Platform>(i))) return static_cast<Platform>(i);

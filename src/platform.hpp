@@ -3,6 +3,7 @@
 
 #include "pure.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -17,6 +18,21 @@ inline constexpr int kPlatforms = 5;
 /// the first of these words that is in it, else unknown; else web with "mozilla" or "gecko" in it; else
 /// unknown. Case does not matter.
 Platform platform_of(std::string_view user_agent);
+
+/// `platform_of`, remembering the last user agents it was asked for: one look at them costs several searches.
+class PlatformMemo {
+  public:
+    Platform platform_of(std::string_view user_agent);
+
+  private:
+    static constexpr std::size_t kEntries = 32, kLength = 238;
+    struct Entry {
+        std::uint8_t size = 0;
+        Platform platform = Platform::unknown;
+        char agent[kLength];
+    };
+    Entry entries_[kEntries];
+};
 
 /// The platform's name as the SQL functions take and return it.
 const char* name(Platform platform);

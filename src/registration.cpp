@@ -1,5 +1,6 @@
 #include "registration.hpp"
 
+#include "departures.hpp"
 #include "pg/values.hpp"
 #include "seats.hpp"
 #include "seen.hpp"
@@ -73,9 +74,9 @@ pg::Statement misplaced_among_query(
     {TEXTARRAYOID});
 
 pg::Statement join_reserved_query(
-    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service)"
+    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service, renewed)"
     " SELECT u.user_id, $2, " MAU_SERVICE_OF_U
-    " FROM mau.users u"
+    ", $2 FROM mau.users u"
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
     " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
@@ -101,7 +102,7 @@ pg::Statement deactivate_query(
 
 // The number stays, for past totals; the person behind it goes, and the registration time is kept to the day.
 pg::Statement forget_query(
-    "UPDATE mau.users u SET user_id = NULL, last_seen = NULL,"
+    "UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
     " registered_at = u.registered_at OPERATOR(pg_catalog.-)"
     " (u.registered_at OPERATOR(pg_catalog.%) 86400000::pg_catalog.int8)"
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
@@ -251,6 +252,7 @@ Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
         const seats::ToldAbout told;
+        if (departures::has(user_id)) departures::settle(PG_INT64_MAX);
         const bool member = cohort::remove(directory::world(), user_id);
         registration::remove_threepids_query.write(user_id);
         return (registration::forget_query.write(user_id).count > 0) | member;

@@ -250,12 +250,12 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
 
 pg::Statement expired_query(
     "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2) "
-    "GROUP BY 1",
+    " WHERE m.renewed OPERATOR(pg_catalog.<) $1 AND m.\"timestamp\" OPERATOR(pg_catalog.<) $1"
+    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2) GROUP BY 1",
     {INT8OID, TEXTARRAYOID});
 
 /// Columns of the cohort, from 1 on.
-enum { kUserId = 1, kService = 3 };
+enum { kUserId = 1, kTimestamp = 2, kService = 3 };
 
 /// Adds one row of a service to what was found. Answers the number of services found; -1 for more than there
 /// is room for.
@@ -297,8 +297,8 @@ int count_rows(const World& world, Snapshot snapshot, ServiceRow* found) {
     return services;
 }
 
-/// Counts by the index on time, without the planner, who would be asked anew for each instant. Answers the
-/// number of services found; -1 for more than there is room for.
+/// Counts by the index on `renewed`, which is never after "timestamp", without the planner, who would be
+/// asked anew for each instant. Answers the number of services found; -1 for more than there is room for.
 int count_expired(const World& world, Instant cutoff, const std::string_view* reserved,
                   std::size_t reserved_count, ServiceRow* found) {
     AclResult const rights = pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_SELECT);
@@ -314,6 +314,8 @@ int count_expired(const World& world, Instant cutoff, const std::string_view* re
     int services = 0;
     while (services >= 0 && index_getnext_slot(scan, ForwardScanDirection, slot)) {
         CHECK_FOR_INTERRUPTS();
+        bool no_time = false;
+        if (DatumGetInt64(slot_getattr(slot, kTimestamp, &no_time)) >= cutoff) continue;  // seen since
         const std::string_view user = text_of(slot, kUserId), service = text_of(slot, kService);
         bool held = false;
         for (std::size_t i = 0; i < reserved_count && !held; ++i) held = reserved[i] == user;

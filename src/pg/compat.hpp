@@ -16,6 +16,41 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
+/// Replaces a tuple by a new version; `new_index_entries` tells whether that one needs entries in the indexes.
+/// Where another transaction has the tuple, waits for it with `wait` only. (heap_update asserts that whoever
+/// does not want to wait meets nobody; without assertions it answers TM_BeingModified, as it says it does.)
+inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot* tuple, bool wait,
+                              bool* new_index_entries) {
+#ifdef USE_ASSERT_CHECKING
+    wait = true;
+#endif
+    TM_FailureData failure;
+    LockTupleMode mode = LockTupleNoKeyExclusive;
+#if PG_VERSION_NUM >= 160000
+    TU_UpdateIndexes entries = TU_None;
+#else
+    bool entries = false;
+#endif
+    TM_Result const result =
+        table_tuple_update(table, place, tuple, GetCurrentCommandId(true), GetActiveSnapshot(),
+                           InvalidSnapshot, wait, &failure, &mode, &entries);
+#if PG_VERSION_NUM >= 160000
+    *new_index_entries = result == TM_Ok && entries != TU_None;
+#else
+    *new_index_entries = result == TM_Ok && entries;
+#endif
+    return result;
+}
+
+/// Makes a tuple's entries in all indexes; 16 knows indexes that only summarize.
+inline List* insert_index_tuples(ResultRelInfo* table, TupleTableSlot* tuple, EState* state) {
+#if PG_VERSION_NUM >= 160000
+    return ExecInsertIndexTuples(table, tuple, state, false, false, nullptr, NIL, false);
+#else
+    return ExecInsertIndexTuples(table, tuple, state, false, false, nullptr, NIL);
+#endif
+}
+
 /// Marks the end of a module's own wait event; 17 made names for them possible, before there is one for all.
 inline uint32 wait_event(const char* name) {
 #if PG_VERSION_NUM >= 170000

@@ -36,6 +36,32 @@ bool locked_by_other(TupleTableSlot* slot) {
     return found;
 }
 
+/// Whether our own transaction holds a row lock on the tuple, perhaps with others.
+bool locked_by_ourselves(TupleTableSlot* slot) {
+    if (!TTS_IS_BUFFERTUPLE(slot)) return true;
+    HeapTupleHeader const header = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data;
+    if (header->t_infomask & HEAP_XMAX_INVALID) return false;
+    return (header->t_infomask & HEAP_XMAX_IS_MULTI) ||
+           TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header));
+}
+
+/// Makes the index entries of new tuples, as the executor does.
+void add_index_entries(Relation table, TupleTableSlot** slots, int count) {
+    if (!table->rd_rel->relhasindex) return;
+    EState* const state = CreateExecutorState();
+    auto* const result = makeNode(ResultRelInfo);
+    InitResultRelInfo(result, table, 0, nullptr, 0);
+    ExecOpenIndices(result, false);
+    for (int i = 0; i < count && result->ri_NumIndices > 0; ++i) {
+        List* const recheck = compat::insert_index_tuples(result, slots[i], state);
+        list_free(recheck);
+        ResetPerTupleExprContext(state);
+    }
+    ExecCloseIndices(result);
+    FreeExecutorState(state);
+    pfree(result);
+}
+
 }  // namespace
 
 void KeyedTable::open(Oid table, Oid index) {
@@ -45,47 +71,131 @@ void KeyedTable::open(Oid table, Oid index) {
         table_ = table_open(table, AccessShareLock);
         index_ = index_open(index, AccessShareLock);
         slot_ = table_slot_create(table_, nullptr);
+        row_ = table_slot_create(table_, nullptr);
+        InitDirtySnapshot(dirty_);
+        scan_ = compat::begin_index_scan(table_, index_, &dirty_, 1);
     });
 }
 
-Found KeyedTable::find(std::string_view key) {
+Found KeyedTable::find(Datum key) {
     return guard([&]() -> Found {
         Found found;
-        SnapshotData dirty;
-        InitDirtySnapshot(dirty);
         ScanKeyData scan_key;
-        ScanKeyEntryInitialize(
-            &scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-            PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))));
-        IndexScanDesc scan = compat::begin_index_scan(table_, index_, &dirty, 1);
-        index_rescan(scan, &scan_key, 1, nullptr, 0);
-        while (index_getnext_slot(scan, ForwardScanDirection, slot_)) {
-            if (unfinished(dirty) || locked_by_other(slot_)) found.in_flight = true;
-            if (TransactionIdIsValid(dirty.xmin) || found.exists) continue;
+        ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+                               key);
+        index_rescan(scan_, &scan_key, 1, nullptr, 0);
+        ExecClearTuple(row_);
+        const int key_column = index_->rd_index->indkey.values[0] - 1;
+        while (index_getnext_slot(scan_, ForwardScanDirection, slot_)) {
+            if (unfinished(dirty_) || locked_by_other(slot_)) found.in_flight = true;
+            if (TransactionIdIsValid(dirty_.xmin) || found.exists) continue;
             found.exists = true;
             slot_getallattrs(slot_);
             TupleDesc const shape = slot_->tts_tupleDescriptor;
             for (int i = 0; i < shape->natts && i < Found::kMaxColumns; ++i) {
-                found.nulls[i] = slot_->tts_isnull[i];
+                found.nulls[i] = slot_->tts_isnull[i] || i == key_column;
                 if (found.nulls[i]) continue;
                 Form_pg_attribute const column = TupleDescAttr(shape, i);
                 found.values[i] = column->attlen == -1  // may be compressed, or kept out of line
                                       ? PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_->tts_values[i]))
                                       : datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
             }
+            ExecCopySlot(row_, slot_);
+            if (!found.in_flight) break;  // the key is unique: nobody else's version can be there
         }
-        index_endscan(scan);
         ExecClearTuple(slot_);
         return found;
     });
 }
 
+bool KeyedTable::allows_updates(const Known& known) {
+    return guard([&] { return writable_directly(table_, known, ACL_UPDATE); });
+}
+
+bool KeyedTable::update(const Change* changes, int count) {
+    return guard([&] {
+        if (!fresh_) fresh_ = MakeSingleTupleTableSlot(RelationGetDescr(table_), &TTSOpsVirtual);
+        const auto columns = static_cast<std::size_t>(RelationGetDescr(table_)->natts);
+        ExecClearTuple(fresh_);
+        slot_getallattrs(row_);
+        std::memcpy(fresh_->tts_values, row_->tts_values, columns * sizeof(Datum));
+        std::memcpy(fresh_->tts_isnull, row_->tts_isnull, columns * sizeof(bool));
+        for (int i = 0; i < count; ++i) {
+            fresh_->tts_values[changes[i].column] = changes[i].value;
+            fresh_->tts_isnull[changes[i].column] = false;
+        }
+        ExecStoreVirtualTuple(fresh_);
+        end_command();  // a row that this very statement has written can be changed once more
+        bool new_index_entries = false;
+        const bool done = compat::update_tuple(table_, &row_->tts_tid, fresh_, locked_by_ourselves(row_),
+                                               &new_index_entries) == TM_Ok;
+        if (done && new_index_entries) add_index_entries(table_, &fresh_, 1);
+        ExecClearTuple(fresh_);
+        return done;
+    });
+}
+
 void KeyedTable::close() {
     guard([&] {
+        index_endscan(scan_);
+        if (fresh_) ExecDropSingleTupleTableSlot(fresh_);
+        ExecDropSingleTupleTableSlot(row_);
         ExecDropSingleTupleTableSlot(slot_);
         index_close(index_, AccessShareLock);
         table_close(table_, AccessShareLock);
     });
+}
+
+bool writable_directly(Relation table, const Known& known, AclMode right) {
+    if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
+        table->rd_rel->relhassubclass || table->rd_rel->relrowsecurity || table->rd_rules ||
+        table->rd_tableam != GetHeapamTableAmRoutine())
+        return false;
+    const TupleConstr* const constraints = RelationGetDescr(table)->constr;
+    if (constraints && (constraints->has_generated_stored || constraints->num_check > known.checks))
+        return false;
+    const TriggerDesc* const triggers = table->trigdesc;
+    for (int i = 0; triggers && i < triggers->numtriggers; ++i) {
+        Oid const function = triggers->triggers[i].tgfoid;
+        if (function != known.triggers[0] && function != known.triggers[1]) return false;
+    }
+    return pg_class_aclcheck(RelationGetRelid(table), GetUserId(), right) == ACLCHECK_OK;
+}
+
+Datum* Appender::row() {
+    if (count_ == kRoom) flush();
+    if (count_ == slots_made_) slots_[slots_made_++] = table_slot_create(table_, nullptr);
+    TupleTableSlot* const slot = slots_[count_++];
+    ExecClearTuple(slot);
+    std::memset(slot->tts_isnull, 0, static_cast<std::size_t>(RelationGetDescr(table_)->natts));
+    return slot->tts_values;
+}
+
+void Appender::flush() {
+    if (count_ == 0) return;
+    for (int i = 0; i < count_; ++i) ExecStoreVirtualTuple(slots_[i]);
+    CommandId const command = GetCurrentCommandId(true);
+    if (count_ == 1)
+        table_tuple_insert(table_, slots_[0], command, 0, nullptr);
+    else
+        table_multi_insert(table_, slots_, count_, command, 0, nullptr);
+    add_index_entries(table_, slots_, count_);
+    count_ = 0;
+}
+
+void Appender::close() {
+    flush();
+    for (int i = 0; i < slots_made_; ++i) ExecDropSingleTupleTableSlot(slots_[i]);
+    slots_made_ = 0;
+}
+
+void end_command() {
+    CommandCounterIncrement();
+}
+
+Datum key_datum(std::string_view key) {
+    return guard(
+        [&] { return PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))); });
 }
 
 void IndexWalk::open(Oid table, Oid index) {

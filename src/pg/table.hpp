@@ -6,7 +6,8 @@
 
 namespace mau::pg {
 
-/// A row found by its text key. Values are copies in the memory context of the call.
+/// A row found by its text key. Values are copies in the memory context of the call; the key itself is left
+/// out.
 struct Found {
     static constexpr int kMaxColumns = 16;
     bool exists = false;  // a version is there that is committed, or ours
@@ -16,6 +17,7 @@ struct Found {
     bool nulls[kMaxColumns];
 
     bool is_null(int column) const { return nulls[column]; }
+    int int4(int column) const { return DatumGetInt32(values[column]); }
     std::int64_t integer(int column) const { return DatumGetInt64(values[column]); }
     bool boolean(int column) const { return DatumGetBool(values[column]); }
     std::string_view text(int column) const {
@@ -25,21 +27,72 @@ struct Found {
     }
 };
 
+/// What may be on a table whose rows are written past the planner: the functions of our own triggers, and so
+/// many CHECK constraints, which our changes cannot break.
+struct Known {
+    Oid triggers[2] = {InvalidOid, InvalidOid};
+    int checks = 0;
+};
+
+/// Whether this session may write rows of a table without a statement: it has the right to, and there is
+/// nothing on the table that a statement would have to heed (somebody's triggers, rules, policies,
+/// constraints, children). Inside a guard only, with a lock on the table.
+bool writable_directly(Relation table, const Known& known, AclMode right);
+
+/// A new value for a column of a row.
+struct Change {
+    int column;
+    Datum value;
+};
+
 /// A table with a unique index on one text column under COLLATE "C", opened for a few look-ups. Between
 /// `open` and `close` no error of ours may be thrown past it except one that ends the statement.
 class KeyedTable {
   public:
     /// Opens both; the caller must have the right to SELECT on the table (else 42501).
     void open(Oid table, Oid index);
-    /// The row with this key as it is this very moment: committed by anybody, or changed by us.
-    Found find(std::string_view key);
+    /// The row with this key, a text, as it is this very moment: committed by anybody, or changed by us.
+    Found find(Datum key);
+
+    /// Whether `update` can be called; needs ROW EXCLUSIVE on the table.
+    bool allows_updates(const Known& known);
+    /// Changes columns of the row that `find` found last. Waits for nobody: answers false where somebody else
+    /// was faster. The caller ends the command (`end_command`) before the row is looked at again.
+    bool update(const Change* changes, int count);
     void close();
 
   private:
     Relation table_ = nullptr;
     Relation index_ = nullptr;
+    IndexScanDesc scan_ = nullptr;
+    SnapshotData dirty_;
     TupleTableSlot* slot_ = nullptr;
+    TupleTableSlot* row_ = nullptr;    // what was found last
+    TupleTableSlot* fresh_ = nullptr;  // what is to become of it
 };
+
+/// Rows appended to a table that `writable_directly` is true of. All of it inside a guard only.
+class Appender {
+  public:
+    void open(Relation table) { table_ = table; }
+    /// The values of the next row, to be filled in.
+    Datum* row();
+    /// Writes what was filled in.
+    void flush();
+
+  private:
+    static constexpr int kRoom = 256;
+    Relation table_ = nullptr;
+    int count_ = 0;
+    int slots_made_ = 0;
+    TupleTableSlot* slots_[kRoom];
+
+  public:
+    void close();
+};
+
+/// Ends the command, so that what was written directly is seen by what comes next.
+void end_command();
 
 /// A table read in the order of a btree, by keys on its first columns. All of it inside a guard only.
 class IndexWalk {
@@ -79,6 +132,9 @@ bool try_table_lock(Oid table, LOCKMODE mode);
 /// Tries to get what reading a table takes, ACCESS SHARE on it and on its indexes, without waiting for an
 /// ALTER, TRUNCATE or REINDEX in flight.
 bool try_read_lock(Oid table);
+
+/// A text datum for look-ups; lives as long as the memory that is current.
+Datum key_datum(std::string_view key);
 
 /// A 64-bit hash of an id, the same in every session of a server.
 std::uint64_t hash(std::string_view id);
