@@ -52,68 +52,80 @@ std::string_view text_of(Datum datum) {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
-/// Goes over the rows that the index has before the cutoff, in the order in which they lie in the table.
+/// Goes over the rows that the index has before the cutoff: a portion at a time, and that in the order in
+/// which they lie in the table.
 struct Sweep {
     Relation table, index;
     Snapshot snapshot;
     TupleTableSlot* slot;
+    IndexScanDesc scan;
     IndexFetchTableData* fetch;
-    std::uint64_t* places;  // where the index says that rows are: block and item, so that they sort fast
-    std::int64_t count, next;
+    std::uint64_t* places;  // of the portion, where the index says that rows are: block and item
+    std::int64_t room, count, next;
+    bool at_end;  // of the index: asked again, it would begin anew
 };
 
 // Everything below runs inside a guard.
 
-/// Brings the places into the order of blocks (within one as the index has them): by counting, for it is a
-/// good part of the work.
+/// Brings the places into the order of blocks (within one as the index has them): by counting where they are
+/// many, for it is a good part of the work.
 void sort_by_block(Sweep& sweep) {
     const Size blocks = RelationGetNumberOfBlocks(sweep.table);
     if (static_cast<Size>(sweep.count) < blocks / 16) {
         std::sort(sweep.places, sweep.places + sweep.count);
         return;
     }
+    const auto block = [&](std::int64_t i) { return std::min<Size>(sweep.places[i] >> 16, blocks); };
     auto* const ends = static_cast<std::int64_t*>(palloc0(sizeof(std::int64_t) * (blocks + 1)));
-    for (std::int64_t i = 0; i < sweep.count; ++i) ++ends[std::min<Size>(sweep.places[i] >> 16, blocks)];
+    for (std::int64_t i = 0; i < sweep.count; ++i) ++ends[block(i)];
     std::int64_t sum = 0;
     for (Size b = 0; b <= blocks; ++b) ends[b] = sum += ends[b];
     auto* const sorted = static_cast<std::uint64_t*>(
-        palloc_extended(sizeof(std::uint64_t) * static_cast<Size>(sweep.count + 1), MCXT_ALLOC_HUGE));
-    for (std::int64_t i = sweep.count; i-- > 0;)
-        sorted[--ends[std::min<Size>(sweep.places[i] >> 16, blocks)]] = sweep.places[i];
+        palloc_extended(sizeof(std::uint64_t) * static_cast<Size>(sweep.room), MCXT_ALLOC_HUGE));
+    for (std::int64_t i = sweep.count; i-- > 0;) sorted[--ends[block(i)]] = sweep.places[i];
     pfree(ends);
     pfree(sweep.places);
     sweep.places = sorted;
 }
 
-void begin(Sweep& sweep, const World& world, Instant cutoff, std::int64_t max_rows) {
+void begin(Sweep& sweep, const World& world, Instant cutoff) {
     sweep.table = table_open(world.cohort_table, RowExclusiveLock);
     sweep.index = index_open(world.cohort_by_time, AccessShareLock);
     sweep.snapshot = RegisterSnapshot(GetLatestSnapshot());
     sweep.slot = table_slot_create(sweep.table, nullptr);
-    std::int64_t room = 1024;
-    sweep.places = static_cast<std::uint64_t*>(palloc(static_cast<Size>(room) * sizeof(std::uint64_t)));
+    sweep.fetch = table_index_fetch_begin(sweep.table);
+    sweep.room = 1024;
+    sweep.places = static_cast<std::uint64_t*>(palloc(static_cast<Size>(sweep.room) * sizeof(std::uint64_t)));
     sweep.count = sweep.next = 0;
+    sweep.at_end = false;
     ScanKeyData key;
     ScanKeyInit(&key, 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(cutoff));
-    IndexScanDesc const scan = pg::compat::begin_index_scan(sweep.table, sweep.index, sweep.snapshot, 1);
-    index_rescan(scan, &key, 1, nullptr, 0);
-    while (ItemPointer const place = index_getnext_tid(scan, ForwardScanDirection)) {
+    sweep.scan = pg::compat::begin_index_scan(sweep.table, sweep.index, sweep.snapshot, 1);
+    index_rescan(sweep.scan, &key, 1, nullptr, 0);
+}
+
+/// Takes the next places from the index, at most so many; answers false at its end. Some are of rows that are
+/// gone.
+bool take_portion(Sweep& sweep, std::int64_t most) {
+    sweep.count = sweep.next = 0;
+    while (sweep.count < most && !sweep.at_end) {
         CHECK_FOR_INTERRUPTS();
-        if (sweep.count == max_rows) break;
-        if (sweep.count == room) {
-            room *= 2;
+        ItemPointer const place = index_getnext_tid(sweep.scan, ForwardScanDirection);
+        sweep.at_end = !place;
+        if (!place) break;
+        if (sweep.count == sweep.room) {
+            sweep.room *= 2;
             sweep.places = static_cast<std::uint64_t*>(
-                repalloc_huge(sweep.places, static_cast<Size>(room) * sizeof(std::uint64_t)));
+                repalloc_huge(sweep.places, static_cast<Size>(sweep.room) * sizeof(std::uint64_t)));
         }
         sweep.places[sweep.count++] =
             std::uint64_t{ItemPointerGetBlockNumber(place)} << 16 | ItemPointerGetOffsetNumber(place);
     }
-    index_endscan(scan);
     sort_by_block(sweep);
-    sweep.fetch = table_index_fetch_begin(sweep.table);
+    return sweep.count > 0;
 }
 
-/// The next visible row is in the slot; answers false at the end.
+/// The next visible row of the portion is in the slot; answers false at the end.
 bool advance(Sweep& sweep) {
     while (sweep.next < sweep.count) {
         const std::uint64_t at = sweep.places[sweep.next++];
@@ -128,6 +140,7 @@ bool advance(Sweep& sweep) {
 }
 
 void end(Sweep& sweep) {
+    index_endscan(sweep.scan);
     table_index_fetch_end(sweep.fetch);
     ExecDropSingleTupleTableSlot(sweep.slot);
     UnregisterSnapshot(sweep.snapshot);
@@ -250,18 +263,20 @@ std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<s
         Tally gone{};
         CommandId const command = GetCurrentCommandId(true);
         Sweep sweep;
-        begin(sweep, world, cutoff, max_rows);
+        begin(sweep, world, cutoff);
         auto& keeper = *static_cast<Keeper*>(palloc(sizeof(Keeper)));
         open(keeper, world, command);
-        while (advance(sweep)) {
-            const Instant at = DatumGetInt64(column(sweep, kTimestamp));
-            const std::string_view user_id = text_of(column(sweep, kUserId));
-            // The list is that of reserved threepids' owners, and short.
-            if (at >= cutoff || std::find(first, last, user_id) != last) continue;
-            if (!remove(sweep, command)) continue;
-            keep(keeper, user_id, at);
-            gone.add(text_of(column(sweep, kService)));
-        }
+        for (std::int64_t room = max_rows; room > 0 && take_portion(sweep, room);)
+            while (advance(sweep)) {
+                const Instant at = DatumGetInt64(column(sweep, kTimestamp));
+                const std::string_view user_id = text_of(column(sweep, kUserId));
+                // The list is that of reserved threepids' owners, and short.
+                if (at >= cutoff || std::find(first, last, user_id) != last) continue;
+                if (!remove(sweep, command)) continue;
+                keep(keeper, user_id, at);
+                gone.add(text_of(column(sweep, kService)));
+                --room;
+            }
         close(keeper);
         end(sweep);
         CommandCounterIncrement();

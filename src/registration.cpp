@@ -252,8 +252,9 @@ Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
         const seats::ToldAbout told;
+        const World& world = directory::world();
         if (departures::has(user_id)) departures::settle(PG_INT64_MAX);
-        const bool member = cohort::remove(directory::world(), user_id);
+        const bool member = cohort::remove(world, user_id);
         registration::remove_threepids_query.write(user_id);
         return (registration::forget_query.write(user_id).count > 0) | member;
     });

@@ -12,7 +12,10 @@ SELECT '@' || who || ':example.com', extract(epoch FROM t(i)) * 1000, service FR
     ('older', '-1000 h', 'native'), ('bridged_old', '-721 h', 'irc'), ('bridged', '-719 h', 'irc')) v(who, i, service);
 SELECT * FROM mau.reap(t('0'));
 TABLE cohort;
--- Who leaves takes the last sighting along.
+-- Who leaves takes the last sighting along; fold brings it to mau.users.
+SELECT d.user_id, mau.last_seen(d.user_id) - t('0') AS seen FROM mau.departures p, unnest(p.user_ids) d(user_id) ORDER BY d.user_id;
+SELECT rows FROM mau.fold(t('0')) WHERE what = 'settled';
+SELECT count(*) AS left FROM mau.departures;
 SELECT user_id, mau.last_seen(user_id) - t('0') AS seen FROM mau.users WHERE last_seen IS NOT NULL ORDER BY user_id;
 -- Again: nothing left to do.
 SELECT * FROM mau.reap(t('0'));
