@@ -5,6 +5,7 @@
 #include "history_questions.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "history.hpp"
 #include "pg/values.hpp"
@@ -166,6 +167,13 @@ DayRange range_of(FunctionCallInfo fcinfo, int i, Day last, Day days) {
                     "They are " + std::to_string(history::length(range)) + ".",
                     "Ask for at most " + std::to_string(history::kLongestRange) + ".");
     return range;
+}
+
+/// The same for whole periods; NULL: up to `last`, and `count` of them.
+DayRange range_of(FunctionCallInfo fcinfo, int i, Day last, Period unit, int count) {
+    last = optional_day(fcinfo, i + 1, "to_day").value_or(last);
+    const std::int32_t first = std::max(0, period_index(unit, last) - count + 1);
+    return range_of(fcinfo, i, last, last - std::max(kFirstDay, period_first(unit, first)) + 1);
 }
 
 /// An integer argument within limits; NULL: `otherwise`.
@@ -431,8 +439,7 @@ Datum retention(FunctionCallInfo fcinfo) {
         throw Error(sqlstate::invalid_parameter, "unknown period", error.what(), "Pass day, week or month.");
     }
     const Day now = day_of(args.instant(6));
-    const Day usual = unit == Period::day ? 30 : unit == Period::week ? 12 * 7 : 365;
-    const DayRange range = range_of(fcinfo, 1, now, usual);
+    const DayRange range = range_of(fcinfo, 1, now, unit, unit == Period::day ? 30 : 12);
     const Question question = question_of(args, 3, 4, 5);
     const std::int32_t first = period_index(unit, range.first), last = period_index(unit, range.last);
     const auto count = static_cast<std::size_t>(last - first + 1);
@@ -532,7 +539,7 @@ void bill(pg::ResultSet& result, const World& world, const Question& question,
 Datum billing_months(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Day now = day_of(args.instant(5));
-    const DayRange range = range_of(fcinfo, 0, now, 365);
+    const DayRange range = range_of(fcinfo, 0, now, Period::month, 12);
     const std::size_t more_than = number_of(fcinfo, 3, "more_than_days", 2, 0, 31);
     Question question = question_of(args, 2, -1, 4);
     pg::ResultSet result(fcinfo);
@@ -633,13 +640,14 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
 
 Datum draw_chart(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    const std::string what(args.required_text(0, "what"));
+    const std::string what(args.text(0).value_or(std::string_view()));
     const DayRange days = range_of(fcinfo, 1, today(), 90);
-    const std::size_t width = number_of(fcinfo, 3, "width", 72, 1, 1000);
+    const std::size_t width = number_of(fcinfo, 3, "width", 72, chart::kLeastWidth, 1000);
     const std::size_t height = number_of(fcinfo, 4, "height", 8, 1, 100);
     const Question question = question_of(args, 5, 6, 7);
     if (what != "dau" && what != "wau" && what != "mau" && what != "stickiness" && what != "new_users")
-        throw Error(sqlstate::invalid_parameter, "unknown series", "It is \"" + what + "\".",
+        throw Error(sqlstate::invalid_parameter, "unknown series",
+                    args.is_null(0) ? "It is NULL." : "It is \"" + what + "\".",
                     "The series are: dau, wau, mau, stickiness, new_users.");
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
@@ -651,10 +659,14 @@ Datum draw_chart(FunctionCallInfo fcinfo) {
             values.push_back(what == "dau"          ? static_cast<double>(counts[0][i])
                              : what == "wau"        ? static_cast<double>(counts[1][i])
                              : what == "mau"        ? static_cast<double>(counts[2][i])
-                             : what == "stickiness" ? ratio(counts[0][i], counts[2][i]).value_or(0)
+                             : what == "stickiness" ? ratio(counts[0][i], counts[2][i]).value_or(std::nan(""))
                                                     : static_cast<double>(arrived[i]));
+        // Blocks have no equivalent in other encodings, and to convert them would be an error.
+        const bool unicode = GetDatabaseEncoding() == PG_UTF8 && (pg_get_client_encoding() == PG_UTF8 ||
+                                                                  pg_get_client_encoding() == PG_SQL_ASCII);
         for (const std::string& line :
-             chart::draw(values, width, height, day_label(days.first), day_label(days.last)))
+             chart::draw(values, width, height, day_label(days.first), day_label(days.last),
+                         unicode ? chart::Style::blocks : chart::Style::ascii))
             result.add({line});
     });
     return Datum(0);
