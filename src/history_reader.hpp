@@ -32,8 +32,8 @@ std::optional<DayRange> extent(const World& world);
 /// The services that have history.
 std::vector<std::string> services();
 
-/// The days that a block has of its own, at most: 12 MB.
-inline constexpr Day kBlock = 1500;
+/// The days that a block has of its own, at most: 10 MB. What is done with one must not take long.
+inline constexpr Day kBlock = 1200;
 
 /// How days are laid out in rows.
 struct Layout {

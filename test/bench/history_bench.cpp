@@ -228,6 +228,7 @@ void load_users(const std::string& database, long users, bool all) {
             copy.null();
     }
     copy.end();
+    connection.must("CHECKPOINT");  // only what is on disk can be marked as visible to all
     connection.must("VACUUM ANALYZE mau.users");
 }
 
@@ -269,6 +270,7 @@ long load_days(const std::string& database, long users, bool mixed, std::vector<
         if (keep) keep->insert(keep->end(), days.begin(), days.end());
     }
     copy.end();
+    connection.must("CHECKPOINT");
     connection.must("VACUUM ANALYZE mau.active_days");
     return visits;
 }
