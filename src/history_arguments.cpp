@@ -35,7 +35,7 @@ DayRange range_of(FunctionCallInfo fcinfo, int i, Day last, Day days) {
     if (range.first > range.last)
         throw Error(sqlstate::invalid_parameter, "from_day is after to_day",
                     "They are " + day_label(range.first) + " and " + day_label(range.last) + ".",
-                    "Swap them.");
+                    "Swap them; to_day is today where it is left out.");
     if (range.last - range.first >= kLongestRange)
         throw Error(sqlstate::invalid_parameter, "too many days",
                     "They are " + std::to_string(length(range)) + ".",

@@ -181,9 +181,10 @@ Datum retention(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     Period unit;
     try {
-        unit = period_called(args.required_text(0, "cohort"));
+        unit = period_called(args.text(0).value_or("NULL"));
     } catch (const std::invalid_argument& error) {
-        throw Error(sqlstate::invalid_parameter, "unknown period", error.what(), "Pass day, week or month.");
+        throw Error(sqlstate::invalid_parameter, "unknown cohort", std::string("The ") + error.what() + ".",
+                    "Pass day, week or month.");
     }
     const Day now = day_of(args.instant(6));
     const DayRange range = range_of(fcinfo, 1, now, unit, unit == Period::day ? 30 : 12);
