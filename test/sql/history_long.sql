@@ -1,4 +1,5 @@
 -- Twelve years in one question: more days than the reader holds at once, and as ever the obvious SQL's answers.
+SET jit = off;
 CREATE EXTENSION mau;
 UPDATE mau.settings SET history_retention = '100 years';
 SELECT setseed(0.7) \g /dev/null
