@@ -10,29 +10,47 @@ namespace mau::chart {
 namespace {
 
 constexpr int kEighths = 8;
-const char* const kBlocks[kEighths + 1] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+constexpr std::size_t kWidest = 3;  // columns of one value
 
-std::string formatted(const char* format, double value) {
+struct Pen {
+    const char* level[kEighths + 1];
+    const char *wall, *corner, *floor;
+};
+constexpr Pen kBlocks = {{" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"}, "│", "└", "─"};
+constexpr Pen kAscii = {{" ", ".", ".", ":", ":", ":", "#", "#", "#"}, "|", "+", "-"};
+
+std::string formatted(int digits, double value) {
     char text[32];
-    std::snprintf(text, sizeof text, format, value);
+    std::snprintf(text, sizeof text, "%.*f", digits, value);
     return text;
 }
 
+/// The mean of the values that there are; NaN where there are none.
+double mean(const std::vector<double>& series, std::size_t from, std::size_t to) {
+    double sum = 0;
+    std::size_t values = 0;
+    for (std::size_t i = from; i < to; ++i)
+        if (!std::isnan(series[i])) sum += series[i], ++values;
+    return values ? sum / static_cast<double>(values) : std::nan("");
+}
+
 /// The series as columns: means of neighbours, or values repeated.
-std::vector<double> columns_of(const std::vector<double>& series, std::size_t width) {
+std::vector<double> columns_of(const std::vector<double>& series, std::size_t room) {
     std::vector<double> columns;
-    if (series.size() <= width) {
-        const std::size_t each = width / series.size();
+    if (series.size() <= room) {
+        const std::size_t each = std::min(kWidest, room / series.size());
         for (const double value : series) columns.insert(columns.end(), each, value);
         return columns;
     }
-    for (std::size_t c = 0; c < width; ++c) {
-        const std::size_t from = c * series.size() / width, to = (c + 1) * series.size() / width;
-        double sum = 0;
-        for (std::size_t i = from; i < to; ++i) sum += series[i];
-        columns.push_back(sum / static_cast<double>(to - from));
-    }
+    for (std::size_t c = 0; c < room; ++c)
+        columns.push_back(mean(series, c * series.size() / room, (c + 1) * series.size() / room));
     return columns;
+}
+
+/// How many eighths of a line a column is high; whatever is not nothing shows.
+long eighths_of(double value, double top, std::size_t height) {
+    if (!(value > 0)) return 0;
+    return std::max(1L, std::lround(value / top * static_cast<double>(height * kEighths)));
 }
 
 void trim(std::string& line) {
@@ -42,42 +60,53 @@ void trim(std::string& line) {
 }  // namespace
 
 std::string label(double value) {
-    if (value >= 1e9) return formatted("%.3g", value);
-    if (value >= 999500) return formatted("%.3gM", value / 1e6);
-    if (value >= 10000) return formatted("%.3gk", value / 1e3);
-    if (value != std::floor(value)) return formatted("%.2f", value);
-    return formatted("%.0f", value);
+    if (!(value < 9999.5)) {
+        for (const char unit : {'k', 'M', 'G', 'T', 'P', 'E'}) {
+            value /= 1000;
+            if (value < 999.5 || unit == 'E')
+                return formatted(value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value) + unit;
+        }
+    }
+    return formatted(value == std::floor(value) || value >= 99.5 ? 0 : 2, value);
 }
 
 std::vector<std::string> draw(const std::vector<double>& series, std::size_t width, std::size_t height,
-                              const std::string& first, const std::string& last) {
+                              const std::string& first, const std::string& last, Style style) {
     std::vector<std::string> lines;
-    if (series.empty() || width == 0 || height == 0) return lines;
-    std::vector<double> columns = columns_of(series, width);
-    for (double& column : columns) column = std::max(0.0, column);
-    const double top = *std::max_element(columns.begin(), columns.end());
-    const std::string high = label(top), low = "0";
-    const std::size_t margin = std::max(high.size(), low.size());
+    if (series.empty() || height == 0) return lines;
+    const Pen& pen = style == Style::blocks ? kBlocks : kAscii;
+
+    // The columns take what the label leaves, and the label says what the columns reach.
+    constexpr std::size_t kAxis = 2;
+    std::vector<double> columns;
+    double top = 0;
+    std::string high;
+    std::size_t margin = 0;
+    do {
+        ++margin;
+        columns = columns_of(series, std::max(width, kLeastWidth) - margin - kAxis);
+        top = 0;
+        for (const double column : columns)
+            if (column > top) top = column;
+        high = label(top);
+    } while (high.size() > margin);
 
     for (std::size_t line = height; line-- > 0;) {
-        const std::string& text = line + 1 == height && top > 0 ? high : line == 0 ? low : std::string();
-        std::string drawn = std::string(margin - text.size(), ' ') + text + " │";
+        const std::string text = line + 1 == height && top > 0 ? high : line == 0 ? "0" : "";
+        std::string drawn = std::string(margin - text.size(), ' ') + text + " " + pen.wall;
         for (const double column : columns) {
-            const double eighths = top > 0 ? column / top * static_cast<double>(height * kEighths) : 0;
-            // Whatever is not nothing shows.
-            double filled = std::round(eighths) - static_cast<double>(line * kEighths);
-            if (line == 0 && column > 0) filled = std::max(filled, 1.0);
-            drawn += kBlocks[static_cast<int>(std::clamp(filled, 0.0, static_cast<double>(kEighths)))];
+            const long filled = eighths_of(column, top, height) - static_cast<long>(line) * kEighths;
+            drawn += pen.level[std::clamp(filled, 0L, static_cast<long>(kEighths))];
         }
         trim(drawn);
         lines.push_back(drawn);
     }
-    std::string axis = std::string(margin, ' ') + " └";
-    for (std::size_t i = 0; i < columns.size(); ++i) axis += "─";
+    std::string axis = std::string(margin + 1, ' ') + pen.corner;
+    for (std::size_t i = 0; i < columns.size(); ++i) axis += pen.floor;
     lines.push_back(axis);
-    std::string days = std::string(margin + 2, ' ') + first;
+    std::string days = std::string(margin + kAxis, ' ') + first;
     if (first != last) {
-        const std::size_t end = margin + 2 + columns.size();
+        const std::size_t end = margin + kAxis + columns.size();
         days.resize(std::max(days.size() + 1, end > last.size() ? end - last.size() : 0), ' ');
         days += last;
     }
