@@ -658,6 +658,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     WITH world AS (
         SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
                h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
+               h.attached_at, h.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users) AS idle,
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
                     WHEN NOT w.serves THEN 'mau.databases does not name this database'
@@ -665,12 +666,13 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                END AS no_worker
         FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
     ), tasks AS (
-        -- Without a source there is nothing to sync.
-        SELECT t.*, make_interval(secs => i.seconds) AS every,
+        -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot.
+        SELECT t.*, CASE WHEN t.task = 'sync' THEN greatest(t.last_finished, w.attached_at) ELSE t.last_finished END AS finished,
+               make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
         FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
                                                    ('reap', w.reap_interval), ('fold', w.fold_interval)) i(task, seconds)
-        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL)
+        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL) AND (t.task <> 'refresh' OR NOT w.idle)
     ), told AS (
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
@@ -679,9 +681,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                                       ''), '; ' ORDER BY t.task)
                    FILTER (WHERE t.failures_in_a_row > 0) AS failing,
                string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
-                                 coalesce(date_trunc('second', at - t.last_finished)::text, 'ever'), t.every),
+                                 coalesce(date_trunc('second', at - t.finished)::text, 'ever'), t.every),
                           '; ' ORDER BY t.task)
-                   FILTER (WHERE coalesce(at - t.last_finished > t.patience, true)) AS late
+                   FILTER (WHERE coalesce(at - t.finished > t.patience, true)) AS late,
+               bool_or(t.finished IS NULL) AS never
         FROM tasks t
     )
     SELECT c.health, c.reason
@@ -703,7 +706,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'a restore of this database is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
-        (9, t.last_run IS NULL, 'starting',
+        (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
          'the worker has not done its first tick here yet; it comes within seconds'),
         (10, t.late IS NOT NULL, 'late',
          t.late),
@@ -711,7 +714,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('sync is catching up: it has read up to %s', w.read_until)),
         (12, NOT w.recording, 'off',
          'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
-        (13, w.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users), 'idle',
+        (13, w.idle, 'idle',
          'nothing was recorded yet: SELECT mau.attach(''synapse''), or let the homeserver call mau.record_activity'),
         (14, true, 'ok',
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
@@ -720,7 +723,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     WHERE c.holds ORDER BY c.rank LIMIT 1
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (before the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
