@@ -85,7 +85,7 @@ build/test/boundary.o: test/boundary/boundary.cpp build/flags | build/dep
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) $(NOTE_HEADERS) -c -o $@ $<
 
-bench-build: build/test/bench_client build/test/bench_module.so
+bench-build: build/test/bench_client build/test/history_bench build/test/bench_module.so
 
 build/test/bench_module.so: test/bench/bench_module.cpp src/pg/prelude.hpp build/flags
 	@mkdir -p $(@D)
@@ -169,6 +169,10 @@ build/test/bench_client: test/bench/bench_client.cpp
 build/test/cap_client build/test/bench_client: test/load/pq.hpp
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
+
+build/test/history_bench: test/bench/history_bench.cpp $(filter src/bitmap%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap*)
+	@mkdir -p $(@D)
+	$(CXX) $(STRICT) -O2 -Isrc -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 
 # --- What people type ------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ CREATE TABLE mau.users (
 -- No index on last_seen: it would cost every sighting of a non-member, and every row that leaves the cohort, three
 -- times as much (no HOT updates); it is asked for by active_users beyond 30 days alone.
 CREATE UNIQUE INDEX users_user_id ON mau.users (user_id);
-CREATE INDEX users_registered_at ON mau.users (registered_at) WHERE is_registered;
+CREATE INDEX users_registered_at ON mau.users (registered_at) INCLUDE (user_no) WHERE is_registered;
 CREATE INDEX users_deactivated ON mau.users (user_id) WHERE is_deactivated;
 CREATE INDEX users_not_counted ON mau.users (user_no) WHERE is_guest OR (user_type = 'support') IS TRUE;
 CREATE INDEX users_of_services ON mau.users (user_no) WHERE appservice_id <> '';
@@ -268,7 +268,7 @@ CREATE FUNCTION mau.active_users(period interval DEFAULT '30 days', at timestamp
                                  service text DEFAULT 'native', min_days integer DEFAULT 1) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_active_users';
 COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text, integer) IS
-'How many users of a service (NULL = all) who count were active within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Up to 30 days and for the present that is who was last seen within the period, to the millisecond (last sightings are kept to within last_seen_granularity). With min_days > 1, for longer periods, and where at lies on a day that is over, the history answers: who was active on at least min_days of the whole UTC days that end with that of at. Errors: 22008 for an infinite time, 22023 for a period that is not positive, or with min_days > 1 has more than 3660 days of history.';
+'How many users of a service (NULL = all) who count were active within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Up to 30 days and for the present that is who was last seen within the period, to the millisecond (last sightings are kept to within last_seen_granularity). With min_days > 1, for longer periods, and where at lies on a day that is over, the history answers: who was active on at least min_days of the whole UTC days that end with that of at. Errors: 22008 for an infinite time, 22023 for a period that is not positive and a min_days that is not from 1 to the days of the period, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
                                          service text DEFAULT 'native')
@@ -405,7 +405,7 @@ CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_daily_series';
 COMMENT ON FUNCTION mau.daily_series(date, date, text, text, integer, text, integer) IS
-'For each UTC day from from_day to to_day, both included, how many distinct users were active on it (dau), within the 7 days (wau) and the window_days (mau; 30, 1 to 1000) that end with it; stickiness = dau / mau, NULL without users; new_users = those active for the first time since the history begins. NULL days: the last 30, up to today. service: native, an appservice''s id, NULL = all. platform: web, electron, android, ios or unknown, told from the user agent as by Synapse''s r30v2; NULL = any. min_days (1 to 1000): wau and mau are those active on at least so many days of the window. kind: counted (neither guests nor support, as for the limit), everybody, guest, support, bot, deactivated or unregistered, as known now. Unlike the cohort it knows whole days, and takes in trial users and those who found the house full. Errors: 22023 for an argument out of its range or over 36525 days, 22008 for days outside 1970 to 2999, XX001 for a corrupt bitmap.';
+'For each UTC day from from_day to to_day, both included, how many distinct users were active on it (dau), within the 7 days (wau) and the window_days (mau; 30, 1 to 1000) that end with it; stickiness = dau / mau, NULL without users; new_users = those active for the first time since the history begins. NULL days: the last 30, up to today. service: native, an appservice''s id, NULL = all. platform: web, electron, android, ios or unknown, told from the user agent as by Synapse''s r30v2; NULL = any. min_days (1 to 1000): wau and mau are those active on at least so many days of the window. kind: counted (neither guests nor support, as for the limit), everybody, guest, support, bot, deactivated or unregistered, as known now. Unlike the cohort it knows whole days, and takes in trial users and those who found the house full. Whatever the range it takes a few MB of memory; whoever waits longer than 3 seconds is told by a NOTICE how far it is. Errors: 22023 for a range that is reversed or over 36525 days, min_days over window_days, unknown names; 22008 for days outside 1970 to 2999; XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.growth(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                            platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',

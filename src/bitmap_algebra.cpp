@@ -295,30 +295,48 @@ std::size_t days_active_scratch(std::size_t rows) {
     return 3 * planes_for(rows) + 1;
 }
 
+DayCounts::DayCounts(const Rows& scratch, std::size_t most) : scratch_(scratch), most_(most) {
+    check_scratch(scratch, days_active_scratch(most));
+}
+
+void DayCounts::clear() const {
+    Counter(&scratch_[1], most_).clear();
+}
+
+void DayCounts::add(const Rows& days, std::size_t from, std::size_t to) const {
+    check_range(days, from, to);
+    Counter(&scratch_[1], most_).add(days, from, to);
+}
+
+void DayCounts::histogram(std::int64_t* counts) const {
+    if (most_ == 0) return;
+    const Counter counter(&scratch_[1], most_);
+    Bits& everybody = scratch_[0];
+    counter.at_least(1, &everybody);
+    split_by_count(counter, counter.planes() - 1, everybody, 0, &scratch_[1 + counter.planes()], counts);
+}
+
+std::uint32_t DayCounts::at_least(std::size_t min_days, Bits& out) const {
+    check_window(1, min_days);
+    return static_cast<std::uint32_t>(Counter(&scratch_[1], most_).at_least(min_days, &out));
+}
+
 void days_active(const Rows& days, std::size_t from, std::size_t to, const Rows& scratch,
                  std::int64_t* counts) {
     check_range(days, from, to);
-    if (from == to) return;
-    check_scratch(scratch, days_active_scratch(to - from));
-    Bits& everybody = scratch[0];
-    Counter counter(&scratch[1], to - from);
-    counter.clear();
-    counter.add(days, from, to);
-    counter.at_least(1, &everybody);
-    split_by_count(counter, counter.planes() - 1, everybody, 0, &scratch[1 + counter.planes()], counts);
+    const DayCounts active(scratch, to - from);
+    active.clear();
+    active.add(days, from, to);
+    active.histogram(counts);
 }
 
 std::uint32_t active_at_least(const Rows& days, std::size_t from, std::size_t to, std::size_t min_days,
                               const Rows& scratch, Bits& out) {
     check_range(days, from, to);
-    check_window(1, min_days);
-    out.clear();
-    if (from == to) return 0;
-    check_scratch(scratch, days_active_scratch(to - from));
-    Counter counter(&scratch[0], to - from);
-    counter.clear();
-    counter.add(days, from, to);
-    return static_cast<std::uint32_t>(counter.at_least(min_days, &out));
+    const DayCounts active(scratch, to - from);
+    active.clear();
+    active.add(days, from, to);
+    return active.at_least(min_days, out);
 }
 
 void retention(const Rows& cohorts, const Rows& periods, std::int64_t* counts) {

@@ -88,16 +88,31 @@ void returning(const Rows& days, std::size_t from, std::size_t to, const Span& s
                std::int64_t* counts);
 std::size_t returning_scratch(const Span& span);
 
-/// Adds to counts[k] how many users were active on exactly k of the rows [from, to), for k = 1 .. to - from.
-/// counts[0] is left alone: who was never active is not known here.
+/// On how many days each user of a chunk was active, over any number of days: add the rows of one block after
+/// the other, then ask. `scratch` has days_active_scratch(most) rows, and no more than `most` may be added
+/// between two calls of clear.
+class DayCounts {
+  public:
+    DayCounts(const Rows& scratch, std::size_t most);
+    void clear() const;
+    void add(const Rows& days, std::size_t from, std::size_t to) const;
+    /// Adds to counts[k] how many users were active on exactly k days, for k = 1 .. most. counts[0] is left
+    /// alone: who was never active is not known here.
+    void histogram(std::int64_t* counts) const;
+    /// Who was active on at least min_days days; answers how many they are.
+    std::uint32_t at_least(std::size_t min_days, Bits& out) const;
+
+  private:
+    Rows scratch_;
+    std::size_t most_;
+};
+std::size_t days_active_scratch(std::size_t most);
+
+/// What DayCounts says of the rows [from, to).
 void days_active(const Rows& days, std::size_t from, std::size_t to, const Rows& scratch,
                  std::int64_t* counts);
-
-/// Who was active on at least min_days of the rows [from, to); answers how many they are.
 std::uint32_t active_at_least(const Rows& days, std::size_t from, std::size_t to, std::size_t min_days,
                               const Rows& scratch, Bits& out);
-/// The scratch of days_active and active_at_least for so many rows.
-std::size_t days_active_scratch(std::size_t rows);
 
 /// Adds to counts[c * periods.size() + p] how many users of cohort c were active in period p. A cohort costs
 /// only as much as the span of user numbers it covers.

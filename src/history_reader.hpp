@@ -1,8 +1,9 @@
-// Reading the history a chunk of users at a time: whatever the population, one chunk's days are in memory.
+// Reading the history a chunk of users at a time, and of that so many days at a time: whatever the population
+// and the range, one block of days of one chunk is in memory.
 //
-// Bitmaps and the visits that are not folded yet are read with the snapshot of the caller's statement,
-// through the indexes in the order of chunk and day. Who is not asked for is masked out while the bitmaps are
-// decoded.
+// Bitmaps are read through their index, in the order of chunk and day; visits that are not folded yet are
+// read once, sorted alike, and merged in. Both with the snapshot of the caller's statement. Who is not asked
+// for is masked out while the bitmaps are decoded.
 #pragma once
 
 #include "bitmap_algebra.hpp"
@@ -31,12 +32,40 @@ std::optional<DayRange> extent(const World& world);
 /// The services that have history.
 std::vector<std::string> services();
 
-/// How days are laid out in rows: row = row_of[day - first day], or the day's number where it is empty.
+/// The days that a block has of its own, at most: 10 MB. What is done with one must not take long.
+inline constexpr Day kBlock = 1200;
+
+/// How days are laid out in rows.
 struct Layout {
     DayRange days;
-    std::vector<std::uint32_t> row_of{};
-    bool before = false;       // also who was active on any day before the first
+    Day overlap = 0;           // how many days at the end of a block are also the first of the next
+    bool before = false;       // also who was active on any day before the first row
     bool by_platform = false;  // each platform in rows of its own
+    std::vector<std::uint32_t>
+        row_of{};  // the row of each day, where days share rows: then all are one block
+};
+
+/// The visits that are not folded yet, in the order of chunk and day.
+class Unfolded {
+  public:
+    struct Visit {
+        std::int32_t chunk;
+        Day day;
+        std::uint16_t place;
+        int platform;
+    };
+
+    Unfolded(const Question& question, const Layout& layout);
+    /// The next visit, or null after the last; the same one until `pop`.
+    const Visit* head();
+    void pop() { ++row_; }
+    void close() { cursor_.close(); }
+
+  private:
+    pg::Cursor cursor_;
+    pg::Rows batch_;
+    std::uint64_t row_ = 0;
+    Visit visit_{};
 };
 
 /// Reads one chunk after the other. Needs SPI, whose memory it uses; `close` it when done.
@@ -44,44 +73,59 @@ class Chunks {
   public:
     Chunks(const World& world, const Question& question, Layout layout);
 
-    /// Goes to the next chunk that has any history; answers false after the last.
+    /// Goes to the next chunk that has any history, and reads its first block; answers false after the last.
     bool next();
-    /// Reads a certain chunk.
+    /// Goes to a certain chunk, one after those that were read.
     void read(std::int32_t chunk);
+    /// Reads the chunk's next block of days; answers false after the last.
+    bool next_block();
     void close();
 
     std::int32_t chunk() const { return chunk_; }
-    /// The days of the chunk; by platform, those of one.
+    /// The day of row 0.
+    Day first_day() const { return block_.first; }
+    /// The days of the block; by platform, those of one.
     bitmap::Rows days(Platform platform = Platform::unknown) const;
-    /// Who was active before the first day.
-    bitmap::Bits& before() const { return *before_; }
+    /// Who was active before the first row.
+    const bitmap::Bits& before() const { return *before_; }
+    /// Who of the chunk is asked for; null: everybody.
+    const bitmap::Bits* asked_for() const { return keep_; }
 
   private:
-    void clear();
-    bool load_mask();
+    std::size_t size() const;
+    bitmap::Bits* row_for(Day day, int platform);
+    void clear_rows(std::size_t from);
+    void slide();
+    void load_mask();
+    void load(DayRange days);
+    void load_bitmaps(DayRange days);
+    void load_visits(Day last);
     void report_progress();
 
     const Question question_;
     const Layout layout_;
-    std::size_t rows_ = 0;
-    bitmap::Bits* bits_ = nullptr;  // rows_ for each platform
-    char* used_ = nullptr;          // which of them are not empty
+    std::size_t rows_ = 0;  // that there is room for, of each platform
+    DayRange block_{};      // the days that are in them
+    bitmap::Bits* bits_ = nullptr;
+    char* used_ = nullptr;  // which of them are not empty
     bitmap::Bits* before_ = nullptr;
     bitmap::Bits* mask_ = nullptr;
+    const bitmap::Bits* keep_ = nullptr;
+    void* memory_ = nullptr;
     std::int32_t chunk_ = -1;
     std::int32_t last_chunk_ = -1;
     TimestampTz reported_ = 0;
-    pg::IndexWalk bitmaps_, visits_;
+    pg::IndexWalk bitmaps_;
+    pg::Scratch scratch_;
+    Unfolded visits_;
 };
 
-/// The users of a chunk who were registered, of the service and kind that are asked for.
-struct Registered {
-    std::uint16_t place;
-    Instant at;
-};
-std::vector<Registered> registered(const World& world, const Question& question, std::int32_t chunk);
-/// The chunk of the user with the highest number, or -1.
-std::int32_t last_user_chunk();
+/// Takes everybody out of `users`, of a chunk, whose account is not of the service that is asked for.
+void keep_accounts_of_service(const Question& question, std::int32_t chunk, bitmap::Bits& users,
+                              pg::Scratch& scratch);
+
+/// The chunk of a user, and the place in it, are those of history.hpp.
+std::int64_t first_user_of(std::int32_t chunk);
 
 /// Working space for the algebra, in the current memory context.
 bitmap::Rows scratch(std::size_t rows);

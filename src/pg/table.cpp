@@ -119,6 +119,45 @@ void IndexWalk::close() {
     table_close(table_, AccessShareLock);
 }
 
+void EntryWalk::open(Oid table, Oid index) {
+    AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
+    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
+    table_ = table_open(table, AccessShareLock);
+    index_ = index_open(index, AccessShareLock);
+    slot_ = table_slot_create(table_, nullptr);
+}
+
+void EntryWalk::begin(Snapshot snapshot, ScanKey keys, int count) {
+    scan_ = compat::begin_index_scan(table_, index_, snapshot, count);
+    scan_->xs_want_itup = true;
+    index_rescan(scan_, keys, count, nullptr, 0);
+}
+
+const Datum* EntryWalk::next() {
+    while (ItemPointer const place = index_getnext_tid(scan_, ForwardScanDirection)) {
+        BlockNumber const page = ItemPointerGetBlockNumber(place);
+        if (!VM_ALL_VISIBLE(table_, page, &visibility_)) {
+            if (!index_fetch_heap(scan_, slot_)) continue;
+            ExecClearTuple(slot_);
+        } else {
+            PredicateLockPage(table_, page, scan_->xs_snapshot);
+        }
+        index_deform_tuple(scan_->xs_itup, scan_->xs_itupdesc, values_, nulls_);
+        return values_;
+    }
+    return nullptr;
+}
+
+void EntryWalk::close() {
+    if (BufferIsValid(visibility_)) ReleaseBuffer(visibility_);
+    visibility_ = InvalidBuffer;
+    if (scan_) index_endscan(scan_);
+    scan_ = nullptr;
+    ExecDropSingleTupleTableSlot(slot_);
+    index_close(index_, AccessShareLock);
+    table_close(table_, AccessShareLock);
+}
+
 bool try_lock(LockSpace space, std::uint64_t key) {
     return guard([&] {
         LOCKTAG const tag = tag_of(space, key);

@@ -59,6 +59,26 @@ class IndexWalk {
     ScanDirection direction_;
 };
 
+/// A btree read in its order for what its entries say, by keys on its first columns; the table only where a
+/// page has rows that not everybody may see. All of it inside a guard only.
+class EntryWalk {
+  public:
+    /// Opens both; the caller must have the right to SELECT on the table (else 42501).
+    void open(Oid table, Oid index);
+    void begin(Snapshot snapshot, ScanKey keys, int count);
+    /// The columns of the next entry, or null at the end; good until the next call.
+    const Datum* next();
+    void close();
+
+  private:
+    Relation table_, index_;
+    IndexScanDesc scan_ = nullptr;
+    TupleTableSlot* slot_;
+    Buffer visibility_ = InvalidBuffer;
+    Datum values_[INDEX_MAX_KEYS];
+    bool nulls_[INDEX_MAX_KEYS];
+};
+
 /// Locks in a space of our own: advisory locks whose fourth field SQL never uses, so that they meet nobody
 /// else's.
 enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6D63 };

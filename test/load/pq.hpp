@@ -25,6 +25,7 @@ class Result {
         return state ? state : "";
     }
     std::string message() const { return result_ ? PQresultErrorMessage(result_.get()) : "no result"; }
+    ExecStatusType status() const { return PQresultStatus(result_.get()); }
     int rows() const { return PQntuples(result_.get()); }
     bool is_null(int row, int column) const { return PQgetisnull(result_.get(), row, column) != 0; }
     std::string text(int row, int column) const { return PQgetvalue(result_.get(), row, column); }
