@@ -50,7 +50,7 @@ COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends serve
 COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name and the JIDs …@server_name are local users and everybody else is remote: leave it NULL where one database serves several hosts.';
 COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether users who were deactivated count until they expire, as in Synapse; off: they leave at once.';
 COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is rewritten (more than this). Up to 1 day.';
-COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept.';
+COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept; of older days fold leaves who was active at all.';
 COMMENT ON COLUMN mau.settings.snapshot_retention IS 'How long mau.snapshots are kept.';
 
 CREATE TABLE mau.reserved_threepids (
@@ -79,7 +79,7 @@ CREATE TABLE mau.appservices (
         CONSTRAINT exclusive_user_regexes_are_regexes CHECK (mau.is_regex(exclusive_user_regexes))
 );
 COMMENT ON TABLE mau.appservices IS
-'What is known of application services (bridges and bots). An appservice needs no row here for its registered users to be told apart.';
+'What is known of application services (bridges and bots). An appservice needs no row here for its registered users to be told apart. A change is effective at commit for who is recorded or asks from then on; a member that was never registered keeps the service of the row in the cohort until that is written again.';
 COMMENT ON COLUMN mau.appservices.id IS 'The id in the appservice''s registration, as in users.appservice_id of Synapse.';
 COMMENT ON COLUMN mau.appservices.trial_days IS 'Trial days of its users (mau_appservice_trial_days); NULL = mau_trial_days.';
 COMMENT ON COLUMN mau.appservices.sender IS 'The full user id of the appservice''s own user, which has no registration.';
@@ -393,10 +393,10 @@ CREATE TABLE mau.visits (
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
 CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
 COMMENT ON TABLE mau.visits IS
-'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice is one.';
+'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice, or in a bitmap too, is one. The questions read it along with the bitmaps.';
 COMMENT ON COLUMN mau.visits.user_no IS 'The user''s number.';
 COMMENT ON COLUMN mau.visits.day IS 'The UTC day.';
-COMMENT ON COLUMN mau.visits.platform IS '0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
+COMMENT ON COLUMN mau.visits.platform IS 'The kind of client: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
 COMMENT ON COLUMN mau.visits.service IS 'native, or the id of the user''s appservice.';
 
 CREATE TABLE mau.active_days (
@@ -411,19 +411,19 @@ CREATE TABLE mau.active_days (
         toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
 COMMENT ON TABLE mau.active_days IS
-'Who was active on which day: a bitmap for each 65 536 users, day, service and platform. Written by mau.fold and attach; read it by the functions of this section.';
+'Who was active on which day: a bitmap for each 65 536 users, day, service and platform that has any. Written by mau.fold and attach, checked on each reading; ask the functions of this section.';
 COMMENT ON COLUMN mau.active_days.chunk IS 'The users with the numbers from chunk * 65536 on.';
 COMMENT ON COLUMN mau.active_days.day IS 'The UTC day; -infinity: some day before those that history_retention keeps.';
-COMMENT ON COLUMN mau.active_days.platform IS '0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
+COMMENT ON COLUMN mau.active_days.platform IS 'The kind of client: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
 COMMENT ON COLUMN mau.active_days.service IS 'native, or the id of the users'' appservice.';
-COMMENT ON COLUMN mau.active_days.users IS 'Their numbers modulo 65536, in the portable Roaring format: one container, whose key is the chunk modulo 65536.';
+COMMENT ON COLUMN mau.active_days.users IS 'Their numbers modulo 65536, in the portable Roaring format: one container (an array of up to 4096 users, else a bitset), whose key is the chunk modulo 65536.';
 
 CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_fold';
 COMMENT ON FUNCTION mau.fold(timestamptz, bigint) IS
-'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away. Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after. Returns what was done, in rows; busy when another session is at it. Errors: 22008, 22023, XX001 for a corrupt bitmap.';
+'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away, of which it keeps who was active at all, on the day -infinity. Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after; it can be stopped anywhere and run again. at is what history_retention counts from, at most now. Returns what was done, in rows (visits taken, bitmaps written, bitmaps purged); busy when another session is at it. Errors: 22008 for an infinite time, 22023 for max_rows below 1, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                                  platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
@@ -432,7 +432,7 @@ CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_daily_series';
 COMMENT ON FUNCTION mau.daily_series(date, date, text, text, integer, text, integer) IS
-'For each UTC day the users active on it (dau), within the 7 days (wau) and the window_days (mau) that end with it; stickiness = dau / mau; new_users = those active for the first time ever. NULL days: the last 30. service NULL = all; platform web, electron, android, ios or unknown, NULL = any; with min_days, wau and mau are those active on at least so many days of the window. kind: counted (neither guests nor support, as for the limit), everybody, guest, support, bot, deactivated or unregistered, as known now. Up to a hundred years and windows of 1000 days; whatever the range, a few MB of memory. Whoever waits longer than 3 seconds is told by a NOTICE how far it is. Errors: 22023 (a range that is reversed or too long, min_days over window_days, unknown names), 22008 (a day outside 1970 to 2999), XX001 for a corrupt bitmap.';
+'For each UTC day from from_day to to_day, both included, how many distinct users were active on it (dau), within the 7 days (wau) and the window_days (mau; 30, 1 to 1000) that end with it; stickiness = dau / mau, NULL without users; new_users = those active for the first time since the history begins. NULL days: the last 30, up to today. service: native, an appservice''s id, NULL = all. platform: web, electron, android, ios or unknown, told from the user agent as by Synapse''s r30v2; NULL = any. min_days (1 to 1000): wau and mau are those active on at least so many days of the window. kind: counted (neither guests nor support, as for the limit), everybody, guest, support, bot, deactivated or unregistered, as known now. Unlike the cohort it knows whole days, and takes in trial users and those who found the house full. Whatever the range it takes a few MB of memory; whoever waits longer than 3 seconds is told by a NOTICE how far it is. Errors: 22023 for a range that is reversed or over 36525 days, min_days over window_days, unknown names; 22008 for days outside 1970 to 2999; XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.growth(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                            platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
@@ -442,7 +442,7 @@ CREATE FUNCTION mau.growth(from_day date DEFAULT NULL, to_day date DEFAULT NULL,
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_growth';
 COMMENT ON FUNCTION mau.growth(date, date, text, text, integer, text, integer) IS
-'For each UTC day its monthly active users against those of 30 days (window_days) before: new = never active before this window, retained = in both, resurrected = back after a window without, churned = in the one before and not in this one. mau = mau_before + new_users + resurrected - churned; quick_ratio = (new_users + resurrected) / churned. Arguments and errors as daily_series.';
+'Growth accounting (J. Hsu, Accounting for User Growth, 2015) on a rolling window: for each UTC day its monthly active users (mau; windows of window_days, 30) against those of the window before (mau_before): new_users = never active before this window, retained = in both, resurrected = back after a window without, churned = in the one before and not in this one. mau = mau_before + new_users + resurrected - churned; quick_ratio = (new_users + resurrected) / churned, NULL where nobody churned. Arguments and errors as daily_series.';
 
 CREATE FUNCTION mau.retention(cohort text DEFAULT 'month', from_day date DEFAULT NULL, to_day date DEFAULT NULL,
                               service text DEFAULT 'native', platform text DEFAULT NULL, kind text DEFAULT 'counted',
@@ -452,7 +452,7 @@ CREATE FUNCTION mau.retention(cohort text DEFAULT 'month', from_day date DEFAULT
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_retention';
 COMMENT ON FUNCTION mau.retention(text, date, date, text, text, text, timestamptz) IS
-'Of those who registered in each day, week (ISO, from Monday) or month from from_day to to_day, how many were active in that period (0) and in each later one, and their share; NULL where that period is not over at an instant. NULL days: the last 30 days, 12 weeks or 12 months; at most 1100 periods. The service is the account''s; other arguments and errors as daily_series.';
+'Of those who registered in each day, week (ISO, from Monday) or month that has a day of from_day to to_day (cohort_start, size), how many were active in that period (0) and in each later one (period, period_start) up to to_day, and their share of the cohort; both NULL where that period is not over at an instant. NULL days: the last 30 days, 12 weeks or 12 months. cohort: day, week or month. The service is the account''s, the platform that of the visits; who is not registered here is in no cohort. Other arguments and errors as daily_series; 22023 also for more than 1100 periods.';
 
 CREATE FUNCTION mau.days_active(at timestamptz DEFAULT now(), period interval DEFAULT '30 days',
                                 service text DEFAULT 'native', platform text DEFAULT NULL, kind text DEFAULT 'counted')
@@ -460,26 +460,26 @@ CREATE FUNCTION mau.days_active(at timestamptz DEFAULT now(), period interval DE
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_days_active';
 COMMENT ON FUNCTION mau.days_active(timestamptz, interval, text, text, text) IS
-'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at. Arguments and errors as daily_series.';
+'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at; a period in months counts 30 days each, a part of a day is a day. Other arguments and errors as daily_series; 22023 also for a period that is not positive, or has more than 3660 days of history.';
 
 CREATE FUNCTION mau.r30v2(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30v2';
 COMMENT ON FUNCTION mau.r30v2(timestamptz) IS
-'Synapse''s r30v2: users with two visits more than 30 days apart within the last 60 days, all and by client, where both visits are of that client. As there guests and appservice users are left out, support users and bots are not, and a client that is unknown is not reported. Errors: 22008, XX001.';
+'Synapse''s r30v2 (its documentation of usage statistics): users with two visits more than 30 days apart within the last 60 days, all and by client (android, electron, ios, web), where both visits are of that client. As there guests and appservice users are left out, support users and bots are not, a client that is unknown is in all alone, and the second of at decides which days are looked at. Errors: 22008 for an infinite time, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.r30v2_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, platform text DEFAULT NULL)
     RETURNS TABLE (day date, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30v2_series';
 COMMENT ON FUNCTION mau.r30v2_series(date, date, text) IS
-'What r30v2 says at any time of each UTC day but its first second, for one client, or all (NULL). NULL days: the last 30. Errors: 22023, 22008, XX001.';
+'What r30v2 says at any time of each UTC day but its first second, for one client (platform), or all (NULL). NULL days: the last 30. Errors: 22023 and 22008 as daily_series, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.r30(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30';
 COMMENT ON FUNCTION mau.r30(timestamptz) IS
-'Synapse''s older r30: accounts active within the last 30 days and more than 30 days after they were registered, all and by client; in whole UTC days. Who counts and errors as r30v2.';
+'Synapse''s older r30: accounts active within the last 30 UTC days and more than 30 days after the day of their registration, all and by client. Synapse goes by the second where this goes by the day. Who counts and errors as r30v2.';
 
 CREATE FUNCTION mau.billing_months(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT NULL,
                                    more_than_days integer DEFAULT 2, kind text DEFAULT 'counted',
@@ -489,7 +489,7 @@ CREATE FUNCTION mau.billing_months(from_day date DEFAULT NULL, to_day date DEFAU
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 24 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_billing_months';
 COMMENT ON FUNCTION mau.billing_months(date, date, text, integer, text, timestamptz) IS
-'For each calendar month (UTC) that has a day of the range, and each service (NULL = all of them): its active users, those active on more than more_than_days of its days, and the highest and mean of its days'' monthly active users (windows of 30 days). partial: the month is not over at an instant, or the history begins in it; then highest and mean are those of the known days. NULL days: the last 12 months. Other arguments and errors as daily_series.';
+'For each calendar month (UTC; month is its first day) that has a day of from_day to to_day, and each service (NULL = all of them, a row each): its distinct active users, those active on more than more_than_days (2, 0 to 31) of its days, and the highest and mean of its days'' monthly active users (windows of 30 days). partial: the month is not over at an instant, or the history begins in it; then highest and mean are those of the known days, NULL where there are none. NULL days: the last 12 months. Other arguments and errors as daily_series.';
 
 CREATE FUNCTION mau.forecast(target bigint DEFAULT NULL, at timestamptz DEFAULT now(), days integer DEFAULT 90,
                              service text DEFAULT 'native')
@@ -498,13 +498,13 @@ CREATE FUNCTION mau.forecast(target bigint DEFAULT NULL, at timestamptz DEFAULT 
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_forecast';
 COMMENT ON FUNCTION mau.forecast(bigint, timestamptz, integer, text) IS
-'When the monthly active users reach a target (NULL = max_mau_value), if they go on along the straight line through the last days: the last day that is over, its figure, the slope of the line and how much of the ups and downs it explains, the day, and how far off it is. The day is NULL where there is no trend; assumption says why. Errors: 22023, 22008, XX001.';
+'When the monthly active users of a service (NULL = all) reach a target (NULL = max_mau_value, whether or not it is enforced; 0 or more), if they go on along the straight line (least squares) through the last days (90, 14 to 1000) that are over at an instant and have 30 days of history behind them: the last of these days, its figure, the target, the slope of the line in users a day, how much of the ups and downs it explains (0 to 1), the day on which it reaches the target, and how many days off that is (0 = reached already). The day is NULL where the line does not rise or explains less than half, with fewer than 14 such days, or without a target; assumption says which. Errors: 22023 for a negative target or days out of range, 22008 for an infinite time, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.nodeinfo_usage(at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_nodeinfo_usage';
 COMMENT ON FUNCTION mau.nodeinfo_usage(timestamptz) IS
-'The object usage of a NodeInfo 2 document: users.total (registered natives who are neither guests, support nor deactivated), activeMonth and activeHalfyear (active within 30 and 180 UTC days). Errors: 22008, XX001.';
+'The object usage of a NodeInfo 2 document: users.total (registered natives who are neither guests, support nor deactivated, as known now), users.activeMonth and users.activeHalfyear (natives active within the 30 and 180 UTC days that end with that of at; neither guests nor support). Errors: 22008 for an infinite time, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.chart(what text DEFAULT 'mau', from_day date DEFAULT NULL, to_day date DEFAULT NULL,
                           width integer DEFAULT 72, height integer DEFAULT 8, service text DEFAULT 'native',
@@ -512,7 +512,7 @@ CREATE FUNCTION mau.chart(what text DEFAULT 'mau', from_day date DEFAULT NULL, t
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_chart';
 COMMENT ON FUNCTION mau.chart(text, date, date, integer, integer, text, text, text) IS
-'Draws dau, wau, mau, stickiness or new_users of daily_series in Unicode blocks, width columns wide. NULL days: the last 90. Other arguments and errors as daily_series.';
+'Draws dau, wau, mau, stickiness or new_users (what) of daily_series, for a terminal: lines of at most width characters (72, 30 to 1000), of which height (8, 1 to 100) are the columns, then the axis and the first and last day. With more days than columns a column is the mean of some days; the upper label is the highest column. In Unicode blocks, or in ASCII where the database or the client is not in UTF-8. NULL days: the last 90. Other arguments and errors as daily_series.';
 
 -------------------------------------------------------------------------------------------------------------
 -- metrics: snapshots and the exposition text
@@ -650,7 +650,7 @@ CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_usage_statistics';
 COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
-'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users and daily_user_type_{native,guest,bridged}. Without a source, the same keys over everybody whom mau has seen. Errors: 22008.';
+'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. Errors: 22008, and without a source XX001 for a corrupt bitmap.';
 
 -------------------------------------------------------------------------------------------------------------
 -- worker: is it working?
@@ -685,6 +685,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     WITH world AS (
         SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
                h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
+               h.attached_at, h.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users) AS idle,
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
                     WHEN NOT w.serves THEN 'mau.databases does not name this database'
@@ -692,12 +693,13 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                END AS no_worker
         FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
     ), tasks AS (
-        -- Without a source there is nothing to sync.
-        SELECT t.*, make_interval(secs => i.seconds) AS every,
+        -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot.
+        SELECT t.*, CASE WHEN t.task = 'sync' THEN greatest(t.last_finished, w.attached_at) ELSE t.last_finished END AS finished,
+               make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
         FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
                                                    ('reap', w.reap_interval), ('fold', w.fold_interval)) i(task, seconds)
-        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL)
+        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL) AND (t.task <> 'refresh' OR NOT w.idle)
     ), told AS (
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
@@ -706,9 +708,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                                       ''), '; ' ORDER BY t.task)
                    FILTER (WHERE t.failures_in_a_row > 0) AS failing,
                string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
-                                 coalesce(date_trunc('second', at - t.last_finished)::text, 'ever'), t.every),
+                                 coalesce(date_trunc('second', at - t.finished)::text, 'ever'), t.every),
                           '; ' ORDER BY t.task)
-                   FILTER (WHERE coalesce(at - t.last_finished > t.patience, true)) AS late
+                   FILTER (WHERE coalesce(at - t.finished > t.patience, true)) AS late,
+               bool_or(t.finished IS NULL) AS never
         FROM tasks t
     )
     SELECT c.health, c.reason
@@ -730,7 +733,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'a restore of this database is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
-        (9, t.last_run IS NULL, 'starting',
+        (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
          'the worker has not done its first tick here yet; it comes within seconds'),
         (10, t.late IS NOT NULL, 'late',
          t.late),
@@ -738,7 +741,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('sync is catching up: it has read up to %s', w.read_until)),
         (12, NOT w.recording, 'off',
          'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
-        (13, w.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users), 'idle',
+        (13, w.idle, 'idle',
          'nothing was recorded yet: SELECT mau.attach(''synapse''), or let the homeserver call mau.record_activity'),
         (14, true, 'ok',
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
@@ -747,7 +750,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     WHERE c.holds ORDER BY c.rank LIMIT 1
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (before the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,

@@ -60,14 +60,13 @@ void trim(std::string& line) {
 }  // namespace
 
 std::string label(double value) {
-    if (!(value < 9999.5)) {
-        for (const char unit : {'k', 'M', 'G', 'T', 'P', 'E'}) {
-            value /= 1000;
-            if (value < 999.5 || unit == 'E')
-                return formatted(value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value) + unit;
-        }
+    const auto three_digits = [](double v) { return formatted(v < 9.995 ? 2 : v < 99.95 ? 1 : 0, v); };
+    if (value < 9999.5) return value == std::floor(value) ? formatted(0, value) : three_digits(value);
+    for (const char unit : {'k', 'M', 'G', 'T', 'P'}) {
+        value /= 1000;
+        if (value < 999.5) return three_digits(value) + unit;
     }
-    return formatted(value == std::floor(value) || value >= 99.5 ? 0 : 2, value);
+    return three_digits(value / 1000) + 'E';
 }
 
 std::vector<std::string> draw(const std::vector<double>& series, std::size_t width, std::size_t height,

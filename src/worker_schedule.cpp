@@ -10,6 +10,10 @@ namespace {
 
 pg::Statement sync_call("SELECT what, rows FROM mau.sync(now(), $1)", {INT8OID});
 pg::Statement refresh_call("SELECT what, rows FROM mau.refresh(now())");
+// A first snapshot of nothing would say that nobody was there, the moment before attach knows better.
+pg::Statement nothing_query(
+    "SELECT 'nothing recorded', 0::int8 WHERE NOT EXISTS (SELECT FROM mau.source)"
+    " AND NOT EXISTS (SELECT FROM mau.users) AND NOT EXISTS (SELECT FROM mau.monthly_active_users)");
 pg::Statement fold_call("SELECT what, rows FROM mau.fold(now(), $1)", {INT8OID});
 // The reaper does not say "more"; a full batch says it.
 pg::Statement reap_call(
@@ -84,6 +88,11 @@ pg::Statement half_restored_query(
     " ELSE EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
     " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) END");
 
+pg::Rows refresh() {
+    const pg::Rows nothing = nothing_query.read_latest();
+    return nothing.empty() ? refresh_call.write() : nothing;
+}
+
 bool half_restored() {
     return half_restored_query.read_latest().at(0, 0).boolean();
 }
@@ -95,7 +104,7 @@ const Task tasks[kTasks] = {
      [] { return 0; }},
     {"fold", "mau.fold(now(), batch_size)", [](std::int64_t size) { return fold_call.write(size); },
      [] { return options.fold_interval; }},
-    {"refresh", "mau.refresh(now())", [](std::int64_t) { return refresh_call.write(); },
+    {"refresh", "mau.refresh(now())", [](std::int64_t) { return refresh(); },
      [] { return options.refresh_interval; }},
     {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },
      [] { return options.reap_interval; }},
@@ -120,7 +129,7 @@ Batch run_batch(const Task& task) {
     for (std::uint64_t i = 0; i < rows.count; ++i) {
         const std::string_view what = rows.at(i, 0).text();
         if (what == "busy") batch.busy = true;
-        if (what == "not attached") batch.idle = true;
+        if (what == "not attached" || what == "nothing recorded") batch.idle = true;
         if (what == "trouble") batch.trouble = true;
         if (what == "more") batch.more = true;
     }

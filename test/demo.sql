@@ -14,8 +14,8 @@ SET client_min_messages = warning;
 -- In an old dump everybody would have left by now.
 SELECT to_regclass('user_ips') IS NOT NULL AND to_regclass('users') IS NOT NULL AS is_synapse \gset
 \if :is_synapse
-    SELECT newest IS NOT NULL AND now_ms - newest > 86400000 AS is_old, now_ms - newest AS age,
-           to_char(to_timestamp(newest / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS newest_at
+    SELECT newest IS NOT NULL AND now_ms - newest > 86400000 AS is_old, now_ms - newest AS age, now_ms / 86400000 - newest / 86400000 AS days,
+           to_regclass('user_daily_visits') IS NOT NULL AS has_visits, to_char(to_timestamp(newest / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS newest_at
     FROM (SELECT floor(extract(epoch FROM now()) * 1000)::bigint) n(now_ms),
          LATERAL (SELECT max(last_seen) FROM user_ips WHERE last_seen < now_ms + 86400000) i(newest) \gset
     \if :is_old
@@ -23,11 +23,15 @@ SELECT to_regclass('user_ips') IS NOT NULL AND to_regclass('users') IS NOT NULL 
         UPDATE user_ips SET last_seen = last_seen + :age WHERE last_seen >= 0;
         UPDATE users SET creation_ts = creation_ts + :age / 1000 WHERE creation_ts >= 0;
         ANALYZE user_ips, users;
+        \if :has_visits
+            UPDATE user_daily_visits SET "timestamp" = "timestamp" + :days * 86400000 WHERE "timestamp" >= 0;
+            ANALYZE user_daily_visits;
+        \endif
     \endif
 \endif
 
 \echo
-\echo '-- 1. ATTACH: read who is registered, and when they were last seen. (This server counts its bridges, too.)'
+\echo '-- 1. ATTACH: who is registered, and who was seen when. (This server counts its bridges, too.)'
 \set ECHO queries
 CREATE EXTENSION mau;
 UPDATE mau.settings SET track_appservice_user_ips = true;
@@ -56,7 +60,7 @@ BEGIN
     END LOOP;
 END
 $$;
-SELECT format('-- 2. The WORKER has come by: sync, refresh and reap took %s ms. It comes every minute, and keeps this current.',
+SELECT format('-- 2. The WORKER has come by: sync, fold, refresh and reap took %s ms. It comes every minute.',
               round(1000 * extract(epoch FROM sum(last_duration)), 1)) FROM mau.tasks;
 
 \echo
@@ -68,15 +72,26 @@ SELECT mau.monthly_active_count();
 SELECT dau, wau, mau, max, by_service FROM mau.snapshots ORDER BY at DESC LIMIT 1;
 
 \set ECHO none
-SELECT mau.monthly_active_count() AS members \gset
-\echo '-- 4. THE LIMIT: the house is full. This is what a newcomer is told, as HTTP 403; members notice nothing.'
+\echo '-- 4. THE HISTORY: who came on which day. What Synapse remembers of it came along with attach.'
 \set ECHO queries
-UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = :members, admin_contact = 'mailto:you@example.com';
+SELECT day, dau, wau, mau, new_users FROM mau.daily_series() ORDER BY day DESC LIMIT 3;
+\pset tuples_only on
+\pset format unaligned
+SELECT mau.chart('dau', height => 4);
+\pset tuples_only off
+\pset format aligned
+\set ECHO none
+\echo
+SELECT mau.monthly_active_count() AS members \gset
+\echo '-- 5. THE LIMIT: the house is full. A newcomer is told so, as HTTP 403; members notice nothing.'
+\set ECHO queries
+UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = :members,
+    admin_contact = 'mailto:you@example.com';
 \pset tuples_only on
 SELECT key, value FROM jsonb_each_text(mau.check_auth_blocking());
 \set ECHO none
 
-\echo '-- 5. WHY? SELECT * FROM mau.explain(user) goes through the rules; this is the one that decided, for three users:'
+\echo '-- 6. WHY? mau.explain(user) goes through the rules; this is the one that decided, for three users:'
 \pset format unaligned
 SELECT format(E'%s: %s\n    by the rule "%s": %s', asked.user_id, verdict.detail, decided.rule, decided.detail)
 FROM (
@@ -93,12 +108,12 @@ CROSS JOIN LATERAL (SELECT detail FROM mau.explain(asked.user_id) WHERE rule = '
 ORDER BY asked.no;
 \echo
 
-\echo '-- 6. IS IT WORKING? One word and the reason; SELECT * FROM mau.status says more.'
+\echo '-- 7. IS IT WORKING? One word and the reason; SELECT * FROM mau.status says more.'
 \pset fieldsep ': '
 \set ECHO queries
 SELECT * FROM mau.health();
 \set ECHO none
 
 \echo
-\echo '-- On your own server: sudo make install, shared_preload_libraries = ''mau'' in postgresql.conf, restart,'
-\echo '-- and in the database of your homeserver: CREATE EXTENSION mau; SELECT * FROM mau.attach(''synapse'');'
+\echo '-- On your server: sudo make install; shared_preload_libraries = ''mau'' in postgresql.conf; restart;'
+\echo '-- in your homeserver''s database: CREATE EXTENSION mau; SELECT * FROM mau.attach(''synapse'');'

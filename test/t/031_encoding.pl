@@ -65,5 +65,11 @@ is(answer('latin1', "SELECT mau.record_activity('\@alice:x')"), 'joined', 'ASCII
 like(answer('latin1', "SET client_encoding = 'LATIN1'; SELECT mau.record_activity('\@zo\xeb:x')"),
     qr/^ERROR:  22021: user_id is not valid UTF-8/, 'others are not, in a LATIN1 database');
 
+# A chart is of blocks where both sides know them, else of ASCII.
+my $bar = 'SELECT l FROM mau.chart(\'dau\', (now() AT TIME ZONE \'UTC\')::date, NULL, 30, 1) l LIMIT 1';
+my %drawn = (UTF8 => "1 \xe2\x94\x82", LATIN1 => '1 |', SQL_ASCII => "1 \xe2\x94\x82", EUC_JP => '1 |');
+like(answer('postgres', "SET client_encoding = '$_'; $bar"), qr/^\Q$drawn{$_}\E/, "a chart, client in $_") for sort keys %drawn;
+like(answer($_, $bar), qr/^1 [|] *#/, "a chart in a database in $_") for qw(ascii latin1);
+
 $node->stop;
 done_testing();

@@ -1,8 +1,10 @@
 # README.md is what it says: its SQL, in order, on the demo's database, with and without the library preloaded; and the figures it shows.
+# So is doc/history.md, whose every example is shown with its answer.
 
 use strict;
 use warnings;
 
+use Encode qw(decode);
 use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -12,12 +14,16 @@ my $root   = "$FindBin::RealBin/../..";
 my $readme = slurp_file("$root/README.md");
 my @blocks = $readme =~ /^```sql\n(.*?)^```/msg;
 cmp_ok(scalar @blocks, '>=', 10, 'README.md has SQL');
+my $history = decode('UTF-8', slurp_file("$root/doc/history.md"));
+# Statements, and the answer where one is shown.
+my @recipes = $history =~ /^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/msg;
+cmp_ok(scalar(grep { defined } @recipes), '>=', 30, 'doc/history.md has SQL');
 
 for my $preload ('', 'mau')
 {
 	my $node = PostgreSQL::Test::Cluster->new('readme' . $preload);
 	$node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$preload'\nautovacuum = off\n");
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$preload'\nautovacuum = off\nmau.databases = 'homeserver'\n");
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE DATABASE homeserver');
 	$node->safe_psql('homeserver', slurp_file("$root/test/fixtures/homeserver.sql"));
@@ -41,6 +47,31 @@ for my $preload ('', 'mau')
 		is($node->safe_psql('homeserver', "BEGIN; $update SELECT mau.check_auth_blocking(); ROLLBACK"), $error =~ s/^\s+//r =~ s/\n\s+/ /r,
 			'what a newcomer is told');
 	}
+
+	# In a database to which the worker does not come, so that it does not fold before the page does.
+	$node->safe_psql('postgres', 'CREATE DATABASE history');
+	$node->safe_psql('history', 'CREATE EXTENSION mau');
+	for (my $i = 0; $i < @recipes; $i += 2)
+	{
+		my ($sql, $shown) = @recipes[ $i, $i + 1 ];
+		my ($out, $err);
+		is($node->psql('history', "\\pset format aligned\n\\pset tuples_only off\n\\pset footer off\n$sql",
+				stdout => \$out, stderr => \$err, on_error_stop => 1),
+			0, "recipe $i runs ('$preload' preloaded)") or diag $err;
+		$out = decode('UTF-8', $out) =~ s/ +$//mgr;
+		is($out =~ s/\n+\z//r, $shown =~ s/\n+\z//r, "recipe $i: as shown") if defined $shown;
+	}
+	# The corrupt row, and how to get rid of it.
+	my ($message) = $history =~ /^```text\n(ERROR: .*?)^```/ms;
+	my ($delete)  = $history =~ /`(DELETE FROM mau\.active_days [^`]*)`/;
+	my ($where)   = $delete =~ /(WHERE .*)/s;
+	$node->safe_psql('history', "UPDATE mau.active_days SET users = substring(users FOR octet_length(users) - 1) $where");
+	my ($out, $err);
+	my $question = "SELECT count(*) FROM mau.daily_series('2025-03-01', '2025-03-31')";
+	is($node->psql('history', $question, stderr => \$err), 3, 'a corrupt row is an error');
+	is($err =~ s/^psql:<stdin>:\d+: //mgr, $message =~ s/\n\z//r, 'as shown');
+	$node->safe_psql('history', $delete);
+	is($node->safe_psql('history', $question), 31, 'and without the row it is none');
 	$node->stop;
 }
 

@@ -44,6 +44,7 @@ sub goes_on {
 sub on_refresh {
     my ($db, $body) = @_;
     sql($db, <<"E");
+SELECT mau.record_activity('\@alice:example.com'); -- of nothing there is no snapshot
 CREATE FUNCTION public.on_refresh() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $body RETURN NEW; END \$\$;
 CREATE TRIGGER on_refresh BEFORE INSERT ON mau.snapshots FOR EACH ROW EXECUTE FUNCTION public.on_refresh();
 E
@@ -79,13 +80,14 @@ subtest 'comes after CREATE EXTENSION, to each database that has it' => sub {
     sql('postgres', "CREATE DATABASE $_") for qw(one two without);
     sql($_, 'CREATE EXTENSION mau') for qw(one two);
     for my $db (qw(one two)) {
+        goes_on($db, 'reap', "$db: reap runs again and again");
+        is(sql($db, 'SELECT health FROM mau.health()'), 'idle', "$db: idle while there is nothing to count");
+        is(sql($db, 'SELECT count(*) FROM mau.snapshots'), '0', "$db: of which there is no snapshot");
+        is(sql($db, q(SELECT mau.record_activity('@alice:example.com'))), 'joined', "$db: somebody is seen");
         becomes($db, 'SELECT count(*) > 0 FROM mau.snapshots', "$db: a snapshot is written");
-        goes_on($db, 'refresh', "$db: refresh runs again and again");
-        goes_on($db, 'reap', "$db: reap too");
+        is(sql($db, 'SELECT min(mau) FROM mau.snapshots'), '1', "$db: the first has her");
+        goes_on($db, 'refresh', "$db: refresh too");
     }
-    is(sql('one', 'SELECT health FROM mau.health()'), 'idle', 'idle while there is nothing to count');
-    is(sql('one', q(SELECT mau.record_activity('@alice:example.com'))), 'joined', 'somebody is seen');
-    becomes('one', 'SELECT mau = 1 FROM mau.snapshots ORDER BY at DESC LIMIT 1', 'the next snapshot has her');
     is(sql('one', 'SELECT health FROM mau.health()'), 'ok', 'ok then');
     is(sql('one', 'SELECT preloaded AND launcher_pid IS NOT NULL AND last_tick IS NOT NULL AND next_run IS NOT NULL'
               . ' AND failures = 0 AND last_error IS NULL FROM mau.status'), 't', 'status says so');
@@ -95,10 +97,27 @@ subtest 'comes after CREATE EXTENSION, to each database that has it' => sub {
 
 subtest 'an extension that comes later, or not at all' => sub {
     sql('without', 'CREATE EXTENSION mau');
-    becomes('without', 'SELECT count(*) > 0 FROM mau.snapshots', 'CREATE EXTENSION wakes the worker');
+    becomes('without', q(SELECT runs > 0 FROM mau.tasks WHERE task = 'reap'), 'CREATE EXTENSION wakes the worker');
     sql('without', 'BEGIN; DROP EXTENSION mau; CREATE EXTENSION mau; ROLLBACK');
-    goes_on('without', 'refresh', 'one rolled back leaves no trace');
+    goes_on('without', 'reap', 'one rolled back leaves no trace');
     sql('without', 'DROP EXTENSION mau');
+};
+
+subtest 'the first tick' => sub {
+    sql('postgres', 'CREATE DATABASE new');
+    # Its refresh is held, and the tasks before it have run.
+    sql('new', q(BEGIN; CREATE EXTENSION mau; SELECT mau.record_activity('@alice:example.com');
+        CREATE TABLE public.hold AS SELECT true AS held;
+        CREATE FUNCTION public.on_refresh() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN WHILE EXISTS (SELECT FROM public.hold) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NEW; END';
+        CREATE TRIGGER on_refresh BEFORE INSERT ON mau.snapshots FOR EACH ROW EXECUTE FUNCTION public.on_refresh();
+        COMMIT));
+    sleeping_tick('new');
+    is(sql('new', q(SELECT string_agg(task, ' ' ORDER BY task) FROM mau.tasks WHERE last_finished IS NOT NULL)), 'fold', 'is under way');
+    is(sql('new', 'SELECT health FROM mau.health()'), 'starting', 'and nothing is late');
+    let_go('new');
+    becomes('new', q(SELECT health = 'ok' FROM mau.health()), 'ok when it is over');
+    sql('postgres', 'DROP DATABASE new (FORCE)');
 };
 
 subtest 'settings change with a reload' => sub {
@@ -268,7 +287,7 @@ subtest 'DROP EXTENSION during a tick' => sub {
 
     my $open = $node->background_psql('two');
     $open->query_safe('BEGIN; DROP EXTENSION mau');
-    sql('one', 'DROP FUNCTION public.on_refresh; CREATE EXTENSION mau');
+    sql('one', q(DROP FUNCTION public.on_refresh; CREATE EXTENSION mau; SELECT mau.record_activity('@alice:example.com')));
     goes_on('one', 'refresh', 'while an open transaction has dropped it, the others go on');
     $open->query_safe('ROLLBACK');
     $open->quit;

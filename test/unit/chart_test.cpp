@@ -29,9 +29,11 @@ TEST(Chart, LabelsAreShort) {
     EXPECT_EQ(label(0), "0");
     EXPECT_EQ(label(7), "7");
     EXPECT_EQ(label(0.25), "0.25");
-    EXPECT_EQ(label(12.5), "12.50");
-    EXPECT_EQ(label(99.49), "99.49");
-    EXPECT_EQ(label(99.6), "100");
+    EXPECT_EQ(label(9.994), "9.99");
+    EXPECT_EQ(label(9.996), "10.0");
+    EXPECT_EQ(label(12.5), "12.5");
+    EXPECT_EQ(label(99.949), "99.9");
+    EXPECT_EQ(label(99.96), "100");
     EXPECT_EQ(label(123.4), "123");
     EXPECT_EQ(label(9999), "9999");
     EXPECT_EQ(label(9999.5), "10.0k");
