@@ -363,7 +363,9 @@ CREATE TABLE mau.visits (
     platform smallint NOT NULL,
     service text COLLATE "C" NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
+        -- Giving pages back to the file system takes a lock that sightings do not wait for.
+        vacuum_truncate = off);
 CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
 COMMENT ON TABLE mau.visits IS
 'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice is one.';
@@ -378,10 +380,14 @@ CREATE TABLE mau.active_days (
     platform smallint NOT NULL,
     service text COLLATE "C" NOT NULL,
     users bytea NOT NULL,
-    PRIMARY KEY (chunk, day, service, platform)
+    PRIMARY KEY (chunk, day, service, platform),
+    CONSTRAINT chunk_is_not_negative CHECK (chunk >= 0),
+    CONSTRAINT day_is_not_infinity CHECK (day < 'infinity'),
+    CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
-        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500);
+        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500,
+        vacuum_truncate = off, toast.vacuum_truncate = off);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
 COMMENT ON TABLE mau.active_days IS
 'Who was active on which day: a bitmap for each 65 536 users, day, service and platform. Written by mau.fold and attach; read it by the functions of this section.';
