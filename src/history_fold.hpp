@@ -8,6 +8,10 @@
 
 #include "history.hpp"
 
+namespace mau::bitmap {
+struct Bits;
+}
+
 namespace mau::history {
 
 /// The task of fold, whose lock whoever has a Folder holds to the end of the transaction.
