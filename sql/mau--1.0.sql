@@ -433,7 +433,7 @@ CREATE FUNCTION mau.days_active(at timestamptz DEFAULT now(), period interval DE
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_days_active';
 COMMENT ON FUNCTION mau.days_active(timestamptz, interval, text, text, text) IS
-'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at; a period in months counts 30 days each, a part of a day is a day. Other arguments and errors as daily_series; 22023 also for a period that is not positive, or has more than 3660 days of history.';
+'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at; a period in months counts 30 days each, a part of a day is a day. Other arguments and errors as daily_series; 22023 also for a period that is not positive, or over a hundred years.';
 
 CREATE FUNCTION mau.r30v2(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
