@@ -384,9 +384,10 @@ CREATE TABLE mau.active_days (
     CONSTRAINT chunk_is_not_negative CHECK (chunk >= 0),
     CONSTRAINT day_is_not_infinity CHECK (day < 'infinity'),
     CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
-        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500,
+        -- Each fold writes the bitmaps of today anew: what it leaves is to be used by the next but one.
+        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 50,
         vacuum_truncate = off, toast.vacuum_truncate = off);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
 COMMENT ON TABLE mau.active_days IS
