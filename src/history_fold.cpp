@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kBatch = 524288;  // visits that are sorted at once: 8 MB
 constexpr std::size_t kStep = 4096;     // visits that are taken behind one guard
-constexpr std::size_t kRows = 256;      // bitmaps that are written by one statement: 2 MB
+constexpr std::size_t kRows = 32;  // bitmaps that are written by one statement: 256 KB, which caches hold
 // The pages that a long queue has left are not given back; a queue that is still long is better taken user by
 // user, which writes fewer bitmaps a batch.
 constexpr BlockNumber kManyBlocks = 1024;

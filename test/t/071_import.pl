@@ -177,6 +177,18 @@ subtest 'a sighting that is overwritten after midnight' => sub {
 	is($calls, 4, 'in as many calls');
 	is($days->(), join("\n", map { "\@$_" } 'a:example.com|2026-11-20', 'a:example.com|2026-11-21', map { "b:example.com|2026-11-$_" } 21, 23, 24), 'no day is left out');
 
+	# A bitmap that is damaged keeps the day from being read, and nothing else from going on.
+	$node->safe_psql($database, $daily->('@a:example.com', $midnight + 3 * $DAY) . see('@a:example.com', $midnight + 4 * $DAY + 60000));
+	$node->safe_psql($database, q{UPDATE mau.source SET visits_until = '2026-11-23'; CREATE TEMP TABLE undo AS SELECT * FROM mau.active_days WHERE day = '2026-11-24';
+		UPDATE mau.active_days SET users = '\x00' WHERE day = '2026-11-24'});
+	$done = sync($node, $database, $midnight + 4 * $DAY + 800000);
+	is("$done->{sightings} " . ($done->{visits} // '-') . ($done->{warning} // ''), '1 -', 'a damaged bitmap does not hold up sightings');
+	is(ask($node, $database, 'SELECT visits_until FROM mau.source'), '2026-11-23', 'the day is not done with');
+	$node->safe_psql($database, q{DELETE FROM mau.active_days WHERE day = '2026-11-24'});
+	$done = sync($node, $database, $midnight + 4 * $DAY + 810000);
+	is($done->{'new visits'}, 2, 'it is read when the bitmap is out of the way');
+	$node->safe_psql($database, q{DELETE FROM user_ips; DELETE FROM mau.visits; DELETE FROM mau.active_days WHERE day > '2026-11-24'; UPDATE mau.source SET visits_until = '2026-11-24'});
+
 	# While somebody folds, and who was forgotten.
 	$node->safe_psql($database, $daily->('@a:example.com', $midnight + 4 * $DAY) . $daily->('@b:example.com', $midnight + 4 * $DAY));
 	$node->safe_psql($database, q{SELECT mau.forget_user('@b:example.com')});
