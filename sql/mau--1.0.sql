@@ -363,7 +363,9 @@ CREATE TABLE mau.visits (
     platform smallint NOT NULL,
     service text COLLATE "C" NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
+        -- Giving pages back to the file system takes a lock that sightings do not wait for.
+        vacuum_truncate = off);
 CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
 COMMENT ON TABLE mau.visits IS
 'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice, or in a bitmap too, is one. The questions read it along with the bitmaps.';
@@ -378,10 +380,15 @@ CREATE TABLE mau.active_days (
     platform smallint NOT NULL,
     service text COLLATE "C" NOT NULL,
     users bytea NOT NULL,
-    PRIMARY KEY (chunk, day, service, platform)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
+    PRIMARY KEY (chunk, day, service, platform),
+    CONSTRAINT chunk_is_not_negative CHECK (chunk >= 0),
+    CONSTRAINT day_is_not_infinity CHECK (day < 'infinity'),
+    CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
-        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500);
+        -- Each fold writes the bitmaps of today anew: what it leaves is to be used by the next but one.
+        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 50,
+        vacuum_truncate = off, toast.vacuum_truncate = off);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
 COMMENT ON TABLE mau.active_days IS
 'Who was active on which day: a bitmap for each 65 536 users, day, service and platform that has any. Written by mau.fold and attach, checked on each reading; ask the functions of this section.';
@@ -529,6 +536,7 @@ CREATE TABLE mau.source (
     attached_at timestamptz NOT NULL DEFAULT now(),
     activity_until bigint,
     pass_from bigint,
+    visits_until date,
     finds_new_by text,
     queries jsonb,
     synced_at timestamptz,
@@ -545,6 +553,7 @@ COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables 
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.visits_until IS 'The last day of which the homeserver''s own record of daily visits was read for good; each is read once more when it is over.';
 COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which takes a look at every page of the table.';
 COMMENT ON COLUMN mau.source.queries IS 'Of a custom source, the queries of mau.custom_source as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
@@ -583,14 +592,14 @@ COMMENT ON COLUMN mau.source_skipped.seen_at IS 'When it was first met.';
 
 CREATE TABLE mau.custom_source (
     part text NOT NULL PRIMARY KEY
-        CONSTRAINT part_is_known CHECK (part IN ('users', 'threepids', 'activity', 'usage')),
+        CONSTRAINT part_is_known CHECK (part IN ('users', 'threepids', 'activity', 'visits', 'usage')),
     query text NOT NULL
 );
 COMMENT ON TABLE mau.custom_source IS
 'What a homeserver of another kind answers: a query a part, filled before mau.attach(''custom'') and read then; activity is required. A change takes a new attach.';
-COMMENT ON COLUMN mau.custom_source.part IS 'users, threepids, activity or usage.';
+COMMENT ON COLUMN mau.custom_source.part IS 'users, threepids, activity, visits or usage.';
 COMMENT ON COLUMN mau.custom_source.query IS
-'One SELECT with these columns, in any order, the bracketed ones optional; times are epoch milliseconds. users: user_id text [registered_at bigint, user_type text, appservice_id text, is_guest boolean, is_deactivated boolean]. threepids: user_id, medium, address text. activity: user_id text, last_seen bigint [user_agent text]; it is asked for a range of last_seen, which wants an index. usage: usage jsonb. Names are qualified: the search_path is pg_catalog. {schema} stands for the schema given to attach, {since} in users and threepids for when they were last read (0 at attach), {at} in usage for the instant; the last two are milliseconds.';
+'One SELECT with these columns, in any order, the bracketed ones optional; times are epoch milliseconds. users: user_id text [registered_at bigint, user_type text, appservice_id text, is_guest boolean, is_deactivated boolean]. threepids: user_id, medium, address text. activity: user_id text, last_seen bigint [user_agent text]; it is asked for a range of last_seen, which wants an index. visits: user_id text, day bigint (any instant of it) [user_agent text]: who was there on which day, at attach all of it, later each day once it is over. usage: usage jsonb. Names are qualified: the search_path is pg_catalog. {schema} stands for the schema given to attach, {since} in users and threepids for when they were last read (0 at attach), {at} in usage for the instant; the last two are milliseconds.';
 
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
@@ -604,14 +613,14 @@ CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamp
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_attach';
 COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
-'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids and last sightings, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
+'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids, last sightings, and the days of all sightings and daily visits into the history, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported; where the homeserver''s daily visits are missing or may not be read, a row says so, and the history begins with its sightings. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
 
 CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_sync';
 COMMENT ON FUNCTION mau.sync(timestamptz, bigint) IS
-'Reads from the attached homeserver''s tables what is new up to an instant: users and threepids that came or changed, and activity, through its index. Handles about max_rows rows a call (NULL = all); a last row "more" says that it was cut short, and the next call goes on there. Trouble with those tables is reported as a row, a warning and in mau.status, and loses nothing. Returns what was read and what became of it. Errors: 22008.';
+'Reads from the attached homeserver''s tables what is new up to an instant: users and threepids that came or changed, activity, through its index, and the daily visits of a day that is over, once. Handles about max_rows rows a call (NULL = all); a last row "more" says that it was cut short, and the next call goes on there. Trouble with those tables is reported as a row, a warning and in mau.status, and loses nothing. Returns what was read and what became of it. Errors: 22008.';
 
 CREATE FUNCTION mau.detach() RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 SET search_path = pg_catalog, pg_temp

@@ -12,13 +12,7 @@
 
 #include "platform.hpp"
 
-#include <deque>
-
 #include "directory.hpp"
-
-namespace mau::bitmap {
-struct Bits;
-}
 
 namespace mau::history {
 
@@ -70,52 +64,6 @@ struct Visits {
     bool any() const { return !user_nos.empty() || !user_ids.empty(); }
     /// Writes them; users by id have a row in mau.users by now.
     void write() const;
-};
-
-// --- Folding
-// -----------------------------------------------------------------------------------------------------
-
-/// Brings visits into bitmaps. Whoever has one holds the task lock of fold.
-class Folder {
-  public:
-    explicit Folder(const World& world);
-
-    /// Adds a visit; hands over to the table when many have come together.
-    void add(std::int64_t user_no, Day day, Platform platform, std::string_view service);
-    /// Hands all over.
-    void flush();
-    /// Takes at most `max_rows` of mau.visits in; answers how many.
-    std::int64_t take_visits(std::int64_t max_rows);
-    /// Unites the days before `first` into what was before; answers how many rows that were.
-    std::int64_t purge(Day first);
-
-    std::int64_t marked = 0;  // visits that were not in a bitmap before
-    std::int64_t rows = 0;    // bitmaps that were written
-
-  private:
-    struct Visit {
-        std::int32_t chunk;
-        Day day;
-        std::uint16_t service, platform, place;
-        bool same_bitmap(const Visit& other) const {
-            return chunk == other.chunk && day == other.day && service == other.service &&
-                   platform == other.platform;
-        }
-    };
-    std::uint16_t number_of(std::string_view service);
-    void merge(std::int32_t chunk, Day day, std::string_view service, int platform,
-               const bitmap::Bits& users);
-    void write();
-
-    const World& world_;
-    std::deque<std::string> services_;  // a deque: views of them stay good
-    std::vector<Visit> visits_;
-
-    // Bitmaps on their way to the table.
-    std::vector<std::int64_t> chunks_, days_, platforms_;
-    std::vector<std::string_view> row_services_;
-    std::vector<std::uint8_t> bytes_;
-    std::vector<std::size_t> ends_;
 };
 
 }  // namespace mau::history

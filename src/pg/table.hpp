@@ -51,6 +51,7 @@ class IndexWalk {
     TupleTableSlot* next();
     void end();
     void close();
+    Relation table() const { return table_; }
 
   private:
     Relation table_, index_;

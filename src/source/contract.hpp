@@ -18,12 +18,19 @@
 //               inclusive), $3 at most rows      in order of last_seen, WITH TIES
 //     or, with an `activity_table` (a table without an index on the time):
 //               {where}                          the same, in any order
+//   visits      $1 from, $2 to (ms, both         user_id text, any instant of the day bigint (ms), user_agent
+//               inclusive)                       text: who was there on which day, as often as it likes; best
+//                                                in order of the day, through an index on it
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`
+//   malformed_visits  $1 at (ms)                 the same for visits
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over everybody whom mau has seen
+//
+// Visits are what the homeserver itself keeps of days; they are optional in every way: attach says what keeps
+// it from reading them, and goes on. Each day is read once more when it is over.
 //
 // {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table
 // once, and no other table beside it at the same level.
@@ -49,6 +56,7 @@ struct Contract {
     std::string users_table, users;
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
+    std::string visits_table, visits, malformed_visits;  // the table: what must not be altered meanwhile
     std::string malformed;
     std::string usage, usage_with_visits;  // the second where it has more, and more to read
     std::string

@@ -34,6 +34,8 @@ const std::vector<Part>& parts() {
          {{"user_id", Type::text, true},
           {"last_seen", Type::bigint, true},
           {"user_agent", Type::text, false}}},
+        {"visits",
+         {{"user_id", Type::text, true}, {"day", Type::bigint, true}, {"user_agent", Type::text, false}}},
         {"usage", {{"usage", Type::jsonb, true}}},
     };
     return kParts;
@@ -281,6 +283,16 @@ Contract custom(const Place& place) {
                          " a WHERE a.last_seen > $1 + 86400000 LIMIT 1000) UNION ALL "
                          "(SELECT 'activity', 'last_seen is missing', a.user_id FROM " +
                          activity + " a WHERE a.last_seen IS NULL LIMIT 1000)";
+    if (const std::string visits = table_of(place, "visits"); !visits.empty()) {
+        contract.visits = "SELECT * FROM " + visits + " v WHERE v.day BETWEEN $1 AND $2 ORDER BY v.day";
+        contract.malformed_visits = "(SELECT 'visits', 'day is negative', v.user_id FROM " + visits +
+                                    " v WHERE v.day < 0 LIMIT 1000) UNION ALL "
+                                    "(SELECT 'visits', 'day is in the future', v.user_id FROM " +
+                                    visits +
+                                    " v WHERE v.day > $1 + 86400000 LIMIT 1000) UNION ALL "
+                                    "(SELECT 'visits', 'day is missing', v.user_id FROM " +
+                                    visits + " v WHERE v.day IS NULL LIMIT 1000)";
+    }
     contract.usage = substitute(query_of(place, "usage"), "at", "$1");
     return contract;
 }

@@ -13,14 +13,13 @@ namespace {
 
 int overlap_seconds = 300;
 
-constexpr long kFetch = 4096;
-constexpr Instant kFuture = kDay;  // how far ahead a homeserver's clock may be
 
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
+    " visits_until = coalesce(date '1970-01-01' + $4::int4, visits_until),"
     " trouble = NULL, trouble_sqlstate = NULL, trouble_at = NULL",
-    {INT8OID, INT8OID, INT8OID});
+    {INT8OID, INT8OID, INT8OID, INT8OID});
 pg::Statement table_query(
     "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables WHERE table_name = $1",
     {TEXTOID});
@@ -67,11 +66,6 @@ pg::Statement deactivated_query(
     "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
     " WHERE u.is_deactivated");
 
-std::string quoted(const std::string& identifier) {
-    const char* text = pg::guard([name = identifier.c_str()] { return quote_identifier(name); });
-    return text;
-}
-
 Oid table_oid(const std::string& schema, const std::string& table) {
     return pg::guard([s = schema.c_str(), t = table.c_str()] {
         Oid const space = get_namespace_oid(s, true);
@@ -80,6 +74,11 @@ Oid table_oid(const std::string& schema, const std::string& table) {
 }
 
 }  // namespace
+
+std::string quoted(const std::string& identifier) {
+    const char* text = pg::guard([name = identifier.c_str()] { return quote_identifier(name); });
+    return text;
+}
 
 MakeContract maker(std::string_view kind) {
     std::string known;
@@ -109,7 +108,11 @@ void Reading::begin() {
     for (const Requirement& need : contract_.needs)
         if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table))
             tables.push_back(table);
-    if (share(tables))
+    std::vector<Oid> shared = tables;
+    if (const Oid visits = table_oid(source_.schema, contract_.visits_table);
+        !contract_.visits_table.empty() && OidIsValid(visits))
+        shared.push_back(visits);
+    if (share(shared))
         throw Error(sqlstate::lock_not_available,
                     "the homeserver's tables are being altered by another session", {},
                     "Try again when that is over.");
@@ -130,21 +133,6 @@ pg::Rows Reading::read(const std::string& sql, const Params& params) const {
     const pg::Rows rows = pg::execute(sql, params, true);
     reader.done();
     return rows;
-}
-
-template <class Take>
-void Reading::read_all(const std::string& sql, const Params& params, Take&& take) const {
-    std::optional<ReadAs> reader(std::in_place, role_);
-    pg::Cursor cursor(sql, params);
-    for (;;) {
-        const pg::Rows rows = cursor.fetch(kFetch);
-        reader->done();
-        if (rows.empty()) break;
-        cursor.with_batch([&] { take(rows); });
-        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
-        reader.emplace(role_);
-    }
-    cursor.close();
 }
 
 /// Whether the caller may read the columns of a table that are needed, as far as they are there.
@@ -428,9 +416,10 @@ void Reading::record(std::vector<activity::Sighting>& batch, const activity::How
     }
 }
 
-void Reading::note_malformed(const std::string& where) {
-    if (contract_.malformed.empty()) return;
-    const pg::Rows rows = read(substitute(contract_.malformed, "where", where), {{INT8OID, at_}});
+/// Counts and notes the rows that a query for malformed ones finds.
+void Reading::note_malformed(const std::string& query) {
+    if (query.empty()) return;
+    const pg::Rows rows = read(query, {{INT8OID, at_}});
     for (std::uint64_t i = 0; i < rows.count; ++i)
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
 }
@@ -483,9 +472,11 @@ void Reading::import(Instant at) {
         remember(part.table,
                  unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
     }
-    note_malformed("true");
+    import_visits();
+    note_malformed(substitute(contract_.malformed, "where", "true"));
     flush_skipped();
-    progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at);
+    progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at,
+                         visits_until_);
 }
 
 /// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
@@ -522,7 +513,7 @@ void Reading::read_activity(const std::string& where) {
         }
         record(batch, {at_ - kWindow});
     });
-    note_malformed(where);
+    note_malformed(substitute(contract_.malformed, "where", where));
 }
 
 /// Reads activity through its index on the time, about `max_rows` rows. Answers whether it came to the end.
@@ -561,7 +552,7 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
         }
         pg::guard([] { CHECK_FOR_INTERRUPTS(); });
     }
-    note_malformed("true");
+    note_malformed(substitute(contract_.malformed, "where", "true"));
     return true;
 }
 
@@ -574,9 +565,10 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
     check_reserved_threepids();
     leave_deactivated();
     const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
+    const bool all_days = !complete || read_visits();
     flush_skipped();
-    progress_query.write(newest_, resume_, at);
-    return complete;
+    progress_query.write(newest_, resume_, at, visits_until_);
+    return complete && all_days;
 }
 
 Datum Reading::usage(Instant at) {

@@ -8,6 +8,7 @@
 #include "policy.hpp"
 
 #include <map>
+#include <optional>
 
 #include "activity.hpp"
 #include "source/custom.hpp"
@@ -19,9 +20,16 @@ namespace mau::source {
 struct Source {
     std::string kind, schema, attached_by;
     std::optional<Instant> activity_until, pass_from;
+    std::optional<std::int64_t> visits_until;  // a day
     Instant synced_at = 0;
     std::map<std::string, std::string> queries;  // of a custom source
 };
+
+inline constexpr long kFetch = 4096;      // rows that are read at once
+inline constexpr Instant kFuture = kDay;  // how far ahead a homeserver's clock may be
+
+/// An identifier as SQL wants it.
+std::string quoted(const std::string& identifier);
 
 /// What makes the contract of a kind of homeserver. Errors: 22023 for a kind that is not known.
 MakeContract maker(std::string_view kind);
@@ -62,7 +70,15 @@ class Reading {
     }
     bool has_usage() const { return !contract_.usage.empty(); }
 
+    /// What kept an import from the homeserver's own record of visits, with its remedy; nothing if nothing
+    /// did.
+    struct Obstacle {
+        std::string what, detail, hint;
+    };
+    std::optional<Obstacle> no_visits;
+
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
+    std::int64_t visits = 0, new_visits = 0;  // days of users that were read, and were not known
     std::int64_t outcomes[kOutcomes] = {};
 
   private:
@@ -70,6 +86,7 @@ class Reading {
 
     bool readable(const Requirement& need) const;
     pg::Rows read(const std::string& sql, const Params& params) const;
+    /// Runs a query, and hands its rows over a batch at a time.
     template <class Take>
     void read_all(const std::string& sql, const Params& params, Take&& take) const;
     using ReadRows = void (Reading::*)(const std::string& where);
@@ -93,8 +110,13 @@ class Reading {
     void record(std::vector<activity::Sighting>& batch, const activity::How& how);
     void skip(const std::string& table, const char* reason, std::string_view key);
     void skip_sighting(std::string_view user_id);
+    void skip_visit(std::string_view user_id);
     void note(const std::string& table, const char* reason, std::string_view key);
-    void note_malformed(const std::string& where);
+    void note_malformed(const std::string& query);
+    bool may_read_visits() const;
+    void import_visits();
+    bool read_visits();
+    bool read_visits_of_yesterday();
     void flush_skipped();
 
     const World& world_;
@@ -108,7 +130,23 @@ class Reading {
     Instant newest_ = 0;       // the newest activity that was read
     bool later_ = false;       // changed pages hold activity that is later: they are read again next time
     std::optional<Instant> resume_;
+    std::optional<std::int64_t> visits_until_;
     std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
 };
+
+template <class Take>
+void Reading::read_all(const std::string& sql, const Params& params, Take&& take) const {
+    std::optional<ReadAs> reader(std::in_place, role_);
+    pg::Cursor cursor(sql, params);
+    for (;;) {
+        const pg::Rows rows = cursor.fetch(kFetch);
+        reader->done();
+        if (rows.empty()) break;
+        cursor.with_batch([&] { take(rows); });
+        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
+        reader.emplace(role_);
+    }
+    cursor.close();
+}
 
 }  // namespace mau::source

@@ -4,6 +4,8 @@
 
 #include "source/reading.hpp"
 
+#include "history_fold.hpp"
+
 #include "pg/values.hpp"
 #include "tasks.hpp"
 #include "worker.hpp"
@@ -14,7 +16,8 @@ namespace {
 
 pg::Statement source_query(
     "SELECT kind, schema_name, attached_by, activity_until, pass_from,"
-    " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0) FROM mau.source");
+    " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0), (visits_until - date '1970-01-01')::bigint"
+    " FROM mau.source");
 pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
 pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
 pg::Statement attach_query(
@@ -57,13 +60,10 @@ std::map<std::string, std::string> queries(pg::Statement& query) {
 std::optional<Source> attached() {
     const pg::Rows rows = source_query.read_latest();
     if (rows.empty()) return std::nullopt;
-    return Source{rows.at(0, 0).string(),
-                  rows.at(0, 1).string(),
-                  rows.at(0, 2).string(),
-                  rows.at(0, 3).optional_integer(),
-                  rows.at(0, 4).optional_integer(),
-                  rows.at(0, 5).integer(),
-                  queries(queries_query)};
+    return Source{rows.at(0, 0).string(),           rows.at(0, 1).string(),
+                  rows.at(0, 2).string(),           rows.at(0, 3).optional_integer(),
+                  rows.at(0, 4).optional_integer(), rows.at(0, 6).optional_integer(),
+                  rows.at(0, 5).integer(),          queries(queries_query)};
 }
 
 void report(pg::ResultSet& result, const Reading& reading) {
@@ -72,6 +72,11 @@ void report(pg::ResultSet& result, const Reading& reading) {
     result.add({"sightings", reading.sightings});
     for (int i = 0; i < kOutcomes; ++i)
         if (reading.outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading.outcomes[i]});
+    if (reading.no_visits) result.add({reading.no_visits->what, std::int64_t{0}});
+    if (reading.visits > 0) {
+        result.add({"visits", reading.visits});
+        result.add({"new visits", reading.new_visits});
+    }
     if (reading.skipped > 0) result.add({"skipped", reading.skipped});
 }
 
@@ -90,6 +95,7 @@ Datum attach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     maker(source.kind);
     tasks::Task("sync").wait();
+    tasks::Task(history::kFoldTask).wait();
     pg::with_spi([&] {
         if (const auto other = attached())
             throw Error(sqlstate::object_not_in_prerequisite_state, "mau is already attached",
@@ -108,6 +114,11 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.import(at);
         reading.done();
         report(result, reading);
+        if (reading.no_visits && !reading.no_visits->hint.empty())
+            pg::guard([what = reading.no_visits->what.c_str(), detail = reading.no_visits->detail.c_str(),
+                       hint = reading.no_visits->hint.c_str()] {
+                ereport(WARNING, (errmsg("%s", what), errdetail("%s", detail), errhint("%s", hint)));
+            });
     });
     worker::wake_at_commit();
     return Datum(0);
@@ -150,7 +161,7 @@ Datum sync(FunctionCallInfo fcinfo) {
             });
             return;
         }
-        task.end(reading->users + reading->threepids + reading->sightings);
+        task.end(reading->users + reading->threepids + reading->sightings + reading->visits);
         report(result, *reading);
         if (!complete) result.add({"more", std::int64_t{1}});
     });
@@ -199,8 +210,8 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
 
 /// Whether a column of mau.source says how far the reading is, and not what is read, and as whom.
 bool is_progress(const char* column) {
-    for (const char* progress :
-         {"activity_until", "pass_from", "synced_at", "trouble", "trouble_sqlstate", "trouble_at"})
+    for (const char* progress : {"activity_until", "pass_from", "visits_until", "synced_at", "trouble",
+                                 "trouble_sqlstate", "trouble_at"})
         if (strcmp(column, progress) == 0) return true;
     return false;
 }

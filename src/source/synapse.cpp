@@ -99,6 +99,23 @@ Contract synapse(const Place& place) {
         "SELECT i.user_id::text, i.last_seen::bigint, i.user_agent::text FROM {schema}.user_ips i"
         " WHERE i.last_seen BETWEEN $1 AND $2 ORDER BY i.last_seen FETCH FIRST $3 ROWS WITH TIES",
         "schema", schema);
+    if (place.has("user_daily_visits", "user_id") && place.has("user_daily_visits", "timestamp") &&
+        place.has("user_daily_visits", "user_agent")) {
+        contract.visits = substitute(
+            "SELECT v.user_id::text, v.\"timestamp\"::bigint, v.user_agent::text"
+            " FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" BETWEEN $1 AND $2 ORDER BY "
+            "v.\"timestamp\"",
+            "schema", schema);
+        contract.malformed_visits = substitute(
+            "(SELECT 'user_daily_visits', 'timestamp is missing', v.user_id::text"
+            "   FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" IS NULL LIMIT 1000) UNION ALL "
+            "(SELECT 'user_daily_visits', 'timestamp is negative', v.user_id::text"
+            "   FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" < 0 LIMIT 1000) UNION ALL "
+            "(SELECT 'user_daily_visits', 'timestamp is in the future', v.user_id::text"
+            "   FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" > $1 + 86400000 LIMIT 1000)",
+            "schema", schema);
+    }
+    contract.visits_table = "user_daily_visits";
     contract.newest = substitute(
         "SELECT max(i.last_seen)::bigint FROM {schema}.user_ips i WHERE i.last_seen <= $1", "schema", schema);
     contract.last_seen = substitute(

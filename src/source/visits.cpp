@@ -1,0 +1,177 @@
+#include "source/visits.hpp"
+
+#include "pg/values.hpp"
+#include "source/reading.hpp"
+#include "tasks.hpp"
+
+namespace mau::source {
+
+namespace {
+
+constexpr Instant kSettled = 600000;  // how long after midnight a homeserver notes visits of the day before
+constexpr std::size_t kRemembered = 65536;  // users: some 8 MB
+
+pg::Statement number_query(
+    "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
+    {TEXTARRAYOID});
+
+/// The rows of users as they are now.
+std::vector<pg::Found> find(const World& world, const std::vector<std::string_view>& ids) {
+    std::vector<pg::Found> rows;
+    rows.reserve(ids.size());
+    pg::KeyedTable users;
+    users.open(world.users_table, world.users_index);
+    for (const std::string_view id : ids) rows.push_back(users.find(id));
+    users.close();
+    return rows;
+}
+
+/// The last day that is over at an instant, and of which the homeserver has noted all visits.
+Day settled_day(Instant at) {
+    return day_of(std::max<Instant>(at - kSettled, kDay)) - 1;
+}
+
+}  // namespace
+
+/// Remembers the numbers and services of users.
+void VisitRows::look_up(const std::vector<std::string_view>& ids) {
+    std::vector<pg::Found> rows = find(world_, ids);
+    std::vector<std::string_view> strangers;
+    for (std::size_t i = 0; i < ids.size(); ++i)
+        if (!rows[i].exists && is_local(world_.settings, ids[i])) strangers.push_back(ids[i]);
+    if (!strangers.empty() && strangers_ == Strangers::get_a_number) {
+        number_query.write(strangers);
+        rows = find(world_, ids);
+    }
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        User& user = users_[std::string(ids[i])];
+        if (!rows[i].exists || !is_local(world_.settings, ids[i])) continue;
+        const Account account = directory::account(world_, ids[i], rows[i]);
+        user.number = rows[i].integer(directory::users::user_no);
+        user.service = &*services_.emplace(directory::service(account)).first;
+    }
+}
+
+void VisitRows::take(const pg::Rows& rows, Instant until, const std::function<void(std::string_view)>& bad) {
+    if (users_.size() > kRemembered) users_.clear();
+    std::vector<std::string_view> unknown;
+    std::vector<const User*> of_row(rows.count);
+    std::set<std::string_view> asked;
+    std::string key;
+    const auto remembered = [&](std::string_view id) {
+        key.assign(id);
+        const auto user = users_.find(key);
+        return user == users_.end() ? nullptr : &user->second;
+    };
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        const std::string_view id = rows.at(i, 0).text();
+        of_row[i] = remembered(id);
+        if (!of_row[i] && pg::valid_user_id(id) && asked.insert(id).second) unknown.push_back(id);
+    }
+    if (!unknown.empty()) look_up(unknown);
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        const std::string_view id = rows.at(i, 0).text();
+        const User* const user = of_row[i] ? of_row[i] : remembered(id);
+        const pg::Field at = rows.at(i, 1);
+        if (!user) {
+            bad(id);
+        } else if (!at.is_null() && at.integer() >= 0 && at.integer() <= until) {
+            ++taken;
+            if (user->number >= 0)
+                folder_.add(user->number, day_of(at.integer()), platform_of(rows.at(i, 2).text()),
+                            *user->service);
+        }
+    }
+}
+
+void Reading::skip_visit(std::string_view user_id) {
+    skip(contract_.visits_table.empty() ? "visits" : contract_.visits_table,
+         "no user id, or one that is too long or not UTF-8", user_id);
+}
+
+/// Whether the homeserver's own record of visits can be read by who reads.
+bool Reading::may_read_visits() const {
+    return !pg::attempt(
+        [&] {
+            read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
+                 {{INT8OID, std::int64_t{0}}, {INT8OID, std::int64_t{0}}});
+        },
+        [](const pg::Trouble& t) { return t.state == sqlstate::insufficient_privilege; });
+}
+
+/// Takes the homeserver's record of visits into the history, and the day of each sighting that is still
+/// there.
+void Reading::import_visits() {
+    if (!recording(world_.settings)) return;
+    const Instant until = at_ + kFuture;
+    VisitRows rows_taken(world_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
+                         VisitRows::Strangers::get_a_number);
+    if (contract_.visits.empty()) {
+        if (!contract_.visits_table.empty())
+            no_visits = {"there is no " + contract_.visits_table + " to read the past from", {}, {}};
+    } else if (!may_read_visits()) {
+        const std::string name = contract_.visits_table.empty() ? "visits" : contract_.visits_table;
+        no_visits = {"mau may not read " + name + ", the past is known as far as sightings tell",
+                     "Role " + std::string(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
+                         " lacks the right to read it.",
+                     contract_.visits_table.empty()
+                         ? "Grant it, then call mau.detach() and mau.attach()."
+                         : "GRANT SELECT ON " + place_.schema + "." + quoted(name) + " TO " +
+                               quoted(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
+                               "; then call mau.detach() and mau.attach()."};
+    } else {
+        read_all(contract_.visits, {{INT8OID, std::int64_t{0}}, {INT8OID, until}}, [&](const pg::Rows& rows) {
+            rows_taken.take(rows, until, [&](std::string_view id) { skip_visit(id); });
+        });
+        note_malformed(contract_.malformed_visits);
+        visits_until_ = settled_day(at_);
+    }
+    // Those without a usable user were counted when the last sightings were read.
+    const auto take = [&](const pg::Rows& rows) { rows_taken.take(rows, until, [](std::string_view) {}); };
+    if (contract_.activity_table.empty())
+        read_all(contract_.activity,
+                 {{INT8OID, std::int64_t{0}}, {INT8OID, until}, {INT8OID, std::int64_t{PG_INT64_MAX}}}, take);
+    else
+        read_all(substitute(contract_.activity, "where", "true"), {}, take);
+    rows_taken.done();
+    visits = rows_taken.taken;
+    new_visits = rows_taken.marked();
+}
+
+/// Reads the homeserver's record of a day that is over. A bitmap of ours that is damaged keeps fold from its
+/// work, which says so; sightings go on. Answers whether there is no further such day.
+bool Reading::read_visits() {
+    bool last = true;
+    const auto damaged =
+        pg::attempt([&] { last = read_visits_of_yesterday(); },
+                    [](const pg::Trouble& t) { return t.state == sqlstate::data_corrupted; });
+    if (!damaged) return last;
+    visits = new_visits = 0;
+    visits_until_.reset();
+    return true;
+}
+
+/// Reads the homeserver's record of the first day that is over and was not read for good: a sighting that was
+/// overwritten before a sync came by is there. Answers whether there is no further such day.
+bool Reading::read_visits_of_yesterday() {
+    const Day settled = settled_day(at_);
+    const Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;
+    if (contract_.visits.empty() || known >= settled || !recording(world_.settings)) return true;
+    if (!tasks::Task(history::kFoldTask).begin()) return true;  // next time
+    if (!may_read_visits()) return true;
+    const Day day = known + 1;
+    // Who is not known was forgotten.
+    VisitRows rows_taken(world_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
+                         VisitRows::Strangers::are_left_out);
+    read_all(contract_.visits, {{INT8OID, day_start(day)}, {INT8OID, day_start(day + 1) - 1}},
+             [&](const pg::Rows& rows) {
+                 rows_taken.take(rows, day_start(day + 1) - 1, [](std::string_view) {});
+             });
+    rows_taken.done();
+    visits = rows_taken.taken;
+    new_visits = rows_taken.marked();
+    visits_until_ = day;
+    return day >= settled;
+}
+
+}  // namespace mau::source
