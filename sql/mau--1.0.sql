@@ -411,9 +411,10 @@ CREATE TABLE mau.active_days (
     CONSTRAINT chunk_is_not_negative CHECK (chunk >= 0),
     CONSTRAINT day_is_not_infinity CHECK (day < 'infinity'),
     CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
-        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 500,
+        -- Each fold writes the bitmaps of today anew: what it leaves is to be used by the next but one.
+        toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 50,
         vacuum_truncate = off, toast.vacuum_truncate = off);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
 COMMENT ON TABLE mau.active_days IS
@@ -466,7 +467,7 @@ CREATE FUNCTION mau.days_active(at timestamptz DEFAULT now(), period interval DE
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_days_active';
 COMMENT ON FUNCTION mau.days_active(timestamptz, interval, text, text, text) IS
-'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at; a period in months counts 30 days each, a part of a day is a day. Other arguments and errors as daily_series; 22023 also for a period that is not positive, or has more than 3660 days of history.';
+'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at; a period in months counts 30 days each, a part of a day is a day. Other arguments and errors as daily_series; 22023 also for a period that is not positive, or over a hundred years.';
 
 CREATE FUNCTION mau.r30v2(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp

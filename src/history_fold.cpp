@@ -15,8 +15,11 @@ namespace {
 
 constexpr std::size_t kBatch = 524288;  // visits that are sorted at once: 8 MB
 constexpr std::size_t kStep = 4096;     // visits that are taken behind one guard
-constexpr std::size_t kRows = 256;      // bitmaps that are written by one statement: 2 MB
-constexpr std::int64_t kLastNumber = (std::int64_t{1} << 47) - 1;
+constexpr std::size_t kRows = 32;  // bitmaps that are written by one statement: 256 KB, which caches hold
+// The pages that a long queue has left are not given back; a queue that is still long is better taken user by
+// user, which writes fewer bitmaps a batch.
+constexpr BlockNumber kManyBlocks = 1024;
+constexpr std::int64_t kLastNumber = (std::int64_t{1} << 46) - 1;
 
 // Names need no schema here: these are called by fold, attach and sync only, which set search_path.
 pg::Statement write_query(
@@ -199,16 +202,22 @@ void Folder::close_and_write() {
 /// Takes visits out of mau.visits, as they are committed now, into memory.
 std::int64_t Folder::take_batch(std::int64_t limit) {
     Relation table = nullptr;
-    TableScanDesc scan = nullptr;
+    TableScanDesc scan = nullptr;  // or, where it is null, the walk
     TupleTableSlot* slot = nullptr;
+    pg::IndexWalk walk;
     CommandId command = 0;
     pg::guard([&] {
         check_rights(world_.visits_table, ACL_SELECT | ACL_DELETE);
         command = GetCurrentCommandId(true);
         table = table_open(world_.visits_table, RowExclusiveLock);
         PushActiveSnapshot(GetLatestSnapshot());
-        scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
-        slot = table_slot_create(table, nullptr);
+        if (OidIsValid(world_.visits_index) && RelationGetNumberOfBlocks(table) > kManyBlocks) {
+            walk.open(world_.visits_table, world_.visits_index);
+            walk.begin(GetActiveSnapshot(), nullptr, 0);
+        } else {
+            scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
+            slot = table_slot_create(table, nullptr);
+        }
     });
     struct Step {
         std::int64_t taken = 0;
@@ -230,9 +239,14 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
             std::size_t last = 0;  // mostly the service of the row before
             while (done.taken < most) {
                 CHECK_FOR_INTERRUPTS();
-                done.end = !table_scan_getnextslot(scan, ForwardScanDirection, slot);
+                if (!scan)
+                    slot = walk.next();
+                else if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+                    slot_getallattrs(slot);
+                else
+                    done.end = true;
+                done.end = done.end || slot == nullptr;
                 if (done.end) break;
-                slot_getallattrs(slot);
                 done.user_no = DatumGetInt64(slot->tts_values[visits::user_no]);
                 DateADT const date = DatumGetDateADT(slot->tts_values[visits::day]);
                 done.platform = DatumGetInt16(slot->tts_values[visits::platform]);
@@ -260,8 +274,13 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         end = step.end;
     }
     pg::guard([&] {
-        ExecDropSingleTupleTableSlot(slot);
-        table_endscan(scan);
+        if (scan) {
+            ExecDropSingleTupleTableSlot(slot);
+            table_endscan(scan);
+        } else {
+            walk.end();
+            walk.close();
+        }
         PopActiveSnapshot();
         table_close(table, NoLock);
         CommandCounterIncrement();

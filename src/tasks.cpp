@@ -43,7 +43,7 @@ void Task::end(std::int64_t rows) const {
 }
 
 void Task::fail(const pg::Trouble& trouble) const {
-    fail_query.write(name_, std::int64_t{started_ + kUnixShift}, trouble.message, trouble.state);
+    fail_query.write(name_, std::int64_t{started_ + kUnixShift}, trouble.text(), trouble.state);
 }
 
 }  // namespace mau::tasks

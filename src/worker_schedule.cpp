@@ -86,6 +86,7 @@ pg::Statement half_restored_query(
     "SELECT CASE WHEN EXISTS (SELECT FROM mau.users) THEN (SELECT max(u.user_no) FROM mau.users u) >"
     " (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM mau.users_user_no_seq s)"
     " ELSE EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
+    " OR EXISTS (SELECT FROM mau.active_days) OR EXISTS (SELECT FROM mau.visits)"
     " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) END");
 
 pg::Rows refresh() {
@@ -150,7 +151,7 @@ void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t h
 }
 
 void fail(const Task& task, const pg::Trouble& trouble) {
-    fail_query.write(task.name, std::int64_t{options.tick_interval}, trouble.message, trouble.state);
+    fail_query.write(task.name, std::int64_t{options.tick_interval}, trouble.text(), trouble.state);
 }
 
 bool somebody_restores() {

@@ -150,13 +150,13 @@ bool Tick::passes(const schedule::Task* task, const Ending& ending) {
     Ending noted{Door::open, trouble};
     if (task) noted = transact("mau: note a failure", [&] { schedule::fail(*task, trouble); });
     if (!noted.trouble && noted.door != Door::open) return passes(task, noted);  // dropped: that is why
-    pg::guard(
-        [&, message = trouble.message.c_str(), state = trouble.state.c_str(), hint = trouble.hint.c_str()] {
-            ereport(LOG, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-                          errmsg("mau's %s failed in database \"%s\": %s", task ? task->name : "worker",
-                                 database_, message),
-                          hint[0] ? errhint("%s", hint) : 0));
-        });
+    const std::string text = trouble.text();
+    pg::guard([&, message = text.c_str(), state = trouble.state.c_str(), hint = trouble.hint.c_str()] {
+        ereport(LOG, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+                      errmsg("mau's %s failed in database \"%s\": %s", task ? task->name : "worker",
+                             database_, message),
+                      hint[0] ? errhint("%s", hint) : 0));
+    });
     if (noted.trouble) trouble_ = *noted.trouble;
     return !noted.trouble;
 }

@@ -56,15 +56,16 @@ Trouble describe_current_exception() {
         throw;
     } catch (const BackendError& error) {
         const ErrorData* data = error.data();
-        return Trouble{unpack_sql_state(data->sqlerrcode), error.what(), data->hint ? data->hint : ""};
+        return Trouble{unpack_sql_state(data->sqlerrcode), error.what(), data->hint ? data->hint : "",
+                       data->detail ? data->detail : ""};
     } catch (const Error& error) {
-        return Trouble{error.state(), error.what(), error.hint()};
+        return Trouble{error.state(), error.what(), error.hint(), error.detail()};
     } catch (const std::bad_alloc&) {
-        return Trouble{"53200", "out of memory", ""};
+        return Trouble{"53200", "out of memory", "", ""};
     } catch (const std::exception& error) {
-        return Trouble{sqlstate::internal_error, error.what(), ""};
+        return Trouble{sqlstate::internal_error, error.what(), "", ""};
     } catch (...) {
-        return Trouble{sqlstate::internal_error, "unknown C++ exception in mau", ""};
+        return Trouble{sqlstate::internal_error, "unknown C++ exception in mau", "", ""};
     }
 }
 

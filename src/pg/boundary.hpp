@@ -118,9 +118,15 @@ void enter(Body&& body) {
     failure.raise();
 }
 
-/// An error that was undone: its SQLSTATE, message and hint, for reporting.
+/// An error that was undone: its SQLSTATE, message, hint and detail, for reporting.
 struct Trouble {
-    std::string state, message, hint;
+    std::string state, message, hint, detail{};
+
+    /// What is wrong in one line that may be kept; of corrupt data also which, of nothing else: a detail may
+    /// name a user.
+    std::string text() const {
+        return detail.empty() || state != sqlstate::data_corrupted ? message : message + ": " + detail;
+    }
 };
 
 /// Describes the exception being handled, whatever it is; call it in a catch block only.

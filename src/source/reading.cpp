@@ -565,7 +565,7 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
     check_reserved_threepids();
     leave_deactivated();
     const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
-    const bool all_days = !complete || read_visits_of_yesterday();
+    const bool all_days = !complete || read_visits();
     flush_skipped();
     progress_query.write(newest_, resume_, at, visits_until_);
     return complete && all_days;

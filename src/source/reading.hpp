@@ -115,6 +115,7 @@ class Reading {
     void note_malformed(const std::string& query);
     bool may_read_visits() const;
     void import_visits();
+    bool read_visits();
     bool read_visits_of_yesterday();
     void flush_skipped();
 

@@ -43,8 +43,10 @@ pg::Statement own_usage_query(
     "'daily_user_type_guest', count(*) FILTER (WHERE a.guest AND a.appservice_id IS NULL AND a.young),"
     "'daily_user_type_bridged', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NOT NULL AND "
     "a.young))"
-    " || (SELECT jsonb_object_agg('r30_users_' || r.client, r.users) FROM mau.r30(to_timestamp($1 / 1000.0)) r)"
-    " || (SELECT jsonb_object_agg('r30v2_users_' || r.client, r.users) FROM mau.r30v2(to_timestamp($1 / 1000.0)) r)"
+    " || (SELECT jsonb_object_agg('r30_users_' || r.client, r.users) FROM mau.r30(to_timestamp($1 / 1000.0)) "
+    "r)"
+    " || (SELECT jsonb_object_agg('r30v2_users_' || r.client, r.users) FROM mau.r30v2(to_timestamp($1 / "
+    "1000.0)) r)"
     " FROM accounts a",
     {INT8OID});
 

@@ -138,6 +138,19 @@ void Reading::import_visits() {
     new_visits = rows_taken.marked();
 }
 
+/// Reads the homeserver's record of a day that is over. A bitmap of ours that is damaged keeps fold from its
+/// work, which says so; sightings go on. Answers whether there is no further such day.
+bool Reading::read_visits() {
+    bool last = true;
+    const auto damaged =
+        pg::attempt([&] { last = read_visits_of_yesterday(); },
+                    [](const pg::Trouble& t) { return t.state == sqlstate::data_corrupted; });
+    if (!damaged) return last;
+    visits = new_visits = 0;
+    visits_until_.reset();
+    return true;
+}
+
 /// Reads the homeserver's record of the first day that is over and was not read for good: a sighting that was
 /// overwritten before a sync came by is there. Answers whether there is no further such day.
 bool Reading::read_visits_of_yesterday() {

@@ -118,10 +118,29 @@ END
 $$;
 CALL bench.rounds(:rounds, :now_ms);
 
+-- With a year of daily visits, 24 a user: what taking them over adds.
+SELECT to_regclass('public.user_daily_visits') IS NULL AS missing \gset
+\if :missing
+CREATE TABLE user_daily_visits (user_id text NOT NULL, device_id text, "timestamp" bigint NOT NULL, user_agent text);
+INSERT INTO user_daily_visits
+SELECT u.name, 'DEVICE', (:now_ms / 86400000 - d) * 86400000,
+       CASE hashtext(u.name) & 3 WHEN 0 THEN 'Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0' WHEN 1 THEN 'Element/1.11.2 (iPhone15,2; iOS 17.1; Scale/3.00)'
+                                 ELSE 'Element/1.6.20 (Google Pixel 8; Android 14; MatrixAndroidSdk2 1.6.20)' END
+FROM generate_series(365, 1, -1) d, users u WHERE ((hashtext(u.name) & 1073741823) + d * d * 31) % 15 = 0;
+CREATE INDEX user_daily_visits_ts_idx ON user_daily_visits ("timestamp");
+CREATE INDEX user_daily_visits_uts_idx ON user_daily_visits (user_id, "timestamp");
+VACUUM (ANALYZE) user_daily_visits;
+CALL bench.run('attach with visits', $q$SELECT mau.attach('synapse', 'public', to_timestamp($1 / 1000.0))$q$, :now_ms);
+SELECT count(*) AS visits, round(count(*) / (SELECT (max(seconds) FILTER (WHERE what = 'attach with visits')
+           - percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE what = 'attach'))::numeric FROM bench.times)) AS "taken over a second",
+       (SELECT pg_size_pretty(pg_total_relation_size('mau.active_days'))) AS "size of the history"
+FROM user_daily_visits;
+\endif
+
 SELECT (SELECT count(*) FROM mau.users) AS users, (SELECT count(*) FROM mau.user_threepids) AS threepids,
        (SELECT count(*) FROM mau.monthly_active_users WHERE "timestamp" >= :now_ms - 2592000000) AS members;
 WITH medians AS (SELECT what, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds FROM bench.times GROUP BY what)
 SELECT what, round(seconds::numeric, 3) AS seconds,
        round((seconds / (SELECT seconds FROM medians WHERE what = 'plain statement'))::numeric, 2) AS "times the plain statement"
-FROM medians ORDER BY array_position('{plain statement,members alone,attach,"sync, nothing new"}', what);
+FROM medians ORDER BY array_position('{plain statement,members alone,attach,attach with visits,"sync, nothing new"}', what);
 DROP SCHEMA bench, plain CASCADE;

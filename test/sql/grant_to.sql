@@ -26,6 +26,18 @@ INSERT INTO calls (call) VALUES
     ($$SELECT mau.registered_reserved_users()$$),
     ($$SELECT mau.explain('@a:x')$$),
     ($$SELECT mau.usage_statistics()$$),
+    ($$SELECT mau.daily_series()$$),
+    ($$SELECT mau.growth()$$),
+    ($$SELECT mau.retention()$$),
+    ($$SELECT mau.days_active()$$),
+    ($$SELECT mau.active_users('60 days', min_days => 2)$$),
+    ($$SELECT mau.r30v2()$$),
+    ($$SELECT mau.r30v2_series()$$),
+    ($$SELECT mau.r30()$$),
+    ($$SELECT mau.billing_months()$$),
+    ($$SELECT mau.forecast()$$),
+    ($$SELECT mau.nodeinfo_usage()$$),
+    ($$SELECT mau.chart()$$),
     ($$SELECT mau.metrics()$$),
     ($$SELECT mau.health()$$),
     ($$SELECT * FROM mau.status$$),
@@ -37,6 +49,7 @@ INSERT INTO calls (call) VALUES
     ($$SELECT mau.detach()$$),
     ($$SELECT mau.sync()$$),
     ($$SELECT mau.refresh()$$),
+    ($$SELECT mau.fold()$$),
     ($$SELECT mau.reap()$$),
     ($$SELECT mau.wake_worker()$$),
     ($$SELECT mau.grant_to('regress_mau_monitor')$$);
@@ -48,6 +61,16 @@ SELECT call, try(call) FROM calls ORDER BY no;
 SET ROLE regress_mau_monitor;
 SELECT call, try(call) FROM calls ORDER BY no;
 RESET ROLE;
+
+-- Who may read settings, but not the history, asks it in vain; there is no question that forgets to look.
+CREATE ROLE regress_mau_dashboard;
+GRANT USAGE ON SCHEMA mau TO regress_mau_dashboard;
+GRANT SELECT ON mau.settings, mau.reserved_threepids, mau.appservices, mau.users, mau.snapshots TO regress_mau_dashboard;
+SET ROLE regress_mau_dashboard;
+SELECT call, try(call) FROM calls WHERE call ~ 'daily_series|growth|retention|days_active|min_days|r30|billing|forecast|nodeinfo|chart|fold' ORDER BY no;
+RESET ROLE;
+DROP OWNED BY regress_mau_dashboard;
+DROP ROLE regress_mau_dashboard;
 
 -- It changes nothing the second time, and cannot be misunderstood.
 SELECT mau.grant_to('regress_mau_monitor', 'monitoring');

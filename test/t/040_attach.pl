@@ -254,9 +254,9 @@ sub edge
 	is(ask($node, $database, 'SELECT string_agg(DISTINCT service, \',\') FROM mau.monthly_active_users'), 'irc-bridge,native', "$database: the services");
 
 	# The head of the fixture says how many of each table.
-	is($done->{skipped}, 5 + 9 + 3, "$database: rows that make no sense are skipped and counted");
+	is($done->{skipped}, 5 + 9 + 3 + 4, "$database: rows that make no sense are skipped and counted");
 	is( ask($node, $database, q{SELECT table_name, count(*) FROM mau.source_skipped WHERE reason NOT LIKE 'registration%' GROUP BY 1 ORDER BY 1}),
-		"user_ips|7\nuser_threepids|2\nusers|4", "$database: and shown, once for each table, reason and user");
+		"user_daily_visits|4\nuser_ips|7\nuser_threepids|2\nusers|4", "$database: and shown, once for each table, reason and user");
 	is( ask($node, $database, q{SELECT table_name, row_key FROM mau.source_skipped WHERE row_key ~ '^@(twice|only|mixed|absurd|max|negative|bot)' ORDER BY 1, row_key COLLATE "C"}),
 		join("\n",
 			'user_ips|@mixed:example.com',         'user_ips|@mixed:example.com',

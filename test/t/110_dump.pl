@@ -12,6 +12,7 @@ shared_preload_libraries = 'mau'
 mau.tick_interval = 1
 mau.refresh_interval = 1
 mau.reap_interval = 1
+mau.fold_interval = 1
 CONF
 $node->start;
 my $dir = $node->basedir;
@@ -34,6 +35,8 @@ INSERT INTO users (name, creation_ts) SELECT format('@u%s:x', i), 1700000000 FRO
 INSERT INTO user_ips SELECT format('@u%s:x', i), 't', 'd', 'ip', 'agent',
     (extract(epoch FROM now()) * 1000)::bigint - i * 100000000 FROM generate_series(1, 20) i;
 INSERT INTO users (name, creation_ts) VALUES ('@first:x', 1700000000);
+INSERT INTO user_daily_visits SELECT format('@u%s:x', i), 'd', (extract(epoch FROM date_trunc('day', now(), 'UTC')) * 1000)::bigint - d * 86400000::bigint,
+    'Element Android' FROM generate_series(1, 20) i, generate_series(1, 90) d WHERE (i * d) % 7 < 3;
 INSERT INTO user_threepids VALUES ('@first:x', 'email', 'first@x', 0, 0), ('@u1:x', 'email', 'u1@x', 0, 0);
 
 CREATE EXTENSION mau;
@@ -49,13 +52,17 @@ SELECT mau.register_user('@irc_a:x', now() - interval '1 year', appservice_id =>
 SELECT mau.record_activity(u, now() - interval '20 minutes') FROM unnest('{@guest:x,@irc_a:x,@late:x,@ünïcödé:x}'::text[]) u;
 SELECT mau.record_activity('@gone:x', now() - interval '40 days');  -- for the next reap
 SELECT mau.forget_user('@late:x');
+SELECT mau.forget_user('@u20:x');  -- whose days stay
+UPDATE mau.settings SET history_retention = '60 days';
+SELECT mau.fold();  -- some days are before those that are kept
+SELECT mau.record_activity(format('@u%s:x', i), now() - i * interval '1 day', 'Mozilla') FROM generate_series(1, 10) i;  -- not folded
 SELECT mau.register_user('@deleted:x');
 DELETE FROM mau.users WHERE user_id = '@deleted:x';
 SELECT mau.refresh('2026-01-01 00:00:00.123456Z'), mau.refresh('2026-02-01Z');
 SQL
 
 # Everything that shall survive, in a form that can be compared; snapshots of the worker's own are left out.
-my @tables = qw(settings reserved_threepids appservices users user_threepids monthly_active_users source);
+my @tables = qw(settings reserved_threepids appservices users user_threepids monthly_active_users visits active_days source);
 sub contents {
     my ($db, @which) = @_;
     my %contents = map {
@@ -70,6 +77,12 @@ my $count = $node->safe_psql('original', 'SELECT mau.monthly_active_count()');
 my ($last_no, $last_position) = split /[|]/, $node->safe_psql('original',
     'SELECT u.last_value, r.last_value FROM mau.users_user_no_seq u, mau.reserved_threepids_position_seq r');
 
+# Days that are over: the homeserver goes on today.
+my $figures = q(SELECT * FROM mau.daily_series(current_date - 80, current_date - 1, kind => 'everybody');
+    SELECT * FROM mau.growth(current_date - 40, current_date - 1); SELECT * FROM mau.r30v2(now() - interval '1 day'););
+my $history = $node->safe_psql('original', $figures);
+like($node->safe_psql('original', 'SELECT min(day) FROM mau.active_days'), qr/^-infinity$/, 'of days that are not kept it is known who was there');
+
 # What is changed by the homeserver's going on, and by the worker's reap of expired rows, is not compared.
 sub is_restored {
     my ($db) = @_;
@@ -81,6 +94,10 @@ sub is_restored {
     is($node->safe_psql($db, 'SELECT mau.monthly_active_count()'), $count, 'the figure');
     my $seen = q(SELECT user_id, mau.last_seen(user_id) FROM mau.users WHERE user_id IS NOT NULL ORDER BY 1);
     is($node->safe_psql($db, $seen), $node->safe_psql('original', $seen), 'last seen');
+
+    is($node->safe_psql($db, $figures), $history, 'the history');
+    ok($node->poll_query_until($db, 'SELECT NOT EXISTS (SELECT FROM mau.visits)'), 'which the worker folds');
+    is($node->safe_psql($db, $figures), $history, 'without changing it');
 
     ok($node->poll_query_until($db, 'SELECT count(*) >= 2 FROM mau.snapshots WHERE at > now() - interval \'1 hour\''),
         'the worker goes on: snapshots');
