@@ -595,6 +595,27 @@ Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, c
 
 }  // namespace
 
+std::optional<std::size_t> users_if_nothing_changes(const std::vector<Sighting>& sightings) {
+    std::vector<seen::Key> keys;
+    std::vector<Instant> at;
+    std::vector<unsigned> clients;
+    keys.reserve(sightings.size()), at.reserve(sightings.size()), clients.reserve(sightings.size());
+    for (const Sighting& sighting : sightings) {
+        keys.push_back(seen::key_of(sighting.user_id));
+        if (!keys.back().usable) return std::nullopt;
+        at.push_back(sighting.at);
+        clients.push_back(client_of(sighting.platform));
+    }
+    if (!seen::all_hit(keys.data(), at.data(), clients.data(), keys.size())) return std::nullopt;
+    std::sort(keys.begin(), keys.end(), [](const seen::Key& a, const seen::Key& b) {
+        return a.first != b.first ? a.first < b.first : a.second < b.second;
+    });
+    const auto end = std::unique(keys.begin(), keys.end(), [](const seen::Key& a, const seen::Key& b) {
+        return a.first == b.first && a.second == b.second;
+    });
+    return static_cast<std::size_t>(end - keys.begin());
+}
+
 std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                    const How& how) {
     const Outcome otherwise = recording(world.settings) ? Outcome::unchanged : Outcome::off;

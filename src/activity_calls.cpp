@@ -93,14 +93,18 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
             {id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
              platform_of_agent(agents && !agents->nulls[i] ? agents->text(i) : std::string_view())});
     }
-    activity::sort_newest(sightings);  // so that two batches meet their users in the same order
     return sightings;
 }
 
 Datum record_activities(FunctionCallInfo fcinfo) {
-    const std::vector<Sighting> sightings = sightings_of(fcinfo);
-    std::vector<Outcome> outcomes(sightings.size());
+    std::vector<Sighting> sightings = sightings_of(fcinfo);
     pg::ResultSet result(fcinfo);
+    if (const auto users = activity::users_if_nothing_changes(sightings)) {
+        if (*users > 0) result.add({name(Outcome::unchanged), static_cast<std::int64_t>(*users)});
+        return Datum(0);
+    }
+    activity::sort_newest(sightings);  // so that two batches meet their users in the same order
+    std::vector<Outcome> outcomes(sightings.size());
     const std::size_t recorded = pg::with_spi([&] {
         return activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data());
     });

@@ -86,9 +86,20 @@ void write_entry(Entry& entry, const Key& key, const Read& read) {
     pg_atomic_write_u64(&entry.check, check_of(key.first, key.second, read));
 }
 
-Entry* set_of(Shared* shared, std::uint64_t first) {
-    return shared->entries + (first % shared->sets) * kWays;
-}
+/// The places in which a user's entry may be, the best first: most are found without a look at another line
+/// of memory.
+class Places {
+  public:
+    Places(Shared* shared, std::uint64_t first)
+        : set_(shared->entries + (first % shared->sets) * kWays), first_(first >> 62) {
+        static_assert(kWays == 1 << (64 - 62));
+    }
+    Entry& operator[](std::size_t i) const { return set_[(first_ + i) % kWays]; }
+
+  private:
+    Entry* set_;
+    std::size_t first_;
+};
 
 std::size_t partition_of(std::uint64_t first) {
     return (first >> 32) % kPartitions;
@@ -112,7 +123,7 @@ bool all_to_invalidate = false;
 std::uint32_t unreported_hits = 0, unreported_misses = 0;
 
 void write(Shared* shared, const Pending& pending) {
-    Entry* const set = set_of(shared, pending.key.first);
+    const Places set(shared, pending.key.first);
     Entry* place = nullptr;
     Read old{};
     for (std::size_t i = 0; i < kWays && !place; ++i)
@@ -162,6 +173,19 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
     if (event == SUBXACT_EVENT_ABORT_SUB) to_remember.clear();
 }
 
+/// Whether an entry says that a sighting changes nothing.
+bool find(const Key& key, Instant at, unsigned client) {
+    if (!key.usable) return false;
+    const Places set(piece.get<Shared>(), key.first);
+    const auto instant = static_cast<std::uint64_t>(at);
+    for (std::size_t i = 0; i < kWays; ++i) {
+        Read read;
+        if (!read_entry(set[i], key, read) || read.generation != key.generation) continue;
+        return instant >= read.from && instant <= read.until >> 8 && (client & read.until) == client;
+    }
+    return false;
+}
+
 }  // namespace
 
 void init() {
@@ -192,20 +216,18 @@ Key key_of(std::string_view user_id) {
     return key;
 }
 
+bool all_hit(const Key* keys, const Instant* at, const unsigned* clients, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i)
+        if (!find(keys[i], at[i], clients[i])) return false;
+    unreported_hits += static_cast<std::uint32_t>(count);
+    return true;
+}
+
 bool hit(const Key& key, Instant at, unsigned client) {
     if (!key.usable) return false;
-    auto* shared = piece.get<Shared>();
-    Entry* const set = set_of(shared, key.first);
-    const auto instant = static_cast<std::uint64_t>(at);
-    for (std::size_t i = 0; i < kWays; ++i) {
-        Read read;
-        if (!read_entry(set[i], key, read) || read.generation != key.generation) continue;
-        if (instant < read.from || instant > read.until >> 8 || (client & read.until) != client) break;
-        ++unreported_hits;
-        return true;
-    }
-    ++unreported_misses;
-    return false;
+    const bool found = find(key, at, client);
+    ++(found ? unreported_hits : unreported_misses);
+    return found;
 }
 
 void remember(const Key& key, Instant from, Instant until, unsigned client) {

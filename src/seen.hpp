@@ -36,6 +36,9 @@ inline constexpr unsigned kAnyClient = 0;
 /// Whether a sighting at `at` by the client (a bit, or `kAnyClient`) is known to change nothing.
 bool hit(const Key& key, Instant at, unsigned client);
 
+/// Whether all of these are; if not, nothing was asked.
+bool all_hit(const Key* keys, const Instant* at, const unsigned* clients, std::size_t count);
+
 /// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the
 /// entry that is there for the same day.
 void remember(const Key& key, Instant from, Instant until, unsigned client);

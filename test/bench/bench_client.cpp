@@ -175,16 +175,30 @@ double seconds_of(pq::Connection& connection, const std::string& sql) {
     return processor_time(connection) - start;
 }
 
+/// What clients call themselves; user number i is the one of agents[i % 5].
+const std::vector<std::string> agents = {
+    "Element/1.6.10 (Google Pixel 7; Android 14; Flavour GooglePlay; MatrixAndroidSdk2 1.6.10)",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Element/1.11.58 Chrome/120.0.6099.56 Electron/28.1.1 Safari/537.36",
+    "Element/1.11.5 (iPhone 14; iOS 17.4; Scale/3.00)",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4 Safari/605.1.15"};
+const std::string agent_of_i = [] {
+    std::string list;
+    for (const std::string& agent : agents) list += (list.empty() ? "'" : ", '") + agent + "'";
+    return "(ARRAY[" + list + "])[1 + i % 5]";
+}();
+
 /// Clients that stay connected and call with random members, as a homeserver's do (a new backend meets each page of
 /// shared memory for the first time). Their rate is by the processor time of their backends: what one processor does
-/// in a second.
+/// in a second. A second parameter is the user's agent.
 class Callers {
   public:
-    Callers(const std::string& database, const std::string& sql, int clients) {
+    Callers(const std::string& database, const std::string& sql, int clients)
+        : parameters_(sql.find("$2") == std::string::npos ? 1 : 2) {
         for (int i = 0; i < clients; ++i) {
             connections_.push_back(connect(database));
-            const Oid type = 25;
-            const pq::Result prepared(PQprepare(connections_.back().get(), "call", sql.c_str(), 1, &type));
+            const Oid types[] = {25, 25};
+            const pq::Result prepared(PQprepare(connections_.back().get(), "call", sql.c_str(), parameters_, types));
             if (!prepared.ok()) throw std::runtime_error(sql + ": " + prepared.message());
         }
         rate(3 * scale.seconds);
@@ -201,9 +215,11 @@ class Callers {
                 std::mt19937_64 random(static_cast<unsigned long>(connection.pid()) * 977 + static_cast<unsigned long>(start));
                 long done = 0;
                 for (; now() - start < seconds; ++done) {
-                    const std::string user = "@user" + std::to_string(random() % static_cast<unsigned long>(scale.members)) + ":example.com";
-                    const char* value = user.c_str();
-                    PGresult* const result = PQexecPrepared(connection.get(), "call", 1, &value, nullptr, nullptr, 0);
+                    const unsigned long number = random() % static_cast<unsigned long>(scale.members);
+                    const std::string user = "@user" + std::to_string(number) + ":example.com";
+                    const char* const values[] = {user.c_str(), agents[number % agents.size()].c_str()};
+                    PGresult* const result =
+                        PQexecPrepared(connection.get(), "call", parameters_, values, nullptr, nullptr, 0);
                     if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK) ++failures;
                     PQclear(result);
                 }
@@ -216,10 +232,11 @@ class Callers {
     }
 
   private:
+    const int parameters_;
     std::vector<pq::Connection> connections_;
 };
 
-/// A database with mau and the schema "bench": an empty C function, and a table like the cohort that is only a table.
+/// A database with mau and the schema "bench": an empty C function, and the table that Synapse has.
 void make_database(const std::string& name) {
     pq::Connection admin = connect("postgres");
     admin.must("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)");
@@ -230,8 +247,10 @@ void make_database(const std::string& name) {
     connection.must("CREATE EXTENSION mau; CREATE SCHEMA bench;"
                     "CREATE FUNCTION bench.empty(user_id text, at timestamptz DEFAULT now()) RETURNS text LANGUAGE C AS '" +
                     std::string(folder) + "/build/test/bench_module.so', 'bench_empty';"
-                    "CREATE TABLE bench.plain (user_id text COLLATE \"C\" NOT NULL PRIMARY KEY, \"timestamp\" bigint NOT NULL,"
-                    " service text NOT NULL DEFAULT 'native'); CREATE INDEX ON bench.plain (\"timestamp\");"
+                    "CREATE FUNCTION bench.empty(user_id text, at timestamptz, user_agent text) RETURNS text LANGUAGE C AS '" +
+                    std::string(folder) + "/build/test/bench_module.so', 'bench_empty';"
+                    "CREATE TABLE bench.plain (user_id text NOT NULL, \"timestamp\" bigint NOT NULL);"
+                    "CREATE UNIQUE INDEX ON bench.plain (user_id); CREATE INDEX ON bench.plain (\"timestamp\");"
                     "CREATE FUNCTION bench.ms(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS"
                     " 'SELECT floor(extract(epoch FROM at) * 1000)::bigint';");
 }
@@ -241,11 +260,11 @@ void fill(pq::Connection& connection, long members, const std::string& oldest, c
     const std::string n = std::to_string(members);
     const std::string rows = " SELECT '@user' || i || ':example.com', bench.ms(now() - interval '" + oldest +
                              "' + (interval '" + oldest + "' - interval '" + newest + "') * ((i::bigint * 7919) % " + n + ") / " + n +
-                             "), 'native' FROM generate_series(0, " + n + " - 1) i";
+                             ") FROM generate_series(0, " + n + " - 1) i";
     connection.must("TRUNCATE mau.monthly_active_users, bench.plain; DELETE FROM mau.users");
     connection.must("INSERT INTO mau.users (user_id, is_registered, registered_at) SELECT '@user' || i || ':example.com', true,"
                     " bench.ms(now() - interval '400 days') FROM generate_series(0, " + n + " - 1) i");
-    connection.must("INSERT INTO mau.monthly_active_users" + rows);
+    connection.must("INSERT INTO mau.monthly_active_users (user_id, \"timestamp\")" + rows);
     connection.must("INSERT INTO bench.plain" + rows);
     connection.must("VACUUM (ANALYZE) mau.users, mau.monthly_active_users, bench.plain");
 }
@@ -295,9 +314,11 @@ void one_call() {
     }
     pq::Connection hot = connect("bench_hot"), write = connect("bench_write");
     write.must("UPDATE mau.settings SET last_seen_granularity = '0'");
-    const std::string all = "SELECT mau.record_activity('@user' || i || ':example.com') FROM generate_series(0, " +
-                            std::to_string(scale.members - 1) + ") i";
-    hot.must(all);  // everybody has been seen lately
+    // Everybody has been seen lately: by a client that does not say what it is, by the user's own, by a browser.
+    const std::string all = "SELECT mau.record_activity(u), mau.record_activity(u, now(), a), mau.record_activity(u, now(), 'Mozilla')"
+                            " FROM (SELECT '@user' || i || ':example.com' u, " + agent_of_i + " a FROM generate_series(0, " +
+                            std::to_string(scale.members - 1) + ") i OFFSET 0) x";
+    hot.must(all);
     hot.must("VACUUM ANALYZE mau.monthly_active_users");
     hot.must(all);
 
@@ -307,13 +328,17 @@ void one_call() {
     const std::string calls = "calls/cpu s";
     {
         Callers empty("bench_hot", "SELECT bench.empty($1)", 4), select("bench_hot", "SELECT 1 WHERE $1 IS NOT NULL", 4),
-            record("bench_hot", "SELECT mau.record_activity($1)", 4), admit("bench_hot", "SELECT mau.admit($1)", 4);
+            record("bench_hot", "SELECT mau.record_activity($1)", 4), admit("bench_hot", "SELECT mau.admit($1)", 4),
+            empty_agent("bench_hot", "SELECT bench.empty($1, now(), $2)", 4),
+            record_agent("bench_hot", "SELECT mau.record_activity($1, now(), $2)", 4);
         auto rate = [](Callers& callers) { return Contender{"", [&callers] { return callers.rate(scale.seconds / 4); }}; };
-        const Results r = take_turns({rate(empty), rate(select), rate(record), rate(admit)}, 4 * scale.rounds + 1);
+        const Results r = take_turns(
+            {rate(empty), rate(select), rate(record), rate(admit), rate(empty_agent), rate(record_agent)}, 4 * scale.rounds + 1);
         const Results w = take_turns({script("bench_hot", "hot"), script("bench_hot", "homeserver_seen")}, scale.rounds);
         add("a", "empty C function, 4 clients", r.value(0), calls);
         add("a", "SELECT 1", r.value(1), calls, r.ratio(1, 0), "empty C function");
         add("a", "hot call: record_activity of a member seen lately", r.value(2), calls, r.ratio(2, 0), "empty C function", ">= 0.95");
+        add("a", "the same with a user agent", r.value(5), calls, r.ratio(5, 4), "empty C function, with one", ">= 0.95");
         add("a", "admit of a member seen lately", r.value(3), calls, r.ratio(3, 0), "empty C function");
         add("a", "a homeserver's statements for the same (pgbench)", w.value(1), "by clock/s", w.ratio(0, 1), "mau is so many times faster");
     }
@@ -322,25 +347,29 @@ void one_call() {
         const std::string n = std::to_string(scale.members);
         auto server_side = [&](const std::string& function) {
             return Contender{function, [&hot, function, n] {
-                return seconds_of(hot, "SELECT count(" + function + "(u)) FROM (SELECT '@user' || i % " + n + " || ':example.com' u"
-                                       " FROM generate_series(1, 300000) i OFFSET 0) x") / 300000 * 1e9;
+                return seconds_of(hot, "SELECT count(" + function + ") FROM (SELECT '@user' || i % " + n + " || ':example.com' u, " +
+                                       agent_of_i + " a FROM generate_series(1, 300000) i OFFSET 0) x") / 300000 * 1e9;
             }};
         };
-        const Results r = take_turns({server_side("bench.empty"), server_side("mau.record_activity"), server_side("mau.admit")},
+        const Results r = take_turns({server_side("bench.empty(u)"), server_side("mau.record_activity(u)"), server_side("mau.admit(u)"),
+                                      server_side("bench.empty(u, now(), a)"), server_side("mau.record_activity(u, now(), a)")},
                                      scale.rounds);
         add("a", "hot call, in the server, net of the empty function", r.value(1) - r.value(0), "ns", NAN, "", "<= 300", true);
+        add("a", "the same with a user agent", r.value(4) - r.value(3), "ns", NAN, "", "<= 300", true);
         add("a", "admit, in the server, net of the empty function", r.value(2) - r.value(0), "ns");
     }
     {
-        Callers plain("bench_write", "INSERT INTO bench.plain AS p (user_id, \"timestamp\", service) VALUES ($1,"
-                                     " floor(extract(epoch FROM clock_timestamp()) * 1000), 'native') ON CONFLICT (user_id) DO UPDATE SET"
-                                     " \"timestamp\" = greatest(p.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service", 4),
-            moves("bench_write", "SELECT mau.record_activity($1, clock_timestamp())", 4);
+        Callers plain("bench_write", "INSERT INTO bench.plain (user_id, \"timestamp\") VALUES ($1,"
+                                     " floor(extract(epoch FROM clock_timestamp()) * 1000)) ON CONFLICT (user_id) DO UPDATE SET"
+                                     " \"timestamp\" = EXCLUDED.\"timestamp\"", 4),
+            moves("bench_write", "SELECT mau.record_activity($1, clock_timestamp())", 4),
+            moves_agent("bench_write", "SELECT mau.record_activity($1, clock_timestamp(), $2)", 4);
         auto rate = [](Callers& callers) { return Contender{"", [&callers] { return callers.rate(scale.seconds / 4); }}; };
-        const Results r = take_turns({rate(plain), rate(moves)}, 4 * scale.rounds + 1);
+        const Results r = take_turns({rate(plain), rate(moves), rate(moves_agent)}, 4 * scale.rounds + 1);
         const Results w = take_turns({script("bench_write", "write"), script("bench_write", "homeserver_write")}, scale.rounds);
         add("a", "plain SQL upsert, 4 clients", r.value(0), calls);
         add("a", "single write: record_activity that moves a member on", r.value(1), calls, r.ratio(1, 0), "plain SQL upsert", ">= 0.9");
+        add("a", "the same with a user agent", r.value(2), calls, r.ratio(2, 0), "plain SQL upsert", ">= 0.9");
         add("a", "a homeserver's statements for the same (pgbench)", w.value(1), "by clock/s", w.ratio(0, 1), "mau is so many times faster");
     }
     {
@@ -409,9 +438,9 @@ void batches() {
         return (processor_time(connection) - start) / static_cast<double>(batches * size) * 1e6;
     };
     const std::string call = "SELECT mau.record_activities(users, array_fill(clock_timestamp(), ARRAY[1000])) FROM bench.batches WHERE n = %n";
-    const std::string plain = "INSERT INTO bench.plain AS p (user_id, \"timestamp\", service) SELECT u, bench.ms(clock_timestamp()), 'native' FROM"
+    const std::string plain = "INSERT INTO bench.plain (user_id, \"timestamp\") SELECT u, bench.ms(clock_timestamp()) FROM"
                               " bench.batches, unnest(users) u WHERE n = %n ON CONFLICT (user_id) DO UPDATE"
-                              " SET \"timestamp\" = greatest(p.\"timestamp\", EXCLUDED.\"timestamp\")";
+                              " SET \"timestamp\" = EXCLUDED.\"timestamp\"";
     const long some = std::min(count, scale.full ? 60L : 20L);
     {
         // Without what any statement on such an array costs.
@@ -424,6 +453,17 @@ void batches() {
         const Results r = take_turns({{"", [&] { return run(write, plain, some); }}, {"", [&] { return run(write, call, some); }}}, scale.rounds);
         add("b", "batch of 1 000, plain unnest upsert (no fillfactor)", r.value(0), "us/user");
         add("b", "batch of 1 000, all to write", r.value(1), "us/user", r.ratio(0, 1), "mau is so many times faster", ">= 1.5");
+    }
+    {
+        // Each round is a day later, so that every sighting is the first of a day and marks a visit, too.
+        int day = 0;
+        const std::string daily = "SELECT mau.record_activities(users, array_fill(clock_timestamp() + interval '%d days', ARRAY[1000]))"
+                                  " FROM bench.batches WHERE n = %n";
+        const Results r = take_turns({{"", [&] {
+            std::string sql = daily;
+            return run(write, sql.replace(sql.find("%d"), 2, std::to_string(++day)), some);
+        }}}, scale.rounds);
+        add("b", "batch of 1 000, all to write, each the first of its day", r.value(0), "us/user");
     }
 }
 

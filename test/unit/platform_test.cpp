@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+#include <string>
+#include <vector>
+
 namespace {
 
 using mau::Platform;
@@ -10,8 +14,9 @@ using mau::platform_of;
 TEST(Platform, FollowsTheFirstWordOfTheRule) {
     EXPECT_EQ(platform_of("Element/1.6.8 (iPhone; iOS 17.4; Scale/3.00)"), Platform::ios);
     EXPECT_EQ(platform_of("Riot.im/0.9.10 (Linux; U; Android 9)"), Platform::android);
-    EXPECT_EQ(platform_of("Mozilla/5.0 (X11) AppleWebKit (KHTML, like Gecko) Element/1.11 Chrome Electron/28"),
-              Platform::electron);
+    EXPECT_EQ(
+        platform_of("Mozilla/5.0 (X11) AppleWebKit (KHTML, like Gecko) Element/1.11 Chrome Electron/28"),
+        Platform::electron);
     EXPECT_EQ(platform_of("element android electron ios"), Platform::electron);
     EXPECT_EQ(platform_of("element ios android"), Platform::android);
     EXPECT_EQ(platform_of("Element X"), Platform::unknown);
@@ -50,6 +55,27 @@ TEST(Platform, NamesAndNumbersAreStored) {
     EXPECT_FALSE(mau::platform_called("Web"));
     EXPECT_EQ(static_cast<int>(Platform::unknown), 0);
     EXPECT_EQ(static_cast<int>(Platform::ios), 4);
+}
+
+// The memo says what platform_of says, whatever it was asked before: agents of all lengths, alike in most
+// places.
+TEST(Platform, MemoAnswersAsWithoutIt) {
+    mau::PlatformMemo memo;
+    std::vector<std::string> agents;
+    for (std::size_t length : {0, 1, 7, 8, 9, 30, 100, 237, 238, 239, 255, 256, 300})
+        for (const char* word : {"", "Element ios", "riot android", "Mozilla", "gecko", "element electron"}) {
+            const std::string known = word;
+            if (known.size() > length) continue;
+            agents.push_back(known + std::string(length - known.size(), '.'));
+            agents.push_back(std::string(length - known.size(), '.') + known);
+            agents.push_back(std::string((length - known.size()) / 2, 'x') + known +
+                             std::string((length - known.size() + 1) / 2, 'x'));
+        }
+    std::minstd_rand random(7);
+    for (int i = 0; i < 20000; ++i) {
+        const std::string& agent = agents[random() % agents.size()];
+        ASSERT_EQ(memo.platform_of(agent), platform_of(agent)) << agent;
+    }
 }
 
 }  // namespace
