@@ -122,3 +122,28 @@ SELECT users FROM mau.reap(t('0')) WHERE what = 'deactivated';
 UPDATE mau.settings SET count_deactivated_users = false;
 SELECT users FROM mau.reap(t('0')) WHERE what = 'deactivated';
 TABLE cohort;
+
+-- Departures: thousands in a row, ids of any length; a last sighting is told wherever it is, newest wins, and who is
+-- forgotten leaves nothing behind.
+TRUNCATE mau.monthly_active_users;
+UPDATE mau.settings SET limit_usage_by_mau = false;
+CREATE TABLE leaving AS
+    SELECT '@' || n || repeat('x', n % 7 * 35) || ':example.com' AS user_id, extract(epoch FROM t('-31 days'))::bigint * 1000 - n AS seen
+    FROM generate_series(1, 3000) n;
+INSERT INTO mau.monthly_active_users (user_id, "timestamp") SELECT * FROM leaving;
+UPDATE mau.users SET last_seen = l.seen + 5000 FROM leaving l WHERE users.user_id = l.user_id;
+SELECT users FROM mau.reap(t('0'), 1000) WHERE what = 'expired';
+SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
+SELECT count(*) < 300 AS together, sum(cardinality(user_ids)) AS users, bool_and(cardinality(user_ids) = cardinality(last_seen)) AS pairs FROM mau.departures;
+SELECT count(*) AS wrong FROM leaving WHERE mau.last_seen(user_id) IS DISTINCT FROM to_timestamp(seen / 1000.0);
+SELECT mau.record_activity('@7:example.com', t('-30 days -1 hours')), mau.last_seen('@14:example.com') IS NOT NULL AS known;
+SELECT mau.forget_user('@14:example.com'), mau.last_seen('@14:example.com');
+SELECT count(*) AS left FROM mau.departures;
+SELECT count(*) AS wrong FROM leaving WHERE mau.last_seen(user_id) IS DISTINCT FROM to_timestamp(seen / 1000.0);
+-- Somebody's own trigger is heeded: rows leave by a statement then.
+CREATE TABLE told (user_id text);
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO told VALUES (OLD.user_id); RETURN OLD; END $$;
+CREATE TRIGGER tell BEFORE DELETE ON mau.monthly_active_users FOR EACH ROW EXECUTE FUNCTION tell();
+INSERT INTO mau.monthly_active_users (user_id, "timestamp") SELECT * FROM leaving LIMIT 5;
+SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
+SELECT (SELECT count(*) FROM told) AS told, (SELECT count(*) FROM mau.departures) AS departures;
