@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 
 #include "history.hpp"
 #include "pg/values.hpp"
@@ -595,25 +596,28 @@ Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, c
 
 }  // namespace
 
-std::optional<std::size_t> users_if_nothing_changes(const std::vector<Sighting>& sightings) {
-    std::vector<seen::Key> keys;
-    std::vector<Instant> at;
-    std::vector<unsigned> clients;
-    keys.reserve(sightings.size()), at.reserve(sightings.size()), clients.reserve(sightings.size());
+std::size_t leave_news(std::vector<Sighting>& sightings) {
+    std::vector<seen::Key> all, news;
+    all.reserve(sightings.size());
+    auto end = sightings.begin();
+    const auto unique = [](std::vector<seen::Key>& keys) {
+        auto words = [](const seen::Key& key) { return std::tie(key.first, key.second); };
+        std::sort(keys.begin(), keys.end(),
+                  [&](const seen::Key& a, const seen::Key& b) { return words(a) < words(b); });
+        return std::unique(keys.begin(), keys.end(),
+                           [&](const seen::Key& a, const seen::Key& b) { return words(a) == words(b); }) -
+               keys.begin();
+    };
     for (const Sighting& sighting : sightings) {
-        keys.push_back(seen::key_of(sighting.user_id));
-        if (!keys.back().usable) return std::nullopt;
-        at.push_back(sighting.at);
-        clients.push_back(client_of(sighting.platform));
+        const seen::Key key = seen::key_of(sighting.user_id);
+        if (!key.usable) return 0;
+        all.push_back(key);
+        if (seen::hit(key, sighting.at, client_of(sighting.platform), false)) continue;
+        news.push_back(key);
+        *end++ = sighting;
     }
-    if (!seen::all_hit(keys.data(), at.data(), clients.data(), keys.size())) return std::nullopt;
-    std::sort(keys.begin(), keys.end(), [](const seen::Key& a, const seen::Key& b) {
-        return a.first != b.first ? a.first < b.first : a.second < b.second;
-    });
-    const auto end = std::unique(keys.begin(), keys.end(), [](const seen::Key& a, const seen::Key& b) {
-        return a.first == b.first && a.second == b.second;
-    });
-    return static_cast<std::size_t>(end - keys.begin());
+    sightings.erase(end, sightings.end());
+    return static_cast<std::size_t>(unique(all) - unique(news));
 }
 
 std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,

@@ -56,8 +56,9 @@ inline unsigned client_of(Platform platform) {
     return 1U << static_cast<int>(platform);
 }
 
-/// The number of users, where the cache knows of all their sightings that they change nothing.
-std::optional<std::size_t> users_if_nothing_changes(const std::vector<Sighting>& sightings);
+/// Takes out the sightings of which the cache knows that they change nothing; answers how many users have
+/// none left.
+std::size_t leave_news(std::vector<Sighting>& sightings);
 
 /// Sorts sightings by user id, the newest first, and leaves one for each user, day and client.
 void sort_newest(std::vector<Sighting>& sightings);

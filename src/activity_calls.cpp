@@ -99,17 +99,16 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
 Datum record_activities(FunctionCallInfo fcinfo) {
     std::vector<Sighting> sightings = sightings_of(fcinfo);
     pg::ResultSet result(fcinfo);
-    if (const auto users = activity::users_if_nothing_changes(sightings)) {
-        if (*users > 0) result.add({name(Outcome::unchanged), static_cast<std::int64_t>(*users)});
-        return Datum(0);
-    }
+    std::int64_t users[kOutcomes] = {};
+    users[static_cast<int>(Outcome::unchanged)] = static_cast<std::int64_t>(activity::leave_news(sightings));
     activity::sort_newest(sightings);  // so that two batches meet their users in the same order
     std::vector<Outcome> outcomes(sightings.size());
-    const std::size_t recorded = pg::with_spi([&] {
-        return activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data());
-    });
-    outcomes.resize(recorded);
-    std::int64_t users[kOutcomes] = {};
+    if (!sightings.empty()) {
+        const std::size_t recorded = pg::with_spi([&] {
+            return activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data());
+        });
+        outcomes.resize(recorded);
+    }
     for (const Outcome outcome : outcomes) ++users[static_cast<int>(outcome)];
     for (int i = 0; i < kOutcomes; ++i)
         if (users[i] > 0) result.add({name(static_cast<Outcome>(i)), users[i]});

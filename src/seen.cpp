@@ -14,9 +14,32 @@ constexpr std::size_t kPartitions = 4096;   // of users, for the generations
 constexpr std::size_t kMaxPending = 65536;  // entries that one transaction keeps for its commit
 constexpr std::uint32_t kFlush = 64;        // calls after which a session hands in its figures
 
-struct Entry {
-    pg_atomic_uint64 check, second, generation, from, until;  // until: in the high bits; clients in the low 8
+struct alignas(32) Entry {  // half a line of memory: a look costs one miss
+    pg_atomic_uint64 check, second, generation, span;
 };
+
+/// When nothing changes, and for which clients, in one word: from an instant on (45 bits, up to the year
+/// 3084) for so many steps of 8.192 s (14 bits, up to a day and more).
+class Span {
+  public:
+    Span() = default;
+    explicit Span(std::uint64_t word) : word_(word) {}
+    Span(Instant from, Instant until, unsigned clients)
+        : word_(static_cast<std::uint64_t>(from) << 19 |
+                static_cast<std::uint64_t>((until - from) >> kStep) << kClients | clients) {}
+    std::uint64_t word() const { return word_; }
+    Instant from() const { return static_cast<Instant>(word_ >> 19); }
+    Instant until() const {
+        return from() + static_cast<Instant>(word_ >> kClients & ((1U << 14) - 1)) * (1 << kStep);
+    }
+    unsigned clients() const { return static_cast<unsigned>(word_) & ((1U << kClients) - 1); }
+    void add_clients(unsigned clients) { word_ |= clients; }
+
+  private:
+    static constexpr int kStep = 13, kClients = 5;
+    std::uint64_t word_ = 0;
+};
+static_assert((kDay >> 13) < 1 << 14);
 
 struct Shared {
     std::uint64_t seeds[2];
@@ -50,15 +73,15 @@ pg::SharedPiece piece(
         pg_atomic_init_u64(&shared->hits, 0);
         pg_atomic_init_u64(&shared->misses, 0);
         for (std::uint64_t i = 0; i < shared->sets * kWays; ++i)
-            for (pg_atomic_uint64* word :
-                 {&shared->entries[i].check, &shared->entries[i].second, &shared->entries[i].generation,
-                  &shared->entries[i].from, &shared->entries[i].until})
+            for (pg_atomic_uint64* word : {&shared->entries[i].check, &shared->entries[i].second,
+                                           &shared->entries[i].generation, &shared->entries[i].span})
                 pg_atomic_init_u64(word, 0);
     });
 
 /// What an entry says, read in one go; `key` makes sure that it was not half-way written.
 struct Read {
-    std::uint64_t generation, from, until;
+    std::uint64_t generation = 0;
+    Span span;
 };
 
 std::uint64_t rotate(std::uint64_t word, int by) {
@@ -66,14 +89,12 @@ std::uint64_t rotate(std::uint64_t word, int by) {
 }
 
 std::uint64_t check_of(std::uint64_t first, std::uint64_t second, const Read& read) {
-    return first ^ rotate(second, 7) ^ rotate(read.generation, 19) ^ rotate(read.from, 31) ^
-           rotate(read.until, 47);
+    return first ^ rotate(second, 7) ^ rotate(read.generation, 19) ^ rotate(read.span.word(), 41);
 }
 
 bool read_entry(Entry& entry, const Key& key, Read& read) {
     if (pg_atomic_read_u64(&entry.second) != key.second) return false;
-    read = {pg_atomic_read_u64(&entry.generation), pg_atomic_read_u64(&entry.from),
-            pg_atomic_read_u64(&entry.until)};
+    read = {pg_atomic_read_u64(&entry.generation), Span(pg_atomic_read_u64(&entry.span))};
     return pg_atomic_read_u64(&entry.check) == check_of(key.first, key.second, read);
 }
 
@@ -81,23 +102,25 @@ void write_entry(Entry& entry, const Key& key, const Read& read) {
     pg_atomic_write_u64(&entry.check, 0);
     pg_atomic_write_u64(&entry.second, key.second);
     pg_atomic_write_u64(&entry.generation, read.generation);
-    pg_atomic_write_u64(&entry.from, read.from);
-    pg_atomic_write_u64(&entry.until, read.until);
+    pg_atomic_write_u64(&entry.span, read.span.word());
     pg_atomic_write_u64(&entry.check, check_of(key.first, key.second, read));
 }
 
-/// The places in which a user's entry may be, the best first: most are found without a look at another line
-/// of memory.
+/// The places in which a user's entry may be, the best first: most are found by the first look. Two sets, so
+/// that one that happens to be full sends nobody away while there is room.
 class Places {
   public:
-    Places(Shared* shared, std::uint64_t first)
-        : set_(shared->entries + (first % shared->sets) * kWays), first_(first >> 62) {
+    static constexpr std::size_t kCount = 2 * kWays;
+    Places(Shared* shared, const Key& key)
+        : sets_{shared->entries + (key.first % shared->sets) * kWays,
+                shared->entries + (key.second % shared->sets) * kWays},
+          first_(key.first >> 62) {
         static_assert(kWays == 1 << (64 - 62));
     }
-    Entry& operator[](std::size_t i) const { return set_[(first_ + i) % kWays]; }
+    Entry& operator[](std::size_t i) const { return sets_[i / kWays][(first_ + i) % kWays]; }
 
   private:
-    Entry* set_;
+    Entry* sets_[2];
     std::size_t first_;
 };
 
@@ -115,7 +138,7 @@ std::uint64_t generation_of(Shared* shared, int database, std::uint64_t first) {
 
 struct Pending {
     Key key;
-    std::uint64_t from, until;
+    Span span;
 };
 std::vector<Pending> to_remember;
 std::vector<std::uint64_t> to_invalidate;  // first hashes
@@ -123,25 +146,25 @@ bool all_to_invalidate = false;
 std::uint32_t unreported_hits = 0, unreported_misses = 0;
 
 void write(Shared* shared, const Pending& pending) {
-    const Places set(shared, pending.key.first);
+    const Places set(shared, pending.key);
     Entry* place = nullptr;
-    Read old{};
-    for (std::size_t i = 0; i < kWays && !place; ++i)
+    Read old;
+    for (std::size_t i = 0; i < Places::kCount && !place; ++i)
         if (read_entry(set[i], pending.key, old)) place = &set[i];
-    std::uint64_t until = pending.until;
-    if (place && old.generation == pending.key.generation && (old.until >> 8) / kDay == (until >> 8) / kDay)
-        until |= old.until & 0xFF;  // the day's other clients are marked still
-    if (!place) {                   // an old generation's or the one that ends first goes
-        std::uint64_t worst = ~std::uint64_t{0};
-        for (std::size_t i = 0; i < kWays; ++i) {
-            const std::uint64_t ends = pg_atomic_read_u64(&set[i].until);
+    Span span = pending.span;
+    if (place && old.generation == pending.key.generation && old.span.from() / kDay == span.from() / kDay)
+        span.add_clients(old.span.clients());  // the day's other clients are marked still
+    if (!place) {                              // an old generation's or the one that ends first goes
+        Instant worst = INT64_MAX;
+        for (std::size_t i = 0; i < Places::kCount; ++i) {
+            const Instant ends = Span(pg_atomic_read_u64(&set[i].span)).until();
             if (ends < worst) {
                 worst = ends;
                 place = &set[i];
             }
         }
     }
-    write_entry(*place, pending.key, {pending.key.generation, pending.from, until});
+    write_entry(*place, pending.key, {pending.key.generation, span});
 }
 
 void forget_pending() {
@@ -176,12 +199,11 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
 /// Whether an entry says that a sighting changes nothing.
 bool find(const Key& key, Instant at, unsigned client) {
     if (!key.usable) return false;
-    const Places set(piece.get<Shared>(), key.first);
-    const auto instant = static_cast<std::uint64_t>(at);
-    for (std::size_t i = 0; i < kWays; ++i) {
+    const Places set(piece.get<Shared>(), key);
+    for (std::size_t i = 0; i < Places::kCount; ++i) {
         Read read;
         if (!read_entry(set[i], key, read) || read.generation != key.generation) continue;
-        return instant >= read.from && instant <= read.until >> 8 && (client & read.until) == client;
+        return at >= read.span.from() && at <= read.span.until() && (client & read.span.clients()) == client;
     }
     return false;
 }
@@ -193,8 +215,8 @@ void init() {
         if (!process_shared_preload_libraries_in_progress) return;  // a size of nothing
         DefineCustomIntVariable(
             "mau.seen_cache_size", "Shared memory for the cache of recently seen users.",
-            "An entry takes 40 bytes: 16 MB hold some 400 000 users. Raise it if mau.status shows "
-            "a low hit rate, up to 40 bytes for each user who is active within an hour.",
+            "An entry takes 32 bytes: 16 MB hold some 500 000 users. Raise it if mau.status shows "
+            "a low hit rate, up to 32 bytes for each user who is active within an hour.",
             &size_kb, 16384, 128, 4194304, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
         RegisterXactCallback(on_transaction, nullptr);
         RegisterSubXactCallback(on_subtransaction, nullptr);
@@ -216,24 +238,19 @@ Key key_of(std::string_view user_id) {
     return key;
 }
 
-bool all_hit(const Key* keys, const Instant* at, const unsigned* clients, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i)
-        if (!find(keys[i], at[i], clients[i])) return false;
-    unreported_hits += static_cast<std::uint32_t>(count);
-    return true;
-}
-
-bool hit(const Key& key, Instant at, unsigned client) {
+bool hit(const Key& key, Instant at, unsigned client, bool count_miss) {
     if (!key.usable) return false;
-    const bool found = find(key, at, client);
-    ++(found ? unreported_hits : unreported_misses);
-    return found;
+    if (find(key, at, client)) {
+        ++unreported_hits;
+        return true;
+    }
+    if (count_miss) ++unreported_misses;
+    return false;
 }
 
 void remember(const Key& key, Instant from, Instant until, unsigned client) {
     if (!key.usable || to_remember.size() >= kMaxPending || from > until) return;
-    to_remember.push_back(
-        {key, static_cast<std::uint64_t>(from), static_cast<std::uint64_t>(until) << 8 | client});
+    to_remember.push_back({key, Span(from, until, client)});
 }
 
 void invalidate(std::string_view user_id) {

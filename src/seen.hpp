@@ -1,10 +1,10 @@
 // The recently seen cache in shared memory: a repeated sighting of a member touches no table.
 //
 // An entry says: a sighting of this user at any instant from `from` to `until`, from one of these clients,
-// changes nothing, and a request of this user goes ahead. `until` is where the granularity or the UTC day
+// changes nothing, and a request of this user goes ahead. `until` is (within 8 s) where the granularity or the UTC day
 // ends, whichever is first; settings that would say otherwise raise the generation.
 //
-// No locks. An entry is five words, the first of which is made of the user's hash and the other four: a
+// No locks. An entry is four words, the first of which is made of the user's hash and the other three: a
 // reader who met a writer half-way sees that they do not fit, and takes it for a miss. Users are told apart
 // by 128 bits of two hashes whose seeds are drawn at each start.
 //
@@ -34,10 +34,8 @@ Key key_of(std::string_view user_id);
 inline constexpr unsigned kAnyClient = 0;
 
 /// Whether a sighting at `at` by the client (a bit, or `kAnyClient`) is known to change nothing.
-bool hit(const Key& key, Instant at, unsigned client);
-
-/// Whether all of these are; if not, nothing was asked.
-bool all_hit(const Key* keys, const Instant* at, const unsigned* clients, std::size_t count);
+/// A miss is not counted by who asks once more.
+bool hit(const Key& key, Instant at, unsigned client, bool count_miss = true);
 
 /// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the
 /// entry that is there for the same day.
