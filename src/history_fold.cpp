@@ -15,9 +15,11 @@ namespace {
 constexpr std::size_t kBatch = 524288;  // visits that are sorted at once: 8 MB
 constexpr std::size_t kStep = 4096;     // visits that are taken behind one guard
 constexpr std::size_t kRows = 32;  // bitmaps that are written by one statement: 256 KB, which caches hold
-// The pages that a long queue has left are not given back; a queue that is still long is better taken user by
-// user, which writes fewer bitmaps a batch.
+// The pages that a long queue has left are not given back. Where they are many, and nearly empty as the last
+// vacuum found them, the rows are found through the index; else in the order in which they came, which is by
+// day.
 constexpr BlockNumber kManyBlocks = 1024;
+constexpr float kFewRows = 8;  // a page
 constexpr std::int64_t kLastNumber = (std::int64_t{1} << 46) - 1;
 
 // Names need no schema here: these are called by fold, attach and sync only, which set search_path.
@@ -210,7 +212,10 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         command = GetCurrentCommandId(true);
         table = table_open(world_.visits_table, RowExclusiveLock);
         PushActiveSnapshot(GetLatestSnapshot());
-        if (OidIsValid(world_.visits_index) && RelationGetNumberOfBlocks(table) > kManyBlocks) {
+        const BlockNumber blocks = RelationGetNumberOfBlocks(table);
+        const float rows_known = table->rd_rel->reltuples;
+        if (OidIsValid(world_.visits_index) && blocks > kManyBlocks && rows_known >= 0 &&
+            rows_known < kFewRows * static_cast<float>(blocks)) {
             walk.open(world_.visits_table, world_.visits_index);
             walk.begin(GetActiveSnapshot(), nullptr, 0);
         } else {

@@ -37,7 +37,11 @@ sub news
 	my $d = new_homeserver($node, name => 'news');
 	set_settings($node, $d, 'track_appservice_user_ips = true');
 	sql($d, add_user('@a:x') . see('@a:x', $NOW) . add_user('@guest:x', is_guest => 1) . see('@guest:x', $NOW) . see('@early:x', $NOW));
-	is_deeply(attach($node, $d, $NOW), { users => 2, threepids => 0, sightings => 3, joined => 2, guest => 1 }, 'news: attached');
+	is_deeply(
+		attach($node, $d, $NOW),
+		{ users => 2, threepids => 0, sightings => 3, joined => 2, guest => 1, visits => 3, 'new visits' => 3,
+			'there is no user_daily_visits to read the past from' => 0 },
+		'news: attached');
 	is_deeply(sync($node, $d, $NOW), { users => 0, threepids => 0, sightings => 3, unchanged => 2, guest => 1 }, 'news: nothing new');
 
 	# New activity: known and unknown users.

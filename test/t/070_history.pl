@@ -62,6 +62,9 @@ subtest 'the worker folds' => sub {
 	ok($node->poll_query_until($db, q{SELECT runs > 1 AND failures = 0 AND last_finished > last_started FROM mau.tasks WHERE task = 'fold'}),
 		'mau.tasks tells');
 	is(sql($db, 'SELECT health FROM mau.health()'), 'ok', 'health is well');
+	is(sql($db, q{SELECT next_tick <= date_trunc('day', last_tick_started, 'UTC') + interval '1 day' - interval '5 s'
+		OR last_tick_started >= date_trunc('day', last_tick_started, 'UTC') + interval '1 day' - interval '5 s' FROM mau.worker_state()}), 't',
+		'no tick is put off beyond five seconds before midnight');
 	sql('postgres', 'ALTER SYSTEM SET mau.batch_size = 100');
 	$node->reload;
 	sql($db, q{INSERT INTO mau.visits SELECT n, date '2026-07-20' + n % 7, 0, 'native' FROM generate_series(1, 5000) n});
@@ -307,6 +310,20 @@ subtest 'rows by hand' => sub {
 	$dml->query_until(qr/back/, "ROLLBACK;\n\\echo back\n");
 	$dml->quit;
 	is(sql($db, q{SELECT dau FROM mau.daily_series('2026-06-02', '2026-06-02', kind => 'everybody')}), 10, 'nor does it lose what that leaves');
+};
+
+subtest 'a queue that was long' => sub {
+	my $db = make_database('long');
+	sql($db, q{INSERT INTO mau.visits SELECT n, date '2026-06-01' + n % 3, n % 5, 'native' FROM generate_series(1, 200000) n});
+	is(sql($db, q{SELECT rows FROM mau.fold() WHERE what = 'visits'}), 200000, 'is folded at once');
+	is(sql($db, 'SELECT dau FROM mau.daily_series(\'2026-06-01\', \'2026-06-03\', kind => \'everybody\')'), "66666\n66667\n66667", 'with all that was in it');
+	sql($db, 'VACUUM mau.visits');
+	cmp_ok(sql($db, q{SELECT pg_relation_size('mau.visits') / 8192}), '>', 1024, 'its pages stay: giving them back would lock out sightings');
+	sql($db, q{INSERT INTO mau.visits SELECT n * 1000, '2026-06-04', n % 5, 'native' FROM generate_series(1, 300) n});
+	is(sql($db, q{SELECT rows FROM mau.fold(max_rows => 100) WHERE what = 'visits'}), 100, 'the next visits are found among them');
+	is(sql($db, q{SELECT rows FROM mau.fold() WHERE what = 'visits'}), 200, 'to the last');
+	is(sql($db, q{SELECT count(*), sum(user_no) FROM visits_now() WHERE day = '2026-06-04'}), '300|45150000', 'as they were');
+	is(sql($db, 'SELECT count(*) FROM mau.visits'), 0, 'none is left');
 };
 
 subtest 'rights' => sub {
