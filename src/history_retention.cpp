@@ -194,7 +194,8 @@ Datum retention(FunctionCallInfo fcinfo) {
     pg::with_spi([&] {
         const Table table = retention_table(directory::world(), question, periods);
         const std::size_t count = periods.count();
-        for (std::size_t c = 0; c < count; ++c)
+        for (std::size_t c = 0; c < count; ++c) {
+            check_for_interrupts();
             for (std::size_t p = c; p < count; ++p) {
                 const bool over = periods.of(p).last < now;
                 const std::int64_t users = table.active[c * count + p];
@@ -202,6 +203,7 @@ Datum retention(FunctionCallInfo fcinfo) {
                             cell(periods.of(p).first), over ? std::optional(users) : std::nullopt,
                             over ? ratio(users, table.sizes[c]) : std::nullopt});
             }
+        }
     });
     return Datum(0);
 }

@@ -478,7 +478,7 @@ void measure(long few, long many, long most) {
     for (const auto& [name, sql] : questions())
         if (name != "retention") add(name + ", peak of the backend's own memory", peak_memory("bench_history_most", sql), "MB", "<= 64");
     for (const char* name : {"bench_history", "bench_history_mixed", "bench_history_few", "bench_history_most"})
-        if (!std::getenv("KEEP")) connect("postgres").must(std::string("DROP DATABASE ") + name);
+        if (!std::getenv("KEEP")) connect("postgres").must(std::string("DROP DATABASE ") + name + " WITH (FORCE)");
 }
 
 }  // namespace

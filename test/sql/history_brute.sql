@@ -3,12 +3,12 @@ SET jit = off;
 CREATE EXTENSION mau;
 UPDATE mau.settings SET history_retention = '100 years';
 SELECT setseed(0.42) \g /dev/null
--- Users numbered across the borders of chunks, of all kinds; some of them before the history begins.
+-- Users numbered across the borders of chunks, of all kinds; some of them before the history begins, some at midnight.
 CREATE TABLE people AS
     SELECT n, (ARRAY[1, 65536 - 50, 131072 - 50])[n % 3 + 1] + n / 3 AS user_no, '@u' || n || ':x' AS user_id,
            n % 17 = 0 AS is_guest, CASE WHEN n % 19 = 0 THEN 'support' WHEN n % 23 = 0 THEN 'bot' END AS user_type,
            n % 29 = 0 AS is_deactivated, n % 31 <> 0 AS is_registered, CASE WHEN n % 7 = 0 THEN 'irc' WHEN n % 37 = 0 THEN '' END AS appservice_id,
-           CASE WHEN n % 31 <> 0 THEN 1680000000000 + (random() * 460 * 86400000)::bigint END AS registered_at,
+           CASE WHEN n % 31 <> 0 THEN (19444 + (random() * 460)::bigint) * 86400000 + CASE WHEN n % 5 = 0 THEN 0 ELSE (random() * 86399999)::bigint END END AS registered_at,
            random() ^ 4 AS often, (random() * 350)::int AS begins, (random() * 100)::int AS gap, (random() * 500)::int AS ends
     FROM generate_series(0, 299) n;
 INSERT INTO mau.users (user_no, user_id, is_guest, user_type, is_deactivated, is_registered, appservice_id, registered_at)
@@ -101,7 +101,7 @@ CREATE FUNCTION brute_retention(unit text, a asked, at date) RETURNS TABLE (coho
     FROM periods c JOIN periods p ON p.i >= c.i, LATERAL (SELECT count(*) AS size,
         count(*) FILTER (WHERE x.user_no IN (SELECT f.user_no FROM f WHERE f.day >= p.starts AND f.day < p.ends)) AS users
         FROM accounts x WHERE x.day >= c.starts AND x.day < c.ends) s $$;
-CREATE TABLE units AS SELECT a.q, u.unit, date '2024-05-17' AS at FROM asked a, unnest('{day,week,month}'::text[]) u(unit) WHERE a.q < 12 OR a.q IN (100, 101);
+CREATE TABLE units AS SELECT a.q, u.unit, a.to_day - a.q % 7 AS at FROM asked a, unnest('{day,week,month}'::text[]) u(unit) WHERE a.q < 12 OR a.q IN (100, 101);
 WITH ours AS (SELECT a.q, u.unit, s::text FROM units u JOIN asked a USING (q), mau.retention(u.unit, a.from_day, a.to_day, a.service, a.platform, a.kind, u.at::timestamp AT TIME ZONE 'UTC' + interval '13 h') s),
      theirs AS (SELECT a.q, u.unit, s::text FROM units u JOIN asked a USING (q), brute_retention(u.unit, a, u.at) s)
 INSERT INTO difference SELECT 'retention', q, unit || s FROM ((TABLE ours EXCEPT ALL TABLE theirs) UNION ALL (TABLE theirs EXCEPT ALL TABLE ours)) d;
@@ -152,7 +152,7 @@ CREATE FUNCTION brute_bill(a asked, more int, today date) RETURNS TABLE (month d
     FROM m, s, b, LATERAL (SELECT max(c) AS highest, round(avg(c), 6) AS mean FROM
         (SELECT (SELECT count(DISTINCT user_no) FROM f WHERE f.service = s.service AND f.day BETWEEN d::date - 29 AND d) AS c
          FROM generate_series(greatest(m.first, b.begins), least(m.last, today), interval '1 day') d) x) r $$;
-CREATE TABLE bills AS SELECT a.q, (ARRAY[0, 2, 5])[1 + a.q % 3] AS more, date '2024-03-17' AS today FROM asked a WHERE q IN (1, 2, 3, 4, 5, 6, 9, 100, 101, 102);
+CREATE TABLE bills AS SELECT a.q, (ARRAY[0, 2, 5])[1 + a.q % 3] AS more, CASE q WHEN 100 THEN a.to_day ELSE date '2024-03-17' END AS today FROM asked a WHERE q IN (1, 2, 3, 4, 5, 6, 9, 100, 101, 102);
 WITH ours AS (SELECT a.q, (s.month, s.service_name, s.users, s.users_over, s.highest_mau, round(s.mean_mau::numeric, 6), s.partial)::text FROM bills b JOIN asked a USING (q),
                 mau.billing_months(a.from_day, a.to_day, a.service, b.more, a.kind, b.today::timestamp AT TIME ZONE 'UTC' + interval '1 h') s),
      theirs AS (SELECT a.q, s::text FROM bills b JOIN asked a USING (q), brute_bill(a, b.more, b.today) s)
@@ -165,11 +165,14 @@ INSERT INTO difference SELECT 'forecast', x.n, (f.*)::text || t FROM generate_se
              FROM mau.daily_series(greatest((SELECT min(day) FROM raw) + 29, d.today - 60), d.today - 1) s) t
 WHERE CASE WHEN t.n < 14 THEN f.mau IS NOT NULL ELSE abs(f.per_day - t.slope) > 1e-9 OR abs(f.r_squared - t.r2) > 1e-9 OR f.mau <> t.mau OR f.day <> d.today - 1
       OR (f.reaches IS NULL) <> (t.slope <= 0 OR t.r2 < 0.5 OR f.assumption LIKE 'not within%') END;
-INSERT INTO difference SELECT 'nodeinfo', a.q, t::text FROM asked a, LATERAL (SELECT mau.nodeinfo_usage(a.to_day::timestamp AT TIME ZONE 'UTC') AS ours, jsonb_build_object('users', jsonb_build_object(
+-- Every fifth day, and every day while those of the last ones run out.
+CREATE TABLE everyday AS SELECT d::date FROM generate_series('2023-05-30', '2024-07-10', interval '5 days') d UNION SELECT d::date FROM generate_series('2024-07-25', '2025-01-05', interval '1 day') d;
+CREATE TABLE f_counted AS SELECT * FROM f('native', NULL, 'counted');
+INSERT INTO difference SELECT 'nodeinfo', 0, d || t::text FROM everyday e, LATERAL (SELECT mau.nodeinfo_usage(e.d::timestamp AT TIME ZONE 'UTC') AS ours, jsonb_build_object('users', jsonb_build_object(
     'total', (SELECT count(*) FROM people WHERE is_registered AND NOT is_guest AND NOT is_deactivated AND user_type IS DISTINCT FROM 'support' AND coalesce(appservice_id, '') = ''),
-    'activeMonth', (SELECT count(DISTINCT user_no) FROM f('native', NULL, 'counted') f WHERE day BETWEEN a.to_day - 29 AND a.to_day),
-    'activeHalfyear', (SELECT count(DISTINCT user_no) FROM f('native', NULL, 'counted') f WHERE day BETWEEN a.to_day - 179 AND a.to_day))) AS theirs) t
-WHERE ours <> theirs AND a.q < 104;
+    'activeMonth', (SELECT count(DISTINCT user_no) FROM f_counted f WHERE day BETWEEN e.d - 29 AND e.d),
+    'activeHalfyear', (SELECT count(DISTINCT user_no) FROM f_counted f WHERE day BETWEEN e.d - 179 AND e.d))) AS theirs) t
+WHERE ours <> theirs;
 
 SELECT what, count(*) FROM difference GROUP BY 1 ORDER BY 1;
 SELECT * FROM difference ORDER BY 1, 2 LIMIT 20;
