@@ -39,7 +39,9 @@ UPDATE mau.settings SET track_appservice_user_ips = true;
 \pset format unaligned
 \pset fieldsep ' '
 \pset recordsep ', '
+\o | fold -s -w 96
 SELECT * FROM mau.attach('synapse');
+\o
 \set ECHO none
 \pset recordsep '\n'
 \echo
