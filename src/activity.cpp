@@ -59,6 +59,15 @@ class Looker {
         const Datum key = pg::key_datum(user_id);
         return {users_.find(key), cohort_.find(key)};
     }
+    /// The member's row, and the user's where `wants_user` says so of that.
+    template <class Ask>
+    Rows find(std::string_view user_id, Ask&& wants_user) {
+        const Datum key = pg::key_datum(user_id);
+        Rows rows;
+        rows.member = cohort_.find(key);
+        if (wants_user(rows.member)) rows.user = users_.find(key);
+        return rows;
+    }
     /// From here on rows may be changed, where that needs no statement. (In SERIALIZABLE only a statement can
     /// be undone if it fails.)
     void prepare_updates() {
@@ -152,6 +161,7 @@ struct Step {
     bool late =
         false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
     bool sure = false;     // judged on rows that nobody else has in flight
+    bool vouched = false;  // the cache vouches for the account: its row was not looked at
     bool written = false;  // the row that takes the sighting is written
     bool marked = false;   // the days and clients of the sightings are in the history, or will be
     seen::Key key{};       // made before the rows were looked at
@@ -171,10 +181,29 @@ Instant latest(Instant at) {
     return at < now && now - at < kDay ? now : at;
 }
 
+/// Whether all that could be asked of the user's row is known: the account is a member's as it was when the
+/// cache wrote it down (once out of trial, nobody comes back to it), the member will hold for a while, and
+/// the visits are marked.
+bool needs_no_user(const Step& step, const pg::Found& member) {
+    if (!step.locked || !member.exists || member.in_flight) return false;
+    const Instant at = step.sighting->at;
+    if (!membership_of(member).holds(std::max(latest(at), at) + kLate)) return false;
+    const history::Visited visited(member.int4(cohort::visited));
+    for (const Sighting* sighting = step.sighting; sighting != step.end; ++sighting)
+        if (!visited.has(day_of(sighting->at), sighting->platform)) return false;
+    return seen::vouches(step.key, at);
+}
+
 /// Reads the rows for what they say of the user.
 void understand(const World& world, Step& step) {
     const Sighting& sighting = *step.sighting;
-    step.account = directory::account(world, sighting.user_id, step.rows.user);
+    if (step.vouched) {
+        step.account.registered = true;
+        step.account.appservice = step.rows.member.text(cohort::service);
+        if (step.account.appservice == "native") step.account.appservice = {};
+    } else {
+        step.account = directory::account(world, sighting.user_id, step.rows.user);
+    }
     step.membership = membership_of(step.rows.member);
     step.late = world.settings.limit_usage_by_mau && step.membership.last_seen &&
                 !step.membership.holds(latest(sighting.at) + kLate);
@@ -386,8 +415,8 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
     };
     const Place place = place_of(step);
     const pg::Found& member = step.rows.member;
-    if (place == Place::member && looker.members_change() && member.exists && step.rows.user.exists &&
-        *step.outcome != Outcome::joined && !step.late) {
+    if (place == Place::member && looker.members_change() && member.exists &&
+        (step.rows.user.exists || step.vouched) && *step.outcome != Outcome::joined && !step.late) {
         if (*step.outcome == Outcome::refreshed) {
             if (member.text(cohort::service) != directory::service(step.account)) return;
             change(cohort::timestamp, Int64GetDatum(at));
@@ -412,7 +441,7 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
 void plan(const World& world, const std::vector<Step>& steps, Writes& writes) {
     for (const Step& step : steps) {
         const Sighting& sighting = *step.sighting;
-        const bool known = step.rows.user.exists;
+        const bool known = step.rows.user.exists || step.vouched;
         switch (step.written ? Place::nowhere : place_of(step)) {
             case Place::nowhere:
                 break;
@@ -500,7 +529,10 @@ class Chunk {
         Looker looker(world_);
         looker.prepare_updates();
         for (Step& step : steps_) {
-            step.rows = looker.find(step.sighting->user_id);
+            step.rows = looker.find(step.sighting->user_id, [&](const pg::Found& member) {
+                step.vouched = needs_no_user(step, member);
+                return !step.vouched;
+            });
             understand(world_, step);
             judge(world_, step, how_.horizon);
             if (!may_go_on(step)) {

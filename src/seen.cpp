@@ -248,6 +248,17 @@ bool hit(const Key& key, Instant at, unsigned client, bool count_miss) {
     return false;
 }
 
+bool vouches(const Key& key, Instant at) {
+    if (!key.usable) return false;
+    const Places set(piece.get<Shared>(), key);
+    for (std::size_t i = 0; i < Places::kCount; ++i) {
+        Read read;
+        if (read_entry(set[i], key, read) && read.generation == key.generation)
+            return at >= read.span.from();
+    }
+    return false;
+}
+
 void remember(const Key& key, Instant from, Instant until, unsigned client) {
     if (!key.usable || to_remember.size() >= kMaxPending || from > until) return;
     to_remember.push_back({key, Span(from, until, client)});

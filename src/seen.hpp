@@ -37,6 +37,10 @@ inline constexpr unsigned kAnyClient = 0;
 /// A miss is not counted by who asks once more.
 bool hit(const Key& key, Instant at, unsigned client, bool count_miss = true);
 
+/// Whether there is an entry of the user, over in time or not, of a sighting at `at` or before: the account was
+/// a member's then, and neither it nor the settings have changed since.
+bool vouches(const Key& key, Instant at);
+
 /// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the
 /// entry that is there for the same day.
 void remember(const Key& key, Instant from, Instant until, unsigned client);

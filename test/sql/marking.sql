@@ -182,3 +182,20 @@ SELECT count(*) AS differ FROM
     FULL JOIN (SELECT s.day, p.name, s.dau AS n FROM unnest('{unknown,web,electron,android,ios}'::text[]) p(name),
                    mau.daily_series('2026-11-25', '2027-12-31', NULL, p.name, kind => 'everybody') s WHERE s.dau > 0) f USING (day, name)
     WHERE e.n IS DISTINCT FROM f.n;
+
+-- An account that changes is judged anew at the next sighting, though the member was seen lately.
+TRUNCATE mau.monthly_active_users, mau.users, mau.visits;
+UPDATE mau.settings SET limit_usage_by_mau = false, mau_trial_days = 0;
+SELECT mau.register_user('@v:x', t('0')), see('v', '1 h'), see('v', '3 h');
+SELECT mau.register_user('@v:x', t('0'), 'support'), see('v', '5 h');
+SELECT mau.register_user('@w:x', t('0')), see('w', '1 h'), see('w', '3 h');
+UPDATE mau.users SET is_guest = true WHERE user_id = '@w:x';
+SELECT see('w', '5 h');
+SELECT mau.register_user('@y:x', t('0')), see('y', '1 h'), see('y', '3 h');
+UPDATE mau.settings SET mau_trial_days = 3;
+SELECT see('y', '5 h');
+UPDATE mau.settings SET mau_trial_days = 0, track_appservice_user_ips = true;
+SELECT see('y', '7 h'), mau.register_user('@y:x', t('0'), appservice_id => 'irc');
+SELECT see('y', '9 h'), see('y', '11 h'), (SELECT service FROM mau.monthly_active_users WHERE user_id = '@y:x');
+UPDATE mau.settings SET track_appservice_user_ips = false;
+SELECT see('y', '11 h 50 min');
