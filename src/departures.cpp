@@ -149,13 +149,6 @@ void end(Sweep& sweep) {
     table_close(sweep.table, NoLock);
 }
 
-/// Deletes the row in the slot; false where somebody has it locked, or was faster.
-bool remove(const Sweep& sweep, CommandId command) {
-    TM_FailureData failure;
-    return table_tuple_delete(sweep.table, &sweep.slot->tts_tid, command, sweep.snapshot, InvalidSnapshot,
-                              false, &failure, false) == TM_Ok;
-}
-
 Datum column(const Sweep& sweep, AttrNumber number) {
     bool null = false;
     return slot_getattr(sweep.slot, number, &null);
@@ -272,7 +265,7 @@ std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<s
                 const std::string_view user_id = text_of(column(sweep, kUserId));
                 // The list is that of reserved threepids' owners, and short.
                 if (at >= cutoff || std::find(first, last, user_id) != last) continue;
-                if (!remove(sweep, command)) continue;
+                if (!pg::delete_row(sweep.table, sweep.slot, command, sweep.snapshot)) continue;
                 keep(keeper, user_id, at);
                 gone.add(text_of(column(sweep, kService)));
                 --room;

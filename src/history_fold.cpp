@@ -72,14 +72,6 @@ Decoded decode_row(TupleTableSlot* slot, std::int32_t chunk, bitmap::Bits& into)
     return decoded;
 }
 
-/// Deletes the row in the slot, unless somebody's DELETE by hand was faster; nobody is waited for. Inside a
-/// guard only.
-bool delete_row(Relation table, TupleTableSlot* slot, CommandId command) {
-    TM_FailureData failure;
-    return table_tuple_delete(table, &slot->tts_tid, command, GetActiveSnapshot(), InvalidSnapshot, false,
-                              &failure, false) == TM_Ok;
-}
-
 void check_rights(Oid table, AclMode rights) {
     AclResult const result = pg_class_aclcheck(table, GetUserId(), rights);
     if (result != ACLCHECK_OK) aclcheck_error(result, OBJECT_TABLE, get_rel_name(table));
@@ -255,7 +247,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
                 done.user_no = DatumGetInt64(slot->tts_values[visits::user_no]);
                 DateADT const date = DatumGetDateADT(slot->tts_values[visits::day]);
                 done.platform = DatumGetInt16(slot->tts_values[visits::platform]);
-                if (!delete_row(table, slot, command)) continue;
+                if (!pg::delete_row(table, slot, command, GetActiveSnapshot())) continue;
                 ++done.taken;
                 // A row by hand that says nothing is taken away, and that is all.
                 if (done.user_no < 0 || done.user_no > kLastNumber || DATE_NOT_FINITE(date) ||
@@ -357,7 +349,7 @@ std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
         }
         const Decoded decoded = pg::guard([&]() -> Decoded {
             Decoded users = decode_row(row.slot, chunk, *known->users);
-            if (!users.trouble[0]) delete_row(walk_.table(), row.slot, command);
+            if (!users.trouble[0]) pg::delete_row(walk_.table(), row.slot, command, GetActiveSnapshot());
             return users;
         });
         if (decoded.trouble[0]) corrupt(services_[service], row.platform, row.day, chunk, decoded.trouble);

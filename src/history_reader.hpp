@@ -37,7 +37,7 @@ inline constexpr Day kBlock = 1200;
 
 /// How days are laid out in rows.
 struct Layout {
-    DayRange days;
+    DayRange days{};
     Day overlap = 0;           // how many days at the end of a block are also the first of the next
     bool before = false;       // also who was active on any day before the first row
     bool by_platform = false;  // each platform in rows of its own

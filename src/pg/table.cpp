@@ -162,6 +162,15 @@ bool writable_directly(Relation table, const Known& known, AclMode right) {
     return pg_class_aclcheck(RelationGetRelid(table), GetUserId(), right) == ACLCHECK_OK;
 }
 
+bool delete_row(Relation table, TupleTableSlot* slot, CommandId command, Snapshot snapshot) {
+    // Where we hold a row lock ourselves (perhaps from a statement before), it is "being modified": then the
+    // lock is ours to go past, and with others who hold it, too, nothing is done.
+    const bool wait = locked_by_ourselves(slot) && !locked_by_other(slot);
+    TM_FailureData failure;
+    return table_tuple_delete(table, &slot->tts_tid, command, snapshot, InvalidSnapshot, wait, &failure,
+                              false) == TM_Ok;
+}
+
 Datum* Appender::row() {
     if (count_ == kRoom) flush();
     if (count_ == slots_made_) slots_[slots_made_++] = table_slot_create(table_, nullptr);

@@ -39,6 +39,10 @@ struct Known {
 /// constraints, children). Inside a guard only, with a lock on the table.
 bool writable_directly(Relation table, const Known& known, AclMode right);
 
+/// Deletes the row in a slot, without a statement; false where another transaction has it, who is not waited
+/// for. Inside a guard only.
+bool delete_row(Relation table, TupleTableSlot* slot, CommandId command, Snapshot snapshot);
+
 /// A new value for a column of a row.
 struct Change {
     int column;

@@ -475,8 +475,8 @@ TEST_P(Bitmap, NoDaysAtAll) {
     rolling(none, 0, 0, 30, 2, scratch.view, nullptr);
     grow(none, 0, 0, 30, 1, nullptr, scratch.view, nullptr);
     returning(none, 0, 0, Span{}, scratch.view, nullptr);
-    days_active(none, 0, 0, none, nullptr);
-    EXPECT_EQ(active_at_least(none, 0, 0, 1, none, out), 0u);
+    days_active(none, 0, 0, scratch.view, nullptr);
+    EXPECT_EQ(active_at_least(none, 0, 0, 1, scratch.view, out), 0u);
     retention(none, none, nullptr);
     none.clear();
 }
