@@ -147,3 +147,12 @@ CREATE TRIGGER tell BEFORE DELETE ON mau.monthly_active_users FOR EACH ROW EXECU
 INSERT INTO mau.monthly_active_users (user_id, "timestamp") SELECT * FROM leaving LIMIT 5;
 SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
 SELECT (SELECT count(*) FROM told) AS told, (SELECT count(*) FROM mau.departures) AS departures;
+DROP TRIGGER tell ON mau.monthly_active_users;
+-- A row that this very transaction has locked leaves like any other.
+INSERT INTO mau.monthly_active_users (user_id, "timestamp") SELECT * FROM leaving LIMIT 2;
+BEGIN;
+SELECT count(*) AS locked FROM (SELECT FROM mau.monthly_active_users m JOIN leaving USING (user_id) FOR UPDATE OF m) s;
+SAVEPOINT s;
+SELECT count(*) AS locked FROM (SELECT FROM mau.monthly_active_users m JOIN leaving USING (user_id) FOR NO KEY UPDATE OF m) s;
+SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
+COMMIT;
