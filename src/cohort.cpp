@@ -192,8 +192,18 @@ std::int64_t only_number(const pg::Rows& rows) {
 
 std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
     if (reserved.empty() || !recording(world.settings)) return 0;
+    // Who has a row, or is being given one by a transaction that the statement would wait for, needs none.
+    std::vector<std::string_view> missing;
+    pg::KeyedTable cohort;
+    cohort.open(world.cohort_table, world.cohort_index);
+    for (const std::string_view user : reserved) {
+        const pg::Found row = cohort.find(pg::key_datum(user));
+        if (!row.exists && !row.in_flight) missing.push_back(user);
+    }
+    cohort.close();
+    if (missing.empty()) return 0;
     const seats::ToldAbout told;
-    const pg::Rows seated = seat_reserved_query.write(reserved, at, world.settings.count_deactivated_users);
+    const pg::Rows seated = seat_reserved_query.write(missing, at, world.settings.count_deactivated_users);
     for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
     return static_cast<std::int64_t>(seated.count);
 }
