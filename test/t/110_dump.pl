@@ -139,7 +139,7 @@ subtest 'data only, into what is there' => sub {
     $node->safe_psql('postgres', 'CREATE DATABASE data_only');
     $node->command_ok([ 'pg_restore', '--schema-only', '--exit-on-error', '-d', $node->connstr('data_only'), "$dir/custom" ],
         'restore the schema');
-    ok($node->poll_query_until('data_only', q(SELECT runs > 1 FROM mau.tasks WHERE task = 'refresh')), 'the worker is at it');
+    ok($node->poll_query_until('data_only', q(SELECT last_tick_finished IS NOT NULL FROM mau.worker_state())), 'the worker is at it');
     $node->command_ok([ 'pg_dump', '--data-only', '-f', "$dir/data.sql", $node->connstr('original') ], 'dump the data');
     $node->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/data.sql", $node->connstr('data_only') ],
         'restore the data');
