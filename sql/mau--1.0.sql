@@ -252,7 +252,7 @@ CREATE TABLE mau.departures (
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE mau.departures ALTER COLUMN user_ids SET STORAGE MAIN, ALTER COLUMN last_seen SET STORAGE MAIN;
 COMMENT ON TABLE mau.departures IS
-'Members whose rows have expired and were reaped, thousands in a row, until mau.fold moves their last sightings to mau.users.last_seen.';
+'Members whose rows have expired and were reaped, a hundred and more in a row, until mau.fold moves their last sightings to mau.users.last_seen: so a reap is as fast as a DELETE. mau.last_seen and the figures look here, too.';
 COMMENT ON COLUMN mau.departures.user_ids IS 'The users'' ids.';
 COMMENT ON COLUMN mau.departures.last_seen IS 'When each of them was last seen, epoch milliseconds.';
 
@@ -430,7 +430,7 @@ CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_fold';
 COMMENT ON FUNCTION mau.fold(timestamptz, bigint) IS
-'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away, of which it keeps who was active at all, on the day -infinity. Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after; it can be stopped anywhere and run again. at is what history_retention counts from, at most now. Returns what was done, in rows (visits taken, bitmaps written, bitmaps purged); busy when another session is at it. Errors: 22008 for an infinite time, 22023 for max_rows below 1, XX001 for a corrupt bitmap.';
+'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away, of which it keeps who was active at all, on the day -infinity. Also moves the last sightings of who was reaped from mau.departures to mau.users (settled). Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after; it can be stopped anywhere and run again. at is what history_retention counts from, at most now. Returns what was done, in rows (visits taken, bitmaps written, bitmaps purged); busy when another session is at it. Errors: 22008 for an infinite time, 22023 for max_rows below 1, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                                  platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',

@@ -221,14 +221,25 @@ std::int64_t leave(const World& world, pg::Statement& statement, const Args&... 
     return users;
 }
 
-/// Takes expired rows out, the fast way where there is nothing that it would pass by.
+/// Takes expired rows out, the fast way where there is nothing that it would pass by; and moves on what the
+/// index has before the cutoff of users who were seen since. Answers how many left.
 std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
                     std::int64_t max_rows) {
-    if (!departures::can_expire(world)) return leave(world, expire_query, cutoff, reserved, max_rows);
     std::int64_t users = 0;
-    for (const auto& [service, rows] : departures::expire(world, cutoff, reserved, max_rows)) {
-        seats::add_rows(world, service, -rows);
-        users += rows;
+    bool seen_since = true;
+    if (departures::can_expire(world)) {
+        const departures::Expired expired = departures::expire(world, cutoff, reserved, max_rows);
+        for (const auto& [service, rows] : expired.left) {
+            seats::add_rows(world, service, -rows);
+            users += rows;
+        }
+        seen_since = expired.seen_since;
+    } else {
+        users = leave(world, expire_query, cutoff, reserved, max_rows);
+    }
+    if (seen_since && users < max_rows) {
+        const seats::ToldAbout told;
+        renew_query.write(cutoff, max_rows - users);
     }
     return users;
 }
@@ -416,10 +427,6 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
     reaped.seated = seat(world, reserved, at);
     reaped.expired = expire(world, cutoff(at), reserved, left);
     left -= reaped.expired;
-    if (left > 0) {
-        const seats::ToldAbout told;
-        renew_query.write(cutoff(at), left);
-    }
 
     if (!world.settings.count_deactivated_users && left > 0) {
         reaped.deactivated = leave(world, deactivated_query, left);

@@ -249,8 +249,9 @@ bool can_expire(const World& world) {
     });
 }
 
-std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
-                         std::int64_t max_rows) {
+Expired expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
+               std::int64_t max_rows) {
+    Expired expired;
     const Tally tally = pg::guard([&, first = reserved.data(), last = reserved.data() + reserved.size()] {
         PreventCommandIfReadOnly("mau.reap()");
         Tally gone{};
@@ -264,6 +265,7 @@ std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<s
                 const Instant at = DatumGetInt64(column(sweep, kTimestamp));
                 const std::string_view user_id = text_of(column(sweep, kUserId));
                 // The list is that of reserved threepids' owners, and short.
+                if (at >= cutoff) expired.seen_since = true;
                 if (at >= cutoff || std::find(first, last, user_id) != last) continue;
                 if (!pg::delete_row(sweep.table, sweep.slot, command, sweep.snapshot)) continue;
                 keep(keeper, user_id, at);
@@ -275,10 +277,9 @@ std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<s
         CommandCounterIncrement();
         return gone;
     });
-    std::vector<Left> left;
     for (int i = 0; i < tally.count; ++i)
-        left.push_back({std::string(tally.all[i].service), tally.all[i].users});
-    return left;
+        expired.left.push_back({std::string(tally.all[i].service), tally.all[i].users});
+    return expired;
 }
 
 bool has(std::string_view user_id) {

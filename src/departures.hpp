@@ -27,10 +27,17 @@ struct Left {
 /// rule, and the caller may.
 bool can_expire(const World& world);
 
+/// What `expire` did, and whether it met members whom the index has before the cutoff and who were seen
+/// since.
+struct Expired {
+    std::vector<Left> left;
+    bool seen_since = false;
+};
+
 /// Takes members out whose last sighting is before `cutoff`, but for the reserved ones (sorted), `max_rows`
 /// at most. Rows that somebody has locked are left for the next time.
-std::vector<Left> expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
-                         std::int64_t max_rows);
+Expired expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
+               std::int64_t max_rows);
 
 /// Whether the user is among those that are not settled.
 bool has(std::string_view user_id);

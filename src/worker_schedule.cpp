@@ -87,6 +87,7 @@ pg::Statement half_restored_query(
     " (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM mau.users_user_no_seq s)"
     " ELSE EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
     " OR EXISTS (SELECT FROM mau.active_days) OR EXISTS (SELECT FROM mau.visits)"
+    " OR EXISTS (SELECT FROM mau.departures)"
     " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) END");
 
 pg::Rows refresh() {
