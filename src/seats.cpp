@@ -22,10 +22,11 @@ struct ServiceRow {
 /// The counters of one database; everything under `lock`.
 struct Counters {
     LWLock lock;
-    Oid cohort;              // whose rows these are: another table after DROP and CREATE EXTENSION
-    bool known;              // the rows were taken from the table and kept up to date since
-    int unsettled_dml;       // transactions between the end of untold DML and its being visible or gone
-    std::int64_t in_flight;  // seats taken by transactions that are not done
+    Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
+    bool known;               // the rows were taken from the table and kept up to date since
+    int unsettled_dml;        // transactions between the end of untold DML and its being visible or gone
+    std::uint64_t forgotten;  // how often `known` was taken back: a recount that was under way does not stand
+    std::int64_t in_flight;   // seats taken by transactions that are not done
     std::uint64_t changes;
     std::uint64_t recounts, mended;
     int services;
@@ -107,7 +108,12 @@ void add_delta(std::vector<Delta>& deltas, std::string_view service, std::int64_
 /// Begins a tally: the holder says to a recount whose rows and seats these are.
 void hold(const Counters* mine, Oid cohort) {
     Holder& holder = my_holder();
-    if (holder.database != 0) return;
+    if (holder.database != 0) {
+        // DROP and CREATE EXTENSION in this very transaction: what was told is of a table that is gone.
+        if (cohort != tally_cohort) tally.front().untold = true;
+        tally_cohort = cohort;
+        return;
+    }
     holder.xid = pg::guard([] { return GetTopTransactionId(); });
     holder.settled = false;
     tally_cohort = cohort;
@@ -136,7 +142,14 @@ std::int64_t native_rows(const Counters* mine) {
 /// Forgets the counters: the next who needs them takes them from the table.
 void forget(Counters* mine) {
     mine->known = false;
+    ++mine->forgotten;
     ++mine->changes;
+}
+
+/// Whether this transaction has DML that nobody told about: by what it sees itself, nobody may count for the
+/// others.
+bool has_untold() {
+    return std::any_of(tally.begin(), tally.end(), [](const Level& level) { return level.untold; });
 }
 
 // --- The end of transactions. No error may leave these: they run when there is no way back.
@@ -177,7 +190,7 @@ void end_transaction(bool committed) {
 
 /// Before untold DML becomes visible, admissions stop relying on the counters.
 void announce_untold() {
-    if (std::none_of(tally.begin(), tally.end(), [](const Level& level) { return level.untold; })) return;
+    if (!has_untold()) return;
     Counters* mine = counters();
     LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
     ++mine->unsettled_dml;
@@ -356,6 +369,7 @@ std::int64_t recount(const World& world, Counters* mine) {
     std::vector<Delta> before;
     for (int i = 0; i < mine->services; ++i) before.push_back({mine->service[i].name, mine->service[i].rows});
     const bool was_known = mine->known;
+    const std::uint64_t forgotten = mine->forgotten;
     mine->known = false;
     mine->services = 0;
     LWLockRelease(&mine->lock);
@@ -385,16 +399,18 @@ std::int64_t recount(const World& world, Counters* mine) {
         else
             room = false;
     }
-    mine->known = room && mine->unsettled_dml == 0;
+    mine->known = room && mine->unsettled_dml == 0 && mine->forgotten == forgotten;
     ++mine->changes;
     ++mine->recounts;
-    if (was_known && off > 0) ++mine->mended;
+    if (!was_known || !mine->known) off = 0;
+    if (off > 0) ++mine->mended;
     LWLockRelease(&mine->lock);
-    return was_known ? off : 0;
+    return off;
 }
 
 /// Makes sure that the counters are known; false where they cannot be now.
 bool ensure_known(const World& world, Counters* mine) {
+    if (has_untold()) return false;
     for (int tries = 0; tries < 3; ++tries) {
         if (mine->known && mine->cohort == world.cohort_table) return true;
         if (mine->unsettled_dml > 0) return false;
@@ -441,8 +457,6 @@ bool enabled() {
 Take take(const World& world, Instant at) {
     Counters* mine = counters();
     if (!mine || !ensure_known(world, mine)) return Take::unknown;
-    for (const Level& level : tally)
-        if (level.untold) return Take::unknown;
     tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
 
     auto lock = [&] { pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); }); };
@@ -583,7 +597,7 @@ std::uint64_t changes() {
 
 std::int64_t verify(const World& world) {
     Counters* mine = counters();
-    if (!mine || !mine->known) return 0;
+    if (!mine || !mine->known || has_untold()) return 0;
     pg::take_lock(pg::LockSpace::seats, 1);
     const std::int64_t off = recount(world, mine);
     pg::release_lock(pg::LockSpace::seats, 1);
