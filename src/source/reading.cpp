@@ -475,7 +475,8 @@ void Reading::import(Instant at) {
     import_visits();
     note_malformed(substitute(contract_.malformed, "where", "true"));
     flush_skipped();
-    progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at,
+    // Nothing where nobody was ever seen: without users, a position would tell of a restore under way.
+    progress_query.write(newest ? std::optional(std::min(*newest, at)) : std::nullopt, std::nullopt, at,
                          visits_until_);
 }
 
@@ -567,7 +568,7 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
     const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
     const bool all_days = !complete || read_visits();
     flush_skipped();
-    progress_query.write(newest_, resume_, at, visits_until_);
+    progress_query.write(newest_ > 0 ? std::optional(newest_) : std::nullopt, resume_, at, visits_until_);
     return complete && all_days;
 }
 

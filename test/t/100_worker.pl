@@ -175,6 +175,25 @@ subtest 'a table that somebody has locked' => sub {
     becomes('one', "SELECT failures_in_a_row = 0 $refresh", 'then it runs again');
 };
 
+subtest 'a homeserver that nobody uses yet' => sub {
+    sql('postgres', 'CREATE DATABASE young');
+    sql('young', <<'E');
+CREATE TABLE users (name text, creation_ts bigint, is_guest smallint DEFAULT 0, appservice_id text, user_type text,
+                    deactivated smallint DEFAULT 0);
+CREATE TABLE user_ips (user_id text, user_agent text, last_seen bigint);
+CREATE INDEX ON user_ips (last_seen);
+CREATE TABLE user_threepids (user_id text, medium text, address text);
+CREATE EXTENSION mau;
+SELECT mau.attach('synapse');
+E
+    goes_on('young', 'sync', 'is read, and not taken for a restore under way');
+    sql('young', q(INSERT INTO users (name, creation_ts) VALUES ('@first:x', extract(epoch FROM now())::bigint);
+        INSERT INTO user_ips VALUES ('@first:x', 'agent', (extract(epoch FROM now()) * 1000)::bigint)));
+    becomes('young', 'SELECT mau.monthly_active_count() = 1', 'its first user counts');
+    is(sql('young', 'SELECT health FROM mau.health()'), 'ok', 'health says ok');
+    sql('postgres', 'DROP DATABASE young (FORCE)');
+};
+
 subtest 'a homeserver, in batches' => sub {
     set('ALTER SYSTEM SET mau.batch_size = 7');
     sql('postgres', 'CREATE DATABASE homeserver');
