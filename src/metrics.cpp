@@ -19,10 +19,11 @@ pg::Statement keep_query(
     " max = EXCLUDED.max, by_service = EXCLUDED.by_service",
     {TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID});
 
-// A refresh for a time to come must not purge the present.
+// A refresh for a time to come must not purge the present. A thousand years are for ever.
 pg::Statement purge_query(
     "DELETE FROM mau.snapshots s USING mau.settings t WHERE s.at OPERATOR(pg_catalog.<)"
-    " (least($1, pg_catalog.now()) OPERATOR(pg_catalog.-) t.snapshot_retention)",
+    " (least($1, pg_catalog.now()) OPERATOR(pg_catalog.-) least(t.snapshot_retention, "
+    "pg_catalog.make_interval(years => 1000)))",
     {TIMESTAMPTZOID});
 
 // Whoever is a member and has an older sighting in mau.users, too, is seen once.
