@@ -158,6 +158,9 @@ subtest 'a task that fails' => sub {
         'and the log');
     goes_on('one', 'reap', 'the other tasks go on');
     goes_on('two', 'refresh', 'and the other databases');
+    my $failed = sql('one', "SELECT failures $refresh");
+    sql('one', q(UPDATE mau.tasks SET next_run = next_run + interval '1 day' WHERE task = 'refresh'));
+    becomes('one', "SELECT failures > $failed $refresh", 'a clock that is set back by a day does not put it off');
     sql('one', 'ALTER TABLE mau.elsewhere RENAME TO snapshots; SELECT mau.wake_worker()');
     becomes('one', "SELECT failures_in_a_row = 0 $refresh", 'mended, it runs');
     is(sql('one', 'SELECT health FROM mau.health()'), 'ok', 'health is well again');
@@ -349,9 +352,11 @@ GRANT USAGE ON SCHEMA evil TO PUBLIC;
 ALTER ROLE installer NOSUPERUSER;
 ALTER DATABASE owned SET search_path = evil, pg_catalog;
 ALTER DATABASE owned SET statement_timeout = 1;
+DO $$ BEGIN IF current_setting('transaction_timeout', true) IS NOT NULL THEN ALTER DATABASE owned SET transaction_timeout = 1; END IF; END $$;
 ALTER DATABASE owned SET default_transaction_isolation = serializable;
 E
-    my $options = 'SET statement_timeout = 0; SET search_path = pg_catalog;';
+    my $options = 'SET statement_timeout = 0; SET search_path = pg_catalog;'
+        . ($node->pg_version >= 17 ? 'SET transaction_timeout = 0;' : '');
     sql('owned', "$options DELETE FROM public.seen");
     ok($node->poll_query_until('owned', 'SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 3 FROM public.seen'),
         'refresh runs again and again');
