@@ -13,7 +13,6 @@ namespace {
 
 int overlap_seconds = 300;
 
-
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
@@ -93,7 +92,9 @@ MakeContract maker(std::string_view kind) {
 Place place_of(const World& world, const Source& source) {
     Place place;
     place.schema = quoted(source.schema);
-    place.server_name = world.settings.server_name.value_or("");
+    if (world.settings.server_name)
+        place.server_name =
+            pg::guard([name = world.settings.server_name->c_str()] { return quote_literal_cstr(name); });
     place.has = [&](const char* table, const char* column) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
