@@ -92,7 +92,8 @@ void init() {
     pg::guard([] {
         define_options();
         RegisterXactCallback(on_transaction, nullptr);
-        if (process_shared_preload_libraries_in_progress) register_launcher();
+        // While pg_upgrade moves the tables, nobody is to write to them.
+        if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade) register_launcher();
     });
 }
 
