@@ -344,7 +344,7 @@ COMMENT ON FUNCTION mau.deactivate_user(text, timestamptz) IS
 CREATE FUNCTION mau.forget_user(user_id text) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_forget_user';
 COMMENT ON FUNCTION mau.forget_user(text) IS
-'Removes a person: cohort row, threepids, and the id behind the user''s number; past totals stay right. The registration time is kept to the day. Returns whether the user was known. An account that the homeserver still has comes back, with a new number, when it is seen again. Errors: 22023.';
+'Removes a person: cohort row, threepids, the id behind the user''s number, and what mau.source_skipped says; past totals stay right. The registration time is kept to the day. Returns whether the user was known. An account that the homeserver still has comes back, with a new number, when it is seen again. Errors: 22023.';
 
 -------------------------------------------------------------------------------------------------------------
 -- activity: the way a sighting takes
@@ -879,6 +879,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
             EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.departures, mau.user_threepids '
                     || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
+            EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
                     ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
                     || to_grantee;
