@@ -47,8 +47,8 @@ note = mkdir -p $(@D) && { echo '$(1)' | cmp -s - $@ || echo '$(1)' >$@; }
 # PostgreSQL's headers are system headers to us: the strict warnings are for our own code.
 PG_CPPFLAGS = -Isrc -isystem$(includedir_server) -isystem$(includedir_internal)
 # PostgreSQL 15 still says `register`; the PG_MODULE_MAGIC of 18 leaves fields out.
-PG_CXXFLAGS = $(STRICT) -Wno-register -Wno-missing-field-initializers
-SHLIB_LINK += -lstdc++
+PG_CXXFLAGS = $(STRICT) -fno-semantic-interposition -Wno-register -Wno-missing-field-initializers
+SHLIB_LINK += -lstdc++ -Wl,-Bsymbolic
 
 REGRESS = $(filter-out %_preload %_plain,$(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=test

@@ -66,8 +66,15 @@ class KeyedTable {
     void close();
 
   private:
+    /// Room that a page of the heap should have: for a version or two of a row.
+    static constexpr std::size_t kRoom = 400;
+
+    bool next_version();
+
     Relation table_ = nullptr;
     Relation index_ = nullptr;
+    bool is_heap_ = false;
+    Buffer page_ = InvalidBuffer;  // of the heap, the one looked at last
     IndexScanDesc scan_ = nullptr;
     SnapshotData dirty_;
     TupleTableSlot* slot_ = nullptr;

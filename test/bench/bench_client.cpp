@@ -188,6 +188,9 @@ const std::string agent_of_i = [] {
     return "(ARRAY[" + list + "])[1 + i % 5]";
 }();
 
+/// Callers take turns in slices that are short beside the moods of a machine that is not ours alone.
+constexpr int kSlices = 16;
+
 /// Clients that stay connected and call with random members, as a homeserver's do (a new backend meets each page of
 /// shared memory for the first time). Their rate is by the processor time of their backends: what one processor does
 /// in a second. A second parameter is the user's agent.
@@ -331,9 +334,9 @@ void one_call() {
             record("bench_hot", "SELECT mau.record_activity($1)", 4), admit("bench_hot", "SELECT mau.admit($1)", 4),
             empty_agent("bench_hot", "SELECT bench.empty($1, now(), $2)", 4),
             record_agent("bench_hot", "SELECT mau.record_activity($1, now(), $2)", 4);
-        auto rate = [](Callers& callers) { return Contender{"", [&callers] { return callers.rate(scale.seconds / 4); }}; };
+        auto rate = [](Callers& callers) { return Contender{"", [&callers] { return callers.rate(scale.seconds / kSlices); }}; };
         const Results r = take_turns(
-            {rate(empty), rate(select), rate(record), rate(admit), rate(empty_agent), rate(record_agent)}, 4 * scale.rounds + 1);
+            {rate(empty), rate(select), rate(record), rate(admit), rate(empty_agent), rate(record_agent)}, kSlices * scale.rounds + 1);
         const Results w = take_turns({script("bench_hot", "hot"), script("bench_hot", "homeserver_seen")}, scale.rounds);
         add("a", "empty C function, 4 clients", r.value(0), calls);
         add("a", "SELECT 1", r.value(1), calls, r.ratio(1, 0), "empty C function");
@@ -364,8 +367,8 @@ void one_call() {
                                      " \"timestamp\" = EXCLUDED.\"timestamp\"", 4),
             moves("bench_write", "SELECT mau.record_activity($1, clock_timestamp())", 4),
             moves_agent("bench_write", "SELECT mau.record_activity($1, clock_timestamp(), $2)", 4);
-        auto rate = [](Callers& callers) { return Contender{"", [&callers] { return callers.rate(scale.seconds / 4); }}; };
-        const Results r = take_turns({rate(plain), rate(moves), rate(moves_agent)}, 4 * scale.rounds + 1);
+        auto rate = [](Callers& callers) { return Contender{"", [&callers] { return callers.rate(scale.seconds / kSlices); }}; };
+        const Results r = take_turns({rate(plain), rate(moves), rate(moves_agent)}, kSlices * scale.rounds + 1);
         const Results w = take_turns({script("bench_write", "write"), script("bench_write", "homeserver_write")}, scale.rounds);
         add("a", "plain SQL upsert, 4 clients", r.value(0), calls);
         add("a", "single write: record_activity that moves a member on", r.value(1), calls, r.ratio(1, 0), "plain SQL upsert", ">= 0.9");
