@@ -13,7 +13,6 @@ namespace {
 
 int overlap_seconds = 300;
 
-
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
@@ -168,8 +167,8 @@ void Reading::check_there(const char* hint) const {
                 miss("column " + need.table + "." + column);
     }
     if (missing.empty()) return;
-    const std::string message = "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind +
-                                " database has: no " + missing;
+    const std::string message = "schema \"" + source_.schema + "\" does not hold all that mau reads of " +
+                                source_.kind + ": no " + missing;
     if (tables_missing) throw Error(sqlstate::undefined_table, message, {}, hint);
     throw Error(sqlstate::undefined_column, message,
                 "The tables are there, but of a version that mau does not know.", hint);
