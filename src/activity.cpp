@@ -37,10 +37,10 @@ struct Step {
 /// How long before its end a membership is renewed with a seat: longer than transactions are open.
 constexpr Instant kLate = kDay;
 
-/// The latest instant at which somebody may have decided about seats: now, where a sighting is of these days.
+/// The latest instant at which somebody may have decided about seats: now, where a sighting still counts now.
 Instant latest(Instant at) {
     const Instant now = pg::to_instant(GetCurrentTimestamp());
-    return at < now && now - at < kDay ? now : at;
+    return at < now && now - at <= kWindow ? now : at;
 }
 
 /// Whether all that could be asked of the user's row is known: the account is a member's as it was when the
@@ -104,8 +104,11 @@ class Seating {
         std::vector<Step*> queue;
         for (Step& step : steps) {
             if (!step.locked || !needs_seat(world_.settings, step.account, step.membership)) continue;
-            step.late = step.late && *step.outcome == Outcome::refreshed;
-            if (step.late || *step.outcome == Outcome::joined) queue.push_back(&step);
+            const bool refreshed = *step.outcome == Outcome::refreshed;
+            // An appservice's row, which took no seat, becomes a native's.
+            const bool moves = refreshed && step.rows.member.text(cohort::service) != "native";
+            step.late = step.late && refreshed && !moves;
+            if (step.late || moves || *step.outcome == Outcome::joined) queue.push_back(&step);
         }
         if (queue.empty()) return;
         std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {

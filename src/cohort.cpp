@@ -452,8 +452,9 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
         if (others > stay)
             reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
     }
-    // Who has expired was not seen lately; the others may have been.
-    if (reaped.deactivated + reaped.over_limit > 0) seen::invalidate_all();
+    // Who has expired was not seen lately, but by a time that has not come; the others may have been.
+    const bool early = at > pg::to_instant(GetCurrentTimestamp());
+    if (reaped.deactivated + reaped.over_limit > 0 || (early && reaped.expired > 0)) seen::invalidate_all();
     return reaped;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
+#include "seats.hpp"
 
 namespace mau::departures {
 
@@ -289,6 +290,7 @@ bool has(std::string_view user_id) {
 }
 
 std::int64_t settle(std::int64_t max_users) {
+    const seats::ToldAbout told;  // last sightings say nothing of accounts
     std::int64_t settled = 0;
     while (settled < max_users) {
         pg::guard([] { CHECK_FOR_INTERRUPTS(); });

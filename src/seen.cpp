@@ -217,6 +217,11 @@ void forget_pending() {
 }
 
 void on_transaction(XactEvent event, void*) {
+    // Nobody would be told at COMMIT PREPARED.
+    if (event == XACT_EVENT_PRE_PREPARE && (all_to_invalidate || !to_invalidate.empty()))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("cannot PREPARE a transaction that has changed mau's settings or users"),
+                        errhint("Commit the transaction, or make the change in one of its own.")));
     if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
     auto* shared = piece.get<Shared>();
     if (shared && event == XACT_EVENT_COMMIT) {

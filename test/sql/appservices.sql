@@ -74,3 +74,12 @@ UPDATE mau.settings SET track_appservice_user_ips = true;
 SELECT mau.check_auth_blocking('@new:example.com', appservice_id => 'irc', at => t('1000 h')) IS NULL AS by_token,
        mau.check_auth_blocking('@irc_a:example.com', at => t('1000 h')) IS NULL AS appservice_user,
        mau.check_auth_blocking(appservice_id => 'irc', at => t('1000 h')) IS NULL AS registration_by_token;
+
+-- An appservice that is no more: its users without a registration are natives from their next sighting on, if there are seats.
+UPDATE mau.settings SET max_mau_value = 2 + (SELECT mau.monthly_active_count(t('1000 h')));
+INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES ('tg', ARRAY['@tg_.*']);
+SELECT see('tg_' || n, '1000 h') AS outcome, count(*) FROM generate_series(1, 5) n GROUP BY 1;
+DELETE FROM mau.appservices WHERE id = 'tg';
+SELECT outcome, count(*) FROM (SELECT see('tg_' || n, '1002 h') FROM generate_series(1, 5) n) s(outcome) GROUP BY 1 ORDER BY 1;
+SELECT s.max_mau_value - mau.monthly_active_count(t('1002 h')) AS seats_left FROM mau.settings s;
+SELECT service, users FROM mau.monthly_active_count_by_service(t('1002 h')) WHERE service = 'tg';

@@ -65,3 +65,13 @@ SELECT mau.monthly_active_count(t('724 h'));
 TRUNCATE mau.monthly_active_users;
 UPDATE mau.settings SET max_mau_value = 300;
 SELECT outcome, count(*) FROM (SELECT see('u' || n) FROM generate_series(1, 1000) n) s(outcome) GROUP BY 1 ORDER BY 1;
+-- A sighting that comes late: by the clock its row has expired, and its seat may be another's.
+UPDATE mau.settings SET max_mau_value = 1;
+TRUNCATE mau.monthly_active_users;
+SELECT mau.record_activity('@old:example.com', now() - interval '30 days 12 hours'), mau.record_activity('@new:example.com', now());
+SELECT mau.record_activity('@old:example.com', now() - interval '2 days'), mau.record_activity('@old:example.com', now() - interval '29 days');
+SELECT mau.monthly_active_count();
+-- Where nobody has it, it is refreshed.
+UPDATE mau.settings SET max_mau_value = 2;
+SELECT mau.record_activity('@old:example.com', now() - interval '2 days');
+SELECT mau.monthly_active_count();

@@ -156,3 +156,8 @@ SAVEPOINT s;
 SELECT count(*) AS locked FROM (SELECT FROM mau.monthly_active_users m JOIN leaving USING (user_id) FOR NO KEY UPDATE OF m) s;
 SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
 COMMIT;
+
+-- By a time that has not come: who was seen a moment ago goes, too, and is let in again.
+SELECT mau.record_activity('@now:example.com', now()), mau.record_activity('@now:example.com', now());
+SELECT users FROM mau.reap(now() + interval '31 days') WHERE what = 'expired' AND users > 0;
+SELECT mau.record_activity('@now:example.com', now());

@@ -304,6 +304,15 @@ sub prepared
 				$database, q{BEGIN; SELECT mau.check_auth_blocking('@b') IS NULL; PREPARE TRANSACTION 'that'; COMMIT PREPARED 'that'}),
 			't',
 			"$mode, $name: one that has only asked is not");
+
+		# What the cache of recently seen users has to forget it is told at COMMIT, not at COMMIT PREPARED.
+		for my $change ('UPDATE mau.settings SET hs_disabled = true', q{SELECT mau.register_user('@b', user_type => 'support')},
+			q{UPDATE mau.users SET is_guest = true}, q{SELECT mau.forget_user('@nobody')})
+		{
+			($status, $out, $err) = $node->psql($database, "BEGIN; $change; PREPARE TRANSACTION 'change'");
+			isnt($status, 0, "$mode, $name: refused after $change");
+			like($err, qr/cannot PREPARE a transaction that has changed mau's settings or users/, "$mode, $name: … says why");
+		}
 	};
 	return;
 }
