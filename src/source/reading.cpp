@@ -497,6 +497,14 @@ Instant believable(Instant at) {
     return std::max(at, now) + kFuture;
 }
 
+/// Up to when activity of changed pages is taken: in the present, what a clock that is a little ahead has
+/// written, too. Were it left for later, the pages would be, too, with all that changed since, and of a busy
+/// homeserver that would never end.
+Instant taken_until(Instant at) {
+    constexpr Instant kAhead = 300000;
+    return at >= pg::to_instant(GetCurrentTimestamp()) - kAhead ? at + kAhead : at;
+}
+
 /// Whether there is activity that an import at an instant of the past has to leave for later.
 bool Reading::find_later() {
     return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
@@ -507,14 +515,14 @@ bool Reading::find_later() {
 
 /// Reads activity from changed pages.
 void Reading::read_activity(const std::string& where) {
-    const Instant limit = believable(at_);
+    const Instant until = taken_until(at_), limit = believable(at_);
     std::vector<activity::Sighting> batch;
     read_all(substitute(contract_.activity, "where", where), {}, [&](const pg::Rows& rows) {
         batch.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
             const Instant seen_at = rows.at(i, 1).integer();
-            if (seen_at > at_) {
+            if (seen_at > until) {
                 later_ = later_ || seen_at <= limit;
             } else if (!pg::valid_user_id(id)) {
                 skip_sighting(id);
