@@ -47,8 +47,8 @@ note = mkdir -p $(@D) && { echo '$(1)' | cmp -s - $@ || echo '$(1)' >$@; }
 # PostgreSQL's headers are system headers to us: the strict warnings are for our own code.
 PG_CPPFLAGS = -Isrc -isystem$(includedir_server) -isystem$(includedir_internal)
 # PostgreSQL 15 still says `register`; the PG_MODULE_MAGIC of 18 leaves fields out.
-PG_CXXFLAGS = $(STRICT) -Wno-register -Wno-missing-field-initializers
-SHLIB_LINK += -lstdc++
+PG_CXXFLAGS = $(STRICT) -fno-semantic-interposition -Wno-register -Wno-missing-field-initializers
+SHLIB_LINK += -lstdc++ -Wl,-Bsymbolic
 
 REGRESS = $(filter-out %_preload %_plain,$(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=test
@@ -165,12 +165,12 @@ LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CO
 test-clients: build/test/cap_client
 
 build/test/cap_client: test/load/cap_client.cpp
-build/test/bench_client: test/bench/bench_client.cpp
+build/test/bench_client: test/bench/bench_client.cpp test/bench/figures.hpp
 build/test/cap_client build/test/bench_client: test/load/pq.hpp
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 
-build/test/history_bench: test/bench/history_bench.cpp $(filter src/bitmap%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap*)
+build/test/history_bench: test/bench/history_bench.cpp test/bench/figures.hpp $(filter src/bitmap%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap*)
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -Isrc -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 

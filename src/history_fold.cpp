@@ -416,10 +416,7 @@ namespace {
 Datum fold(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
-    const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0)
-        throw Error(sqlstate::invalid_parameter, "max_rows must be positive",
-                    "It is " + std::to_string(max_rows) + ".", "Leave it out for no limit.");
+    const std::int64_t max_rows = args.max_rows(1);
     pg::guard([] { PreventCommandIfReadOnly("mau.fold()"); });
     pg::ResultSet result(fcinfo);
     const tasks::Task task(history::kFoldTask);

@@ -10,12 +10,17 @@ namespace {
 int size_kb = 16384;
 
 constexpr std::size_t kWays = 4;
-constexpr std::size_t kPartitions = 4096;   // of users, for the generations
+constexpr std::size_t kFirstSets = 1024;    // at most, at the start
+constexpr std::int64_t kOverflow = 8;       // so many entries that fit in weigh as one that does not
+constexpr std::size_t kPartitions = 512;    // of users, for the generations: a page of memory
 constexpr std::size_t kMaxPending = 65536;  // entries that one transaction keeps for its commit
 constexpr std::uint32_t kFlush = 64;        // calls after which a session hands in its figures
 
 struct alignas(32) Entry {  // half a line of memory: a look costs one miss
     pg_atomic_uint64 check, second, generation, span;
+};
+struct Set {
+    Entry entries[kWays];
 };
 
 /// When nothing changes, and for which clients, in one word: from an instant on (45 bits, up to the year
@@ -41,41 +46,55 @@ class Span {
 };
 static_assert((kDay >> 13) < 1 << 14);
 
+/// Sets of places are taken into use as they are needed, twice as many at a time: a small server's entries
+/// are close together, which spares the processor's tables of pages. Entries that are elsewhere then are
+/// missed once; one that is left at an old place says nothing wrong there.
 struct Shared {
     std::uint64_t seeds[2];
-    std::uint64_t sets;
+    std::uint64_t most_sets;
+    pg_atomic_uint64 sets;  // in use
     pg_atomic_uint64 database_generation[pg::kMaxDatabases];
     pg_atomic_uint64 user_generation[kPartitions];
     pg_atomic_uint64 hits, misses;
-    Entry entries[FLEXIBLE_ARRAY_MEMBER];
+    pg_atomic_uint64 pressure;  // signed: goes up with entries whose first set is full of what still holds
+    Set set[FLEXIBLE_ARRAY_MEMBER];
 };
 
 std::size_t bytes() {
     return static_cast<std::size_t>(size_kb) * 1024;
 }
 
-std::uint64_t sets() {
-    const std::size_t room = bytes() > offsetof(Shared, entries) ? bytes() - offsetof(Shared, entries) : 0;
-    return std::max<std::size_t>(1, room / (sizeof(Entry) * kWays));
+std::uint64_t most_sets() {
+    const std::size_t room = bytes() > offsetof(Shared, set) ? bytes() - offsetof(Shared, set) : 0;
+    return std::max<std::size_t>(1, room / sizeof(Set));
+}
+
+/// How many sets are in use at first: a part of all by a power of two.
+std::uint64_t first_sets() {
+    std::uint64_t sets = most_sets();
+    while (sets > kFirstSets) sets /= 2;
+    return sets;
 }
 
 pg::SharedPiece piece(
-    "mau recently seen", [] { return offsetof(Shared, entries) + sets() * kWays * sizeof(Entry); },
+    "mau recently seen", [] { return offsetof(Shared, set) + most_sets() * sizeof(Set); },
     [](void* memory) {
         auto* shared = static_cast<Shared*>(memory);
         if (!pg_strong_random(shared->seeds, sizeof shared->seeds))
             elog(ERROR, "mau: no random numbers to be had for the recently seen cache");
-        shared->sets = sets();
+        shared->most_sets = most_sets();
+        pg_atomic_init_u64(&shared->sets, first_sets());
+        pg_atomic_init_u64(&shared->pressure, 0);
         // All zero is a good beginning for 64-bit atomics where they are real ones, and the generation 0 is
         // nobody's.
         for (auto& generation : shared->database_generation) pg_atomic_init_u64(&generation, 1);
         for (auto& generation : shared->user_generation) pg_atomic_init_u64(&generation, 1);
         pg_atomic_init_u64(&shared->hits, 0);
         pg_atomic_init_u64(&shared->misses, 0);
-        for (std::uint64_t i = 0; i < shared->sets * kWays; ++i)
-            for (pg_atomic_uint64* word : {&shared->entries[i].check, &shared->entries[i].second,
-                                           &shared->entries[i].generation, &shared->entries[i].span})
-                pg_atomic_init_u64(word, 0);
+        for (std::uint64_t i = 0; i < shared->most_sets; ++i)
+            for (Entry& entry : shared->set[i].entries)
+                for (pg_atomic_uint64* word : {&entry.check, &entry.second, &entry.generation, &entry.span})
+                    pg_atomic_init_u64(word, 0);
     });
 
 /// What an entry says, read in one go; `key` makes sure that it was not half-way written.
@@ -112,16 +131,17 @@ class Places {
   public:
     static constexpr std::size_t kCount = 2 * kWays;
     Places(Shared* shared, const Key& key)
-        : sets_{shared->entries + (key.first % shared->sets) * kWays,
-                shared->entries + (key.second % shared->sets) * kWays},
-          first_(key.first >> 62) {
+        : all_(shared->set), sets_(pg_atomic_read_u64(&shared->sets)), key_(key) {}
+    Entry& operator[](std::size_t i) const {
         static_assert(kWays == 1 << (64 - 62));
+        const std::uint64_t hash = i < kWays ? key_.first : key_.second;
+        return all_[hash % sets_].entries[((key_.first >> 62) + i) % kWays];
     }
-    Entry& operator[](std::size_t i) const { return sets_[i / kWays][(first_ + i) % kWays]; }
 
   private:
-    Entry* sets_[2];
-    std::size_t first_;
+    Set* all_;
+    std::uint64_t sets_;
+    const Key& key_;
 };
 
 std::size_t partition_of(std::uint64_t first) {
@@ -145,6 +165,38 @@ std::vector<std::uint64_t> to_invalidate;  // first hashes
 bool all_to_invalidate = false;
 std::uint32_t unreported_hits = 0, unreported_misses = 0;
 
+/// Notes whether a new entry fitted into its first set, and takes more sets into use if too many do not.
+void note_fit(Shared* shared, bool fits) {
+    const auto pressure = static_cast<std::int64_t>(pg_atomic_read_u64(&shared->pressure));
+    const std::uint64_t sets = pg_atomic_read_u64(&shared->sets);
+    if (fits && pressure > 0) pg_atomic_fetch_sub_u64(&shared->pressure, 1);
+    if (fits || 2 * sets > shared->most_sets) return;
+    pg_atomic_fetch_add_u64(&shared->pressure, kOverflow);
+    if (pressure < static_cast<std::int64_t>(sets)) return;
+    std::uint64_t expected = sets;
+    if (pg_atomic_compare_exchange_u64(&shared->sets, &expected, 2 * sets))
+        pg_atomic_write_u64(&shared->pressure, 0);
+}
+
+/// The place for an entry that has none: of one that does not hold any more at `at`, or else of the one that
+/// ends first.
+Entry& place_for(Shared* shared, const Places& set, Instant at) {
+    Entry* place = nullptr;
+    Instant worst = INT64_MAX;
+    for (std::size_t i = 0; i < Places::kCount; ++i) {
+        const Instant ends = Span(pg_atomic_read_u64(&set[i].span)).until();
+        if (ends < worst) {
+            worst = ends;
+            place = &set[i];
+        }
+        if (i == kWays - 1) {
+            note_fit(shared, worst < at);
+            if (worst < at) break;
+        }
+    }
+    return *place;
+}
+
 void write(Shared* shared, const Pending& pending) {
     const Places set(shared, pending.key);
     Entry* place = nullptr;
@@ -154,16 +206,7 @@ void write(Shared* shared, const Pending& pending) {
     Span span = pending.span;
     if (place && old.generation == pending.key.generation && old.span.from() / kDay == span.from() / kDay)
         span.add_clients(old.span.clients());  // the day's other clients are marked still
-    if (!place) {                              // an old generation's or the one that ends first goes
-        Instant worst = INT64_MAX;
-        for (std::size_t i = 0; i < Places::kCount; ++i) {
-            const Instant ends = Span(pg_atomic_read_u64(&set[i].span)).until();
-            if (ends < worst) {
-                worst = ends;
-                place = &set[i];
-            }
-        }
-    }
+    if (!place) place = &place_for(shared, set, span.from());
     write_entry(*place, pending.key, {pending.key.generation, span});
 }
 
@@ -231,6 +274,12 @@ Key key_of(std::string_view user_id) {
     const auto* bytes = reinterpret_cast<const unsigned char*>(user_id.data());
     const int length = static_cast<int>(user_id.size());
     key.first = hash_bytes_extended(bytes, length, shared->seeds[0] + static_cast<std::uint64_t>(database));
+    // What is read next is fetched while there is still something else to work out.
+    __builtin_prefetch(&Places(shared, key)[0]);
+    __builtin_prefetch(&shared->user_generation[partition_of(key.first)]);
+    // What is read next is fetched while there is still something else to work out.
+    __builtin_prefetch(&Places(shared, key)[0]);
+    __builtin_prefetch(&shared->user_generation[partition_of(key.first)]);
     key.second = hash_bytes_extended(bytes, length, shared->seeds[1] ^ static_cast<std::uint64_t>(database));
     key.generation = generation_of(shared, database, key.first);
     key.usable = !all_to_invalidate && to_invalidate.empty();
@@ -253,8 +302,7 @@ bool vouches(const Key& key, Instant at) {
     const Places set(piece.get<Shared>(), key);
     for (std::size_t i = 0; i < Places::kCount; ++i) {
         Read read;
-        if (read_entry(set[i], key, read) && read.generation == key.generation)
-            return at >= read.span.from();
+        if (read_entry(set[i], key, read) && read.generation == key.generation) return at >= read.span.from();
     }
     return false;
 }

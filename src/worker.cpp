@@ -92,7 +92,8 @@ void init() {
     pg::guard([] {
         define_options();
         RegisterXactCallback(on_transaction, nullptr);
-        // While pg_upgrade moves the tables, nobody is to write to them.
+        // pg_upgrade notes the next transaction id before it starts the server: what a worker wrote then
+        // would lie in the future of the new one.
         if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade) register_launcher();
     });
 }

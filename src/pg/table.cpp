@@ -72,6 +72,7 @@ void KeyedTable::open(Oid table, Oid index) {
         index_ = index_open(index, AccessShareLock);
         slot_ = table_slot_create(table_, nullptr);
         row_ = table_slot_create(table_, nullptr);
+        is_heap_ = table_->rd_tableam == GetHeapamTableAmRoutine();
         InitDirtySnapshot(dirty_);
         scan_ = compat::begin_index_scan(table_, index_, &dirty_, 1);
     });
@@ -86,7 +87,7 @@ Found KeyedTable::find(Datum key) {
         index_rescan(scan_, &scan_key, 1, nullptr, 0);
         ExecClearTuple(row_);
         const int key_column = index_->rd_index->indkey.values[0] - 1;
-        while (index_getnext_slot(scan_, ForwardScanDirection, slot_)) {
+        while (next_version()) {
             if (unfinished(dirty_) || locked_by_other(slot_)) found.in_flight = true;
             if (TransactionIdIsValid(dirty_.xmin) || found.exists) continue;
             found.exists = true;
@@ -106,6 +107,39 @@ Found KeyedTable::find(Datum key) {
         ExecClearTuple(slot_);
         return found;
     });
+}
+
+/// The next version of the row that the dirty snapshot shows. A scan of an index tidies up a page as soon as
+/// it has less room than the fillfactor leaves: here, after every update. So a heap's page is looked at past
+/// that, and tidied up once its room is used up, which is many updates' work in one.
+bool KeyedTable::next_version() {
+    if (!is_heap_) return index_getnext_slot(scan_, ForwardScanDirection, slot_);
+    auto* const slot = reinterpret_cast<BufferHeapTupleTableSlot*>(slot_);
+    HeapTuple const tuple = &slot->base.tupdata;
+    ItemPointer const place = &scan_->xs_heaptid;
+    for (;;) {
+        const bool first = !scan_->xs_heap_continue;
+        if (first) {
+            if (!index_getnext_tid(scan_, ForwardScanDirection)) return false;
+            ExecClearTuple(slot_);
+            page_ = ReleaseAndReadBuffer(page_, table_, ItemPointerGetBlockNumber(place));
+            if (PageGetHeapFreeSpace(BufferGetPage(page_)) < kRoom) heap_page_prune_opt(table_, page_);
+        }
+        bool all_dead = false;
+        LockBuffer(page_, BUFFER_LOCK_SHARE);
+        const bool found =
+            heap_hot_search_buffer(place, table_, page_, &dirty_, tuple, first ? &all_dead : nullptr, first);
+        LockBuffer(page_, BUFFER_LOCK_UNLOCK);
+        // As index_fetch_heap() has it: the index's entry is of use to nobody any more.
+        if (first && !scan_->xactStartedInRecovery) scan_->kill_prior_tuple = all_dead;
+        scan_->xs_heap_continue = found;  // there may be another version that the dirty snapshot shows
+        if (!found) continue;
+        pgstat_count_heap_fetch(index_);
+        tuple->t_self = *place;
+        slot_->tts_tableOid = RelationGetRelid(table_);
+        ExecStoreBufferHeapTuple(tuple, slot_, page_);
+        return true;
+    }
 }
 
 bool KeyedTable::allows_updates(const Known& known) {
@@ -137,6 +171,8 @@ bool KeyedTable::update(const Change* changes, int count) {
 
 void KeyedTable::close() {
     guard([&] {
+        if (BufferIsValid(page_)) ReleaseBuffer(page_);
+        page_ = InvalidBuffer;
         index_endscan(scan_);
         if (fresh_) ExecDropSingleTupleTableSlot(fresh_);
         ExecDropSingleTupleTableSlot(row_);
@@ -292,10 +328,18 @@ bool try_session_lock(LockSpace space, std::uint64_t key) {
 }
 
 void take_lock(LockSpace space, std::uint64_t key) {
-    guard([&] {
-        LOCKTAG const tag = tag_of(space, key);
-        LockAcquire(&tag, ExclusiveLock, false, false);
-    });
+    int const timeout = LockTimeout;
+    LockTimeout = 0;
+    try {
+        guard([&] {
+            LOCKTAG const tag = tag_of(space, key);
+            LockAcquire(&tag, ExclusiveLock, false, false);
+        });
+    } catch (...) {
+        LockTimeout = timeout;
+        throw;
+    }
+    LockTimeout = timeout;
 }
 
 void release_lock(LockSpace space, std::uint64_t key) {

@@ -169,8 +169,8 @@ void Reading::check_there(const char* hint) const {
                 miss("column " + need.table + "." + column);
     }
     if (missing.empty()) return;
-    const std::string message = "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind +
-                                " database has: no " + missing;
+    const std::string message = "schema \"" + source_.schema + "\" does not hold all that mau reads of " +
+                                source_.kind + ": no " + missing;
     if (tables_missing) throw Error(sqlstate::undefined_table, message, {}, hint);
     throw Error(sqlstate::undefined_column, message,
                 "The tables are there, but of a version that mau does not know.", hint);

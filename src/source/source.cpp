@@ -131,8 +131,7 @@ Datum attach(FunctionCallInfo fcinfo) {
 Datum sync(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
-    const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    const std::int64_t max_rows = args.max_rows(1);
     pg::ResultSet result(fcinfo);
     const tasks::Task task("sync");
     if (!task.begin()) {

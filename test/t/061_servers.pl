@@ -69,6 +69,32 @@ for my $example (slurp_file("$FindBin::RealBin/../../doc/sources.md") =~ /^```sq
 	is($node->psql($database, $example, stdout => \$out, stderr => \$err, on_error_stop => 1), 0, 'the example of doc/sources.md runs') or diag $err;
 }
 
+# So does the one that reads a server elsewhere; here that is another database of this one.
+SKIP:
+{
+	skip 'no postgres_fdw here', 6 if $node->safe_psql('postgres', q(SELECT count(*) FROM pg_available_extensions WHERE name = 'postgres_fdw')) eq '0';
+	my ($example) = slurp_file("$FindBin::RealBin/../../doc/sources.md") =~ /^```text\n(CREATE EXTENSION postgres_fdw.*?)^```/ms;
+	my ($host, $port) = ($node->host, $node->port);
+	$example =~ s/host '[^']*', dbname '[^']*'/host '$host', port '$port', dbname 'hosted'/;
+	$example =~ s/user '[^']*', password '[^']*'/user 'hosted_reader', password_required 'false'/;
+	$node->safe_psql('postgres', "CREATE DATABASE $_") for qw(hosted reading);
+	$node->safe_psql('hosted', slurp_file("$FindBin::RealBin/../fixtures/homeserver.sql"));
+	$node->safe_psql('hosted', 'CREATE ROLE hosted_reader LOGIN; GRANT SELECT ON users, user_ips, user_threepids, user_daily_visits TO hosted_reader');
+	my ($out, $err);
+	is($node->psql('reading', $example, stdout => \$out, stderr => \$err, on_error_stop => 1), 0, 'elsewhere: the example of doc/sources.md runs') or diag $err;
+	is($node->safe_psql('reading', 'SELECT mau.monthly_active_count()'), '27', 'elsewhere: as where the tables are');
+	$node->safe_psql('hosted', q(INSERT INTO users (name, creation_ts) VALUES ('@new:example.com', extract(epoch FROM now()));
+		INSERT INTO user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
+		VALUES ('@new:example.com', 't', 'd', '::1', 'Element', floor(extract(epoch FROM now()) * 1000))));
+	my $log = -s $node->logfile;
+	like($node->safe_psql('reading', 'SELECT * FROM mau.sync()'), qr/^users\|1\n.*^joined\|1$/ms, 'elsewhere: a sync finds who is new');
+	is($node->safe_psql('reading', 'SELECT mau.monthly_active_count()'), '28', 'elsewhere: and counts them');
+	like(slurp_file($node->logfile, $log), qr/DECLARE c\d+ CURSOR FOR\s+SELECT [^;]* FROM public\.user_ips WHERE \(\([^;]*last_seen >=/, 'elsewhere: by the index there');
+	is($node->safe_psql('reading', 'SELECT health FROM mau.health()') =~ /^(ok|off)$/, 1, 'elsewhere: all is well');
+	$node->safe_psql('postgres', "DROP DATABASE $_ (FORCE)") for qw(reading hosted);
+	$node->safe_psql('postgres', 'DROP ROLE mau_reader; DROP ROLE hosted_reader');
+}
+
 # --- What all kinds have in common ---------------------------------------------------------------------------------
 
 # kind: attach by a superuser has happened. write: SQL by which the homeserver stores that `user` was active just now.

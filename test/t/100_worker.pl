@@ -117,6 +117,16 @@ subtest 'the first tick' => sub {
     is(sql('new', 'SELECT health FROM mau.health()'), 'starting', 'and nothing is late');
     let_go('new');
     becomes('new', q(SELECT health = 'ok' FROM mau.health()), 'ok when it is over');
+    # Nobody was there to make a snapshot of, so refresh has never run; and now somebody is.
+    sql('new', 'DROP EXTENSION mau CASCADE', 'CREATE EXTENSION mau');
+    becomes('new', q(SELECT health = 'idle' FROM mau.health()), 'idle with nobody there');
+    sql('new', q(BEGIN; CREATE TRIGGER on_refresh BEFORE INSERT ON mau.snapshots FOR EACH ROW EXECUTE FUNCTION public.on_refresh();
+        INSERT INTO public.hold VALUES (true); SELECT mau.record_activity('@alice:example.com'); COMMIT));
+    sleeping_tick('new');
+    is(sql('new', "SELECT last_finished $refresh"), '', 'the first refresh is under way');
+    is(sql('new', 'SELECT health FROM mau.health()'), 'ok', 'which is not late');
+    is(sql('new', q(SELECT health FROM mau.health(now() + interval '1 hour'))), 'late', 'but becomes so');
+    let_go('new');
     sql('postgres', 'DROP DATABASE new (FORCE)');
 };
 
