@@ -163,6 +163,7 @@ subtest 'what cannot be read' => sub {
 	$node->safe_psql($database, 'ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE bigint USING "timestamp"::bigint;'
 		. q{INSERT INTO user_daily_visits VALUES ('@a:example.com', NULL, } . ($NOW - $NOW % $DAY) . q{, 'Mozilla')});
 	is(sync($node, $database, $NOW + $DAY)->{visits}, 1, 'when it is mended, the day is read');
+	is(ask($node, $database, 'SELECT count(*) FROM mau.source_skipped'), 0, 'and nothing is amiss any more');
 };
 
 subtest 'names that are too long' => sub {
