@@ -15,6 +15,9 @@ pg::Statement number_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
 
+pg::Statement mended_query(
+    "DELETE FROM mau.source_skipped WHERE table_name = $1 AND reason LIKE 'cannot be read: %'", {TEXTOID});
+
 /// The rows of users as they are now.
 std::vector<pg::Found> find(const World& world, const std::vector<std::string_view>& ids) {
     std::vector<pg::Found> rows;
@@ -147,10 +150,13 @@ void Reading::import_visits() {
 bool Reading::read_visits() {
     bool last = true;
     const auto trouble = pg::attempt([&] { last = read_visits_of_yesterday(); });
-    if (!trouble) return last;
+    const std::string name = contract_.visits_table.empty() ? "visits" : contract_.visits_table;
+    if (!trouble) {
+        if (visits_until_) mended_query.write(name);
+        return last;
+    }
     if (trouble->state != sqlstate::data_corrupted && !pg::is_concurrency(*trouble))
-        note(contract_.visits_table.empty() ? "visits" : contract_.visits_table,
-             ("cannot be read: " + trouble->message).c_str(), {});
+        note(name, ("cannot be read: " + trouble->message).c_str(), {});
     visits = new_visits = 0;
     visits_until_.reset();
     return true;

@@ -163,6 +163,22 @@ subtest 'what cannot be read' => sub {
 	$node->safe_psql($database, 'ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE bigint USING "timestamp"::bigint;'
 		. q{INSERT INTO user_daily_visits VALUES ('@a:example.com', NULL, } . ($NOW - $NOW % $DAY) . q{, 'Mozilla')});
 	is(sync($node, $database, $NOW + $DAY)->{visits}, 1, 'when it is mended, the day is read');
+	is(ask($node, $database, 'SELECT count(*) FROM mau.source_skipped'), 0, 'and nothing is amiss any more');
+};
+
+subtest 'names that are too long' => sub {
+	my $database = database('long');
+	set_settings($node, $database, 'track_appservice_user_ips = true');
+	my $long = 'ä' x 200;    # 400 bytes; ours have at most 255
+	$node->safe_psql($database, add_user('@a:example.com', appservice_id => $long) . see('@a:example.com', $NOW)
+		. add_user('@b:example.com', user_type => $long) . see('@b:example.com', $NOW));
+	is(attach($node, $database, $NOW)->{error}, undef, 'attached');
+	is(ask($node, $database, q{SELECT user_id, length(service) FROM mau.monthly_active_users ORDER BY 1}),
+		"\@a:example.com|127\n\@b:example.com|6", 'the id of an appservice is cut off');
+	is(ask($node, $database, q{SELECT length(user_type) FROM mau.users WHERE user_type <> ''}), 127, 'the type of a user, too');
+	is(ask($node, $database, q{SELECT string_agg(row_key, ',' ORDER BY row_key) FROM mau.source_skipped WHERE reason ~ 'too long'}),
+		'@a:example.com,@b:example.com', 'which can be seen');
+	is(ask($node, $database, q{SELECT sum(users) FROM mau.monthly_active_count_by_service(} . at($NOW) . ')'), 2, 'both count');
 };
 
 subtest 'a sighting that is overwritten after midnight' => sub {
