@@ -549,7 +549,7 @@ COMMENT ON FUNCTION mau.refresh(timestamptz) IS
 CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
 COMMENT ON FUNCTION mau.metrics(timestamptz) IS
-'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit) and synapse_admin_mau_registered_reserved_users, with the label server_name where it is set. Errors: 22008.';
+'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit), synapse_admin_mau_registered_reserved_users, synapse_admin_daily_active_users (everybody seen within 24 hours, guests and bridged users too, to within last_seen_granularity) and synapse_non_deactivated_user_count (accounts by service, as known now), with the label server_name where it is set. The last two take a look at every row of mau.users. Errors: 22008.';
 
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to

@@ -245,25 +245,38 @@ std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::s
 }
 
 /// The members by service from the counters; nothing where they cannot tell.
-std::optional<std::vector<ServiceCount>> counted_by_service(const World& world, Instant at) {
+struct Counted {
+    std::vector<ServiceCount> services;
+    bool all;  // natives are among them in any case
+};
+std::optional<Counted> counted_by_service(const World& world, Instant at, seats::For purpose) {
     for (int tries = 0; tries < 3; ++tries) {
         const std::uint64_t before = seats::changes();
-        const auto rows = seats::rows(world);
+        const auto rows = seats::rows(world, purpose);
         if (!rows) return std::nullopt;
         const std::vector<seats::ServiceRows> expired = seats::expired(world, at);
         if (seats::changes() != before) continue;  // something left or came back between the two looks
-        std::vector<ServiceCount> services;
-        for (const auto& [service, all] : *rows) {
+        Counted counted{{}, rows->all};
+        for (const auto& [service, all] : rows->services) {
             std::int64_t users = all;
             for (const seats::ServiceRows& gone : expired)
                 if (gone.service == service) users -= gone.rows;
-            if (users > 0) services.push_back({service, users});
+            if (users > 0) counted.services.push_back({service, users});
         }
-        std::sort(services.begin(), services.end(),
+        std::sort(counted.services.begin(), counted.services.end(),
                   [](const ServiceCount& a, const ServiceCount& b) { return a.service < b.service; });
-        return services;
+        return counted;
     }
     return std::nullopt;
+}
+
+/// The native members from the counters; nothing where they cannot tell.
+std::optional<std::int64_t> counted_natives(const World& world, Instant at, seats::For purpose) {
+    const auto counted = counted_by_service(world, at, purpose);
+    if (!counted) return std::nullopt;
+    for (const auto& [service, users] : counted->services)
+        if (service == "native") return users;
+    return 0;
 }
 
 std::vector<HostCount> by_host(const pg::Rows& rows) {
@@ -276,15 +289,12 @@ std::vector<HostCount> by_host(const pg::Rows& rows) {
 }  // namespace
 
 std::int64_t count(const World& world, Instant at) {
-    if (const auto services = counted_by_service(world, at)) {
-        for (const auto& [service, users] : *services)
-            if (service == "native") return users;
-        return 0;
-    }
+    if (const auto users = counted_natives(world, at, seats::For::statement)) return *users;
     return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
 }
 
 std::int64_t count_now(const World& world, Instant at) {
+    if (const auto users = counted_natives(world, at, seats::For::decision)) return *users;
     return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(world)));
 }
 
@@ -363,7 +373,8 @@ std::int64_t count_with_in_flight(const World& world, Instant at) {
 }
 
 std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
-    if (auto services = counted_by_service(world, at)) return *std::move(services);
+    auto counted = counted_by_service(world, at, seats::For::statement);
+    if (counted && counted->all) return std::move(counted->services);
     const pg::Rows rows =
         count_by_service_query.read(cutoff(at), directory::registered_reserved_users(world));
     std::vector<ServiceCount> services;

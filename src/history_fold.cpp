@@ -33,8 +33,9 @@ pg::Statement write_query(
     " ON CONFLICT (chunk, day, service, platform) DO UPDATE SET users = EXCLUDED.users",
     {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID});
 pg::Statement retention_query(
-    "SELECT (to_timestamp($1 / 1000.0) AT TIME ZONE 'UTC' - history_retention)::date - date '1970-01-01'"
-    " FROM mau.settings",
+    // A thousand years are for ever, and within what a timestamp can be.
+    "SELECT (to_timestamp($1 / 1000.0) AT TIME ZONE 'UTC' - least(history_retention, interval '1000 years'))"
+    "::date - date '1970-01-01' FROM mau.settings",
     {INT8OID});
 
 namespace days {

@@ -22,12 +22,14 @@ struct ServiceRow {
 /// The counters of one database; everything under `lock`.
 struct Counters {
     LWLock lock;
-    Oid cohort;              // whose rows these are: another table after DROP and CREATE EXTENSION
-    bool known;              // the rows were taken from the table and kept up to date since
-    int unsettled_dml;       // transactions between the end of untold DML and its being visible or gone
-    std::int64_t in_flight;  // seats taken by transactions that are not done
+    Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
+    bool known;               // the rows were taken from the table and kept up to date since
+    int unsettled_dml;        // transactions between the end of untold DML and its being visible or gone
+    std::uint64_t forgotten;  // how often `known` was taken back: a recount that was under way does not stand
+    std::int64_t in_flight;   // seats taken by transactions that are not done
     std::uint64_t changes;
     std::uint64_t recounts, mended;
+    bool all_services;  // false: some found no room; native always does
     int services;
     ServiceRow service[kServices];
 };
@@ -107,7 +109,12 @@ void add_delta(std::vector<Delta>& deltas, std::string_view service, std::int64_
 /// Begins a tally: the holder says to a recount whose rows and seats these are.
 void hold(const Counters* mine, Oid cohort) {
     Holder& holder = my_holder();
-    if (holder.database != 0) return;
+    if (holder.database != 0) {
+        // DROP and CREATE EXTENSION in this very transaction: what was told is of a table that is gone.
+        if (cohort != tally_cohort) tally.front().untold = true;
+        tally_cohort = cohort;
+        return;
+    }
     holder.xid = pg::guard([] { return GetTopTransactionId(); });
     holder.settled = false;
     tally_cohort = cohort;
@@ -127,16 +134,28 @@ ServiceRow* find_service(Counters* mine, std::string_view name) {
     return &made;
 }
 
+/// Empties the counters but for natives, who come first and so always have a place.
+void clear(Counters* mine) {
+    mine->services = 0;
+    mine->all_services = true;
+    find_service(mine, "native");
+}
+
 std::int64_t native_rows(const Counters* mine) {
-    for (int i = 0; i < mine->services; ++i)
-        if (std::strcmp(mine->service[i].name, "native") == 0) return mine->service[i].rows;
-    return 0;
+    return mine->services > 0 ? mine->service[0].rows : 0;
 }
 
 /// Forgets the counters: the next who needs them takes them from the table.
 void forget(Counters* mine) {
     mine->known = false;
+    ++mine->forgotten;
     ++mine->changes;
+}
+
+/// Whether this transaction has DML that nobody told about: by what it sees itself, nobody may count for the
+/// others.
+bool has_untold() {
+    return std::any_of(tally.begin(), tally.end(), [](const Level& level) { return level.untold; });
 }
 
 // --- The end of transactions. No error may leave these: they run when there is no way back.
@@ -148,7 +167,7 @@ void end_transaction(bool committed) {
     Counters* mine = counters();
     Holder& holder = my_holder();
     LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
-    bool untold = false, returns = false, fewer = false, overflow = false;
+    bool untold = false, returns = false, fewer = false;
     for (const Level& level : tally) {
         mine->in_flight -= level.seats;
         untold |= level.untold;
@@ -160,11 +179,11 @@ void end_transaction(bool committed) {
             if (ServiceRow* row = find_service(mine, delta.service))
                 row->rows += delta.rows;
             else
-                overflow = true;
+                mine->all_services = false;
         }
     }
     if (mine->in_flight < 0) mine->in_flight = 0;
-    if (untold || overflow) forget(mine);
+    if (untold) forget(mine);
     if (untold_announced) --mine->unsettled_dml;
     if (committed && (returns || fewer)) ++mine->changes;
     holder.database = 0;
@@ -177,7 +196,7 @@ void end_transaction(bool committed) {
 
 /// Before untold DML becomes visible, admissions stop relying on the counters.
 void announce_untold() {
-    if (std::none_of(tally.begin(), tally.end(), [](const Level& level) { return level.untold; })) return;
+    if (!has_untold()) return;
     Counters* mine = counters();
     LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
     ++mine->unsettled_dml;
@@ -257,20 +276,33 @@ pg::Statement expired_query(
 /// Columns of the cohort, from 1 on.
 enum { kUserId = 1, kTimestamp = 2, kService = 3 };
 
-/// Adds one row of a service to what was found. Answers the number of services found; -1 for more than there
-/// is room for.
-int tally_service(ServiceRow* found, int services, std::string_view service) {
+/// Rows by service, as a look at the table finds them; natives first.
+struct Found {
+    int services;
+    bool all;  // false: some services found no room
+    ServiceRow service[kServices];
+};
+
+void clear(Found& found) {
+    std::memset(&found, 0, sizeof found);
+    std::memcpy(found.service[0].name, "native", sizeof "native");
+    found.services = 1;
+    found.all = true;
+}
+
+/// Adds one row of a service to what was found.
+void add_row(Found& found, std::string_view service) {
     int i = 0;
-    while (i < services && service != found[i].name) ++i;
-    if (i == services) {
-        if (services == kServices || service.size() >= kNameLength) return -1;
-        std::memcpy(found[i].name, service.data(), service.size());
-        found[i].name[service.size()] = '\0';
-        found[i].rows = 0;
-        ++services;
+    while (i < found.services && service != found.service[i].name) ++i;
+    if (i == kServices || service.size() >= kNameLength) {
+        found.all = false;
+        return;
     }
-    ++found[i].rows;
-    return services;
+    if (i == found.services) {
+        std::memcpy(found.service[i].name, service.data(), service.size());
+        ++found.services;
+    }
+    ++found.service[i].rows;
 }
 
 std::string_view text_of(TupleTableSlot* slot, AttrNumber column) {
@@ -280,27 +312,28 @@ std::string_view text_of(TupleTableSlot* slot, AttrNumber column) {
 }
 
 /// Counts all rows by service, in half the time that a statement takes. Inside a guard only.
-int count_rows(const World& world, Snapshot snapshot, ServiceRow* found) {
+Found count_rows(const World& world, Snapshot snapshot) {
     AclResult const rights = pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_SELECT);
     if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(world.cohort_table));
     Relation const table = table_open(world.cohort_table, AccessShareLock);
     TupleTableSlot* const slot = table_slot_create(table, nullptr);
     TableScanDesc const scan = table_beginscan(table, snapshot, 0, nullptr);
-    int services = 0;
-    while (services >= 0 && table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
+    Found found;
+    clear(found);
+    while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
         CHECK_FOR_INTERRUPTS();
-        services = tally_service(found, services, text_of(slot, kService));
+        add_row(found, text_of(slot, kService));
     }
     table_endscan(scan);
     ExecDropSingleTupleTableSlot(slot);
     table_close(table, AccessShareLock);
-    return services;
+    return found;
 }
 
 /// Counts by the index on `renewed`, which is never after "timestamp", without the planner, who would be
-/// asked anew for each instant. Answers the number of services found; -1 for more than there is room for.
-int count_expired(const World& world, Instant cutoff, const std::string_view* reserved,
-                  std::size_t reserved_count, ServiceRow* found) {
+/// asked anew for each instant.
+Found count_expired(const World& world, Instant cutoff, const std::string_view* reserved,
+                    std::size_t reserved_count) {
     AclResult const rights = pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_SELECT);
     if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(world.cohort_table));
     Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -311,8 +344,9 @@ int count_expired(const World& world, Instant cutoff, const std::string_view* re
     ScanKeyInit(&key, 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(cutoff));
     IndexScanDesc const scan = pg::compat::begin_index_scan(table, index, snapshot, 1);
     index_rescan(scan, &key, 1, nullptr, 0);
-    int services = 0;
-    while (services >= 0 && index_getnext_slot(scan, ForwardScanDirection, slot)) {
+    Found found;
+    clear(found);
+    while (index_getnext_slot(scan, ForwardScanDirection, slot)) {
         CHECK_FOR_INTERRUPTS();
         bool no_time = false;
         if (DatumGetInt64(slot_getattr(slot, kTimestamp, &no_time)) >= cutoff) continue;  // seen since
@@ -320,14 +354,14 @@ int count_expired(const World& world, Instant cutoff, const std::string_view* re
         bool held = false;
         for (std::size_t i = 0; i < reserved_count && !held; ++i) held = reserved[i] == user;
         if (held) continue;
-        services = tally_service(found, services, service);
+        add_row(found, service);
     }
     index_endscan(scan);
     ExecDropSingleTupleTableSlot(slot);
     index_close(index, AccessShareLock);
     table_close(table, AccessShareLock);
     UnregisterSnapshot(snapshot);
-    return services;
+    return found;
 }
 
 /// The expired rows that sit in seats.
@@ -359,15 +393,14 @@ std::int64_t recount(const World& world, Counters* mine) {
     std::vector<Delta> before;
     for (int i = 0; i < mine->services; ++i) before.push_back({mine->service[i].name, mine->service[i].rows});
     const bool was_known = mine->known;
+    const std::uint64_t forgotten = mine->forgotten;
     mine->known = false;
-    mine->services = 0;
+    clear(mine);
     LWLockRelease(&mine->lock);
 
-    std::array<ServiceRow, kServices> found;
-    const int services = pg::guard([&] { return count_rows(world, snapshot, found.data()); });
+    const Found found = pg::guard([&] { return count_rows(world, snapshot); });
     std::vector<Delta> now;
-    for (std::size_t i = 0; static_cast<int>(i) < services; ++i)
-        now.push_back({found[i].name, found[i].rows});
+    for (int i = 0; i < found.services; ++i) now.push_back({found.service[i].name, found.service[i].rows});
     for (const Level& level : tally)  // our own rows are in the snapshot, and come at commit
         for (const Delta& delta : level.deltas) add_delta(now, delta.service, -delta.rows);
     pg::guard([&] { UnregisterSnapshot(snapshot); });
@@ -380,25 +413,26 @@ std::int64_t recount(const World& world, Counters* mine) {
         off += std::abs(delta.rows - had);
     }
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
-    bool room = services >= 0;
+    if (!found.all) mine->all_services = false;
     for (const Delta& delta : now) {
         ServiceRow* row = find_service(mine, delta.service);
         if (row)
             row->rows += delta.rows;
         else
-            room = false;
+            mine->all_services = false;
     }
-    mine->known = room && mine->unsettled_dml == 0;
+    mine->known = mine->unsettled_dml == 0 && mine->forgotten == forgotten;
     ++mine->changes;
     ++mine->recounts;
-    const bool wrong = was_known && off > 0 && !on_the_way;
-    if (wrong) ++mine->mended;
+    if (!was_known || !mine->known || on_the_way) off = 0;
+    if (off > 0) ++mine->mended;
     LWLockRelease(&mine->lock);
-    return wrong ? off : 0;
+    return off;
 }
 
 /// Makes sure that the counters are known; false where they cannot be now.
 bool ensure_known(const World& world, Counters* mine) {
+    if (has_untold()) return false;
     for (int tries = 0; tries < 3; ++tries) {
         if (mine->known && mine->cohort == world.cohort_table) return true;
         if (mine->unsettled_dml > 0) return false;
@@ -445,8 +479,6 @@ bool enabled() {
 Take take(const World& world, Instant at) {
     Counters* mine = counters();
     if (!mine || !ensure_known(world, mine)) return Take::unknown;
-    for (const Level& level : tally)
-        if (level.untold) return Take::unknown;
     tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
 
     auto lock = [&] { pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); }); };
@@ -543,36 +575,39 @@ void notice_dml(Oid cohort) {
     seen::invalidate_all();
 }
 
-std::optional<std::vector<ServiceRows>> rows(const World& world) {
+std::optional<Rows> rows(const World& world, For purpose) {
     Counters* mine = counters();
-    if (!mine || IsolationUsesXactSnapshot() || RecoveryInProgress() || !ensure_known(world, mine))
+    if (!mine || (purpose == For::statement && IsolationUsesXactSnapshot()) || RecoveryInProgress() ||
+        !ensure_known(world, mine))
         return std::nullopt;
     if (!tally.empty())
         return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     std::array<ServiceRow, kServices> copy;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
-    const bool known = mine->known;
+    const bool known = mine->known, all = mine->all_services;
     const int services = mine->services;
     std::copy(mine->service, mine->service + services, copy.begin());
     LWLockRelease(&mine->lock);
     if (!known) return std::nullopt;
-    std::vector<ServiceRows> all;
+    Rows rows;
+    rows.all = all;
     for (int i = 0; i < services; ++i)
-        all.push_back({copy[static_cast<std::size_t>(i)].name, copy[static_cast<std::size_t>(i)].rows});
-    return all;
+        rows.services.push_back(
+            {copy[static_cast<std::size_t>(i)].name, copy[static_cast<std::size_t>(i)].rows});
+    return rows;
 }
 
 std::vector<ServiceRows> expired(const World& world, Instant at) {
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
     std::vector<ServiceRows> all;
     if (OidIsValid(world.cohort_by_time)) {
-        std::array<ServiceRow, kServices> found;
-        const int services = pg::guard([&, first = reserved.data(), count = reserved.size()] {
-            return count_expired(world, at - kWindow, first, count, found.data());
+        const Found found = pg::guard([&, first = reserved.data(), count = reserved.size()] {
+            return count_expired(world, at - kWindow, first, count);
         });
-        for (int i = 0; i < services; ++i)
-            all.push_back({found[static_cast<std::size_t>(i)].name, found[static_cast<std::size_t>(i)].rows});
-        if (services >= 0) return all;
+        for (int i = 0; i < found.services; ++i)
+            all.push_back({found.service[i].name, found.service[i].rows});
+        if (found.all) return all;
+        all.clear();
     }
     const pg::Rows rows = expired_query.read_latest(at - kWindow, reserved);
     for (std::uint64_t i = 0; i < rows.count; ++i)
@@ -587,7 +622,7 @@ std::uint64_t changes() {
 
 std::int64_t verify(const World& world) {
     Counters* mine = counters();
-    if (!mine || !mine->known) return 0;
+    if (!mine || !mine->known || has_untold()) return 0;
     pg::take_lock(pg::LockSpace::seats, 1);
     const std::int64_t off = recount(world, mine);
     pg::release_lock(pg::LockSpace::seats, 1);

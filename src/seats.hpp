@@ -73,8 +73,15 @@ struct ServiceRows {
     std::string service;
     std::int64_t rows;
 };
-/// The rows by service; nothing where the counters cannot be had or are not what the caller's snapshot sees.
-std::optional<std::vector<ServiceRows>> rows(const World& world);
+/// The rows by service; `all`: whether every service is among them, as natives always are.
+struct Rows {
+    std::vector<ServiceRows> services;
+    bool all = true;
+};
+/// Whether figures are to be what the caller's statement sees, or what is committed now.
+enum class For { statement, decision };
+/// The rows; nothing where the counters cannot be had, or do not say what is asked for.
+std::optional<Rows> rows(const World& world, For purpose);
 /// The rows by service that have expired at an instant and are no reserved user's, as committed now: by the
 /// index, at a cost that follows their number.
 std::vector<ServiceRows> expired(const World& world, Instant at);

@@ -35,12 +35,13 @@ pg::Statement cut_off_query(
     " WHERE task = $1 AND last_started > coalesce(greatest(last_finished, last_error_at), '-infinity')",
     {TEXTOID, INT8OID});
 
-// A run by hand counts as well as one of ours; a time in the future (the clock was set back) does not.
+// A run by hand counts as well as one of ours; a time in the future (the clock was set back) does not, nor a
+// next try that is further off than the longest back-off.
 pg::Statement begin_query(
     "UPDATE mau.tasks t SET last_started = clock_timestamp() FROM"
     " (SELECT b.last_started FROM mau.tasks b WHERE b.task = $1) before"
     " WHERE t.task = $1 AND ($2 OR CASE WHEN t.failures_in_a_row > 0 THEN"
-    " coalesce(t.next_run <= clock_timestamp(), true) ELSE"
+    " coalesce(t.next_run NOT BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 hour', true) ELSE"
     " coalesce(abs(extract(epoch FROM clock_timestamp() - t.last_finished)) * 1000 >= $3, true) END)"
     " RETURNING t.last_started, before.last_started",
     {TEXTOID, BOOLOID, INT8OID});

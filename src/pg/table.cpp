@@ -328,10 +328,18 @@ bool try_session_lock(LockSpace space, std::uint64_t key) {
 }
 
 void take_lock(LockSpace space, std::uint64_t key) {
-    guard([&] {
-        LOCKTAG const tag = tag_of(space, key);
-        LockAcquire(&tag, ExclusiveLock, false, false);
-    });
+    int const timeout = LockTimeout;
+    LockTimeout = 0;
+    try {
+        guard([&] {
+            LOCKTAG const tag = tag_of(space, key);
+            LockAcquire(&tag, ExclusiveLock, false, false);
+        });
+    } catch (...) {
+        LockTimeout = timeout;
+        throw;
+    }
+    LockTimeout = timeout;
 }
 
 void release_lock(LockSpace space, std::uint64_t key) {

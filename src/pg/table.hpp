@@ -152,7 +152,8 @@ enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6
 bool try_lock(LockSpace space, std::uint64_t key);
 /// Tries to take it for the session, beyond the transaction.
 bool try_session_lock(LockSpace space, std::uint64_t key);
-/// Takes the lock, waiting for others; for locks that are held for the length of a statement only.
+/// Takes the lock, waiting for others; for locks that are held for the length of a statement only. The
+/// caller's lock_timeout, which would make an error of that, is for other locks.
 void take_lock(LockSpace space, std::uint64_t key);
 /// Releases it before the end of the transaction.
 void release_lock(LockSpace space, std::uint64_t key);

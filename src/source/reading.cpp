@@ -92,7 +92,9 @@ MakeContract maker(std::string_view kind) {
 Place place_of(const World& world, const Source& source) {
     Place place;
     place.schema = quoted(source.schema);
-    place.server_name = world.settings.server_name.value_or("");
+    if (world.settings.server_name)
+        place.server_name =
+            pg::guard([name = world.settings.server_name->c_str()] { return quote_literal_cstr(name); });
     place.has = [&](const char* table, const char* column) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
@@ -474,7 +476,8 @@ void Reading::import(Instant at) {
     import_visits();
     note_malformed(substitute(contract_.malformed, "where", "true"));
     flush_skipped();
-    progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at,
+    // Nothing where nobody was ever seen: without users, a position would tell of a restore under way.
+    progress_query.write(newest ? std::optional(std::min(*newest, at)) : std::nullopt, std::nullopt, at,
                          visits_until_);
 }
 
@@ -566,7 +569,7 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
     const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
     const bool all_days = !complete || read_visits();
     flush_skipped();
-    progress_query.write(newest_, resume_, at, visits_until_);
+    progress_query.write(newest_ > 0 ? std::optional(newest_) : std::nullopt, resume_, at, visits_until_);
     return complete && all_days;
 }
 

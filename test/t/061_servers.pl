@@ -289,6 +289,21 @@ for my $new (0, 1)
 load(q{CREATE TABLE last (username text PRIMARY KEY, seconds text NOT NULL, state text NOT NULL); INSERT INTO last VALUES ('e1', '1795226000', '')});
 sql("UPDATE mau.settings SET server_name = 'example.com'; SELECT mau.attach('ejabberd', at => $at)");
 is(sql('SELECT user_id FROM mau.monthly_active_users'), 'e1@example.com', 'ejabberd, old schema: server_name completes the JIDs');
+# 25.03 and later: a row of users for each kind of password.
+load(q{CREATE TABLE last (username text PRIMARY KEY, seconds text NOT NULL, state text NOT NULL); INSERT INTO last VALUES ('e1', '1795226000', '');
+	CREATE TABLE users (username text NOT NULL, type smallint NOT NULL, created_at timestamp NOT NULL, PRIMARY KEY (username, type));
+	INSERT INTO users SELECT 'e1', type, timestamp '2026-11-01 12:00' + type * interval '1 s' FROM generate_series(1, 3) type});
+sql("SELECT mau.attach('ejabberd', at => $at)");
+is(sql(q{SELECT user_id, registered_at FROM mau.users}), 'e1|1793534401000', 'ejabberd with a row for each kind of password: one account');
+is(sql('SELECT count(*) FROM mau.source_skipped'), 0, 'and nothing amiss');
+# A name that means something in SQL, or to us, is a name.
+sql(q{SELECT mau.detach(); DELETE FROM mau.users; DELETE FROM mau.monthly_active_users});
+for my $name (q($host$||pg_sleep(0)::text||$host$), q('||pg_sleep(0)::text||'), q({seconds}{schema}), q(\\'), q(a"b))
+{
+	sql(q{UPDATE mau.settings SET server_name = $name$} . $name . "\$name\$; SELECT mau.attach('ejabberd', at => $at)");
+	is(sql('SELECT user_id FROM mau.monthly_active_users'), "e1\@$name", "server_name $name is taken as it is");
+	sql(q{SELECT mau.detach(); DELETE FROM mau.users; DELETE FROM mau.monthly_active_users});
+}
 
 SKIP:
 {

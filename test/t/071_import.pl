@@ -146,6 +146,23 @@ subtest 'what cannot be read' => sub {
 	is($sync->(), '', 'sync does without');
 	$node->safe_psql($database, 'GRANT SELECT ON user_daily_visits TO reader');
 	is($sync->(), "visits|1\nnew visits|1", 'and with it, once it may, from the day before on');
+
+	# Of another shape than we know: that must not keep activity from being read.
+	$database = database('reshaped');
+	my $as_text = 'ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE text';
+	$node->safe_psql($database, add_user('@a:example.com') . see('@a:example.com', $NOW) . $as_text);
+	($out, $err) = ask($node, $database, q{SELECT * FROM mau.attach('synapse', 'public', } . at($NOW) . ')');
+	like($err, qr/WARNING:.*mau cannot read user_daily_visits.*DETAIL:  It is: operator does not exist/s, 'of another shape: attach says so');
+	like($out, qr/sightings\|1/, 'and goes on');
+	$node->safe_psql($database, 'SELECT mau.detach(); ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE bigint USING "timestamp"::bigint');
+	attach($node, $database, $NOW);
+	$node->safe_psql($database, see('@a:example.com', $NOW + $DAY) . $as_text);
+	is(sync($node, $database, $NOW + $DAY)->{refreshed}, 1, 'of another shape since: activity is read');
+	is(ask($node, $database, q{SELECT table_name, reason FROM mau.source_skipped}),
+		'user_daily_visits|cannot be read: operator does not exist: text >= bigint', 'and what is wrong can be seen');
+	$node->safe_psql($database, 'ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE bigint USING "timestamp"::bigint;'
+		. q{INSERT INTO user_daily_visits VALUES ('@a:example.com', NULL, } . ($NOW - $NOW % $DAY) . q{, 'Mozilla')});
+	is(sync($node, $database, $NOW + $DAY)->{visits}, 1, 'when it is mended, the day is read');
 };
 
 subtest 'a sighting that is overwritten after midnight' => sub {

@@ -169,6 +169,9 @@ subtest 'a task that fails' => sub {
         'and the log');
     goes_on('one', 'reap', 'the other tasks go on');
     goes_on('two', 'refresh', 'and the other databases');
+    my $failed = sql('one', "SELECT failures $refresh");
+    sql('one', q(UPDATE mau.tasks SET next_run = next_run + interval '1 day' WHERE task = 'refresh'));
+    becomes('one', "SELECT failures > $failed $refresh", 'a clock that is set back by a day does not put it off');
     sql('one', 'ALTER TABLE mau.elsewhere RENAME TO snapshots; SELECT mau.wake_worker()');
     becomes('one', "SELECT failures_in_a_row = 0 $refresh", 'mended, it runs');
     is(sql('one', 'SELECT health FROM mau.health()'), 'ok', 'health is well again');
@@ -184,6 +187,25 @@ subtest 'a table that somebody has locked' => sub {
     $admin->quit;
     sql('one', 'SELECT mau.wake_worker()');
     becomes('one', "SELECT failures_in_a_row = 0 $refresh", 'then it runs again');
+};
+
+subtest 'a homeserver that nobody uses yet' => sub {
+    sql('postgres', 'CREATE DATABASE young');
+    sql('young', <<'E');
+CREATE TABLE users (name text, creation_ts bigint, is_guest smallint DEFAULT 0, appservice_id text, user_type text,
+                    deactivated smallint DEFAULT 0);
+CREATE TABLE user_ips (user_id text, user_agent text, last_seen bigint);
+CREATE INDEX ON user_ips (last_seen);
+CREATE TABLE user_threepids (user_id text, medium text, address text);
+CREATE EXTENSION mau;
+SELECT mau.attach('synapse');
+E
+    goes_on('young', 'sync', 'is read, and not taken for a restore under way');
+    sql('young', q(INSERT INTO users (name, creation_ts) VALUES ('@first:x', extract(epoch FROM now())::bigint);
+        INSERT INTO user_ips VALUES ('@first:x', 'agent', (extract(epoch FROM now()) * 1000)::bigint)));
+    becomes('young', 'SELECT mau.monthly_active_count() = 1', 'its first user counts');
+    is(sql('young', 'SELECT health FROM mau.health()'), 'ok', 'health says ok');
+    sql('postgres', 'DROP DATABASE young (FORCE)');
 };
 
 subtest 'a homeserver, in batches' => sub {
@@ -341,9 +363,11 @@ GRANT USAGE ON SCHEMA evil TO PUBLIC;
 ALTER ROLE installer NOSUPERUSER;
 ALTER DATABASE owned SET search_path = evil, pg_catalog;
 ALTER DATABASE owned SET statement_timeout = 1;
+DO $$ BEGIN IF current_setting('transaction_timeout', true) IS NOT NULL THEN ALTER DATABASE owned SET transaction_timeout = 1; END IF; END $$;
 ALTER DATABASE owned SET default_transaction_isolation = serializable;
 E
-    my $options = 'SET statement_timeout = 0; SET search_path = pg_catalog;';
+    my $options = 'SET statement_timeout = 0; SET search_path = pg_catalog;'
+        . ($node->pg_version >= 17 ? 'SET transaction_timeout = 0;' : '');
     sql('owned', "$options DELETE FROM public.seen");
     ok($node->poll_query_until('owned', 'SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 3 FROM public.seen'),
         'refresh runs again and again');

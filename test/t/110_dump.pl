@@ -168,5 +168,27 @@ subtest 'a restore that takes its time' => sub {
     ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'not after that');
 };
 
-$node->stop;
+subtest 'pg_upgrade' => sub {
+    my $new = PostgreSQL::Test::Cluster->new('new');
+    $new->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
+    $new->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.tick_interval = 1\nmau.refresh_interval = 1\n");
+    $node->safe_psql('plain', q(SELECT mau.detach()));
+    my $figures = q(SELECT mau.metrics('2026-11-21 12:00+00'); SELECT mau.nodeinfo_usage('2026-11-21 12:00+00');
+        SELECT count(*), sum(length(users)) FROM mau.active_days; SELECT max(user_no) FROM mau.users);
+    my $before = $node->safe_psql('plain', $figures);
+    $node->stop;
+    my $bin = $node->config_data('--bindir');
+    chdir $new->basedir or die;
+    $node->command_ok([ 'pg_upgrade', '-r', '-b', $bin, '-B', $bin, '-d', $node->data_dir, '-D', $new->data_dir, '-s', $new->host,
+        '-p', $node->port, '-P', $new->port ], 'goes through');
+    unlike(join('', map { slurp_file($_) } glob($new->data_dir . '/pg_upgrade_output.d/*/log/pg_upgrade_server.log')), qr/mau (launcher|worker)/,
+        'the worker keeps out of it');
+    $new->start;
+    is($new->safe_psql('plain', $figures), $before, 'the figures are what they were');
+    ok($new->poll_query_until('plain', q(SELECT last_finished > pg_postmaster_start_time() FROM mau.tasks WHERE task = 'refresh')),
+        'the worker goes on');
+    is($new->safe_psql('plain', 'SELECT health FROM mau.health()'), 'ok', 'and is well');
+    $new->stop;
+};
+
 done_testing();

@@ -242,6 +242,26 @@ sub admin
 	return;
 }
 
+# An admin's statements that commit while somebody takes the counters from a table that is not small: what is counted
+# then does not stand.
+sub recount
+{
+	my ($users, $rows) = @_;
+	scenario 'recount' => sub {
+		my ($name)   = @_;
+		my $database = house(10 * $rows);
+		my $time     = 'floor(extract(epoch FROM now()) * 1000)';
+		$node->safe_psql($database, qq{INSERT INTO mau.monthly_active_users SELECT '\@big' || i, $time FROM generate_series(1, $rows) i});
+		my $result = load(
+			$database, '--users', $users, '--clients', 2, '--shape', 'plain', '--rows-go',
+			'--sql-every', 100, qq{DO \$\$ BEGIN FOR i IN 1 .. 50 LOOP
+				INSERT INTO mau.monthly_active_users VALUES ('\@admin' || random(), $time); COMMIT; END LOOP; END \$\$});
+		held($name, $result, 10 * $rows);
+		counters_right($name, $database);
+	};
+	return;
+}
+
 # The maximum goes up and down while clients are at work.
 sub maximum
 {
@@ -320,6 +340,7 @@ loss('kill -9', 6_000, 2_400, '--kill-every', 300);
 loss('immediate restart', 3_000, 1_200,
 	map { ('--sh-at', $_, "pg_ctl -s -w -D '" . $node->data_dir . "' -l '" . $node->logfile . "' -m immediate restart >/dev/null") } 500, 1_500);
 admin(3_000, 1_000);
+recount(350, 40_000);
 maximum(4_000, 1_200);
 prepared();
 damage();
