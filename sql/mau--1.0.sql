@@ -727,8 +727,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                           || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0'))),
                                       ''), '; ' ORDER BY t.task)
                    FILTER (WHERE t.failures_in_a_row > 0) AS failing,
-               string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
-                                 coalesce(date_trunc('second', at - t.finished)::text, 'ever'), t.every),
+               string_agg(format('%s has %s, it is meant to every %s', t.task,
+                                 coalesce('not run for ' || date_trunc('second', at - t.finished), 'never run'), t.every),
                           '; ' ORDER BY t.task)
                    FILTER (WHERE coalesce(at - t.finished > t.patience, true)) AS late,
                bool_or(t.finished IS NULL) AS never

@@ -119,7 +119,8 @@ subtest 'the first tick' => sub {
     becomes('new', q(SELECT health = 'ok' FROM mau.health()), 'ok when it is over');
     # Nobody was there to make a snapshot of, so refresh has never run; and now somebody is.
     sql('new', 'DROP EXTENSION mau CASCADE', 'CREATE EXTENSION mau');
-    becomes('new', q(SELECT health = 'idle' FROM mau.health()), 'idle with nobody there');
+    becomes('new', q(SELECT health = 'idle' AND last_tick > (SELECT last_finished FROM mau.tasks WHERE task = 'reap') FROM mau.status),
+        'idle with nobody there, after a tick');
     sql('new', q(BEGIN; CREATE TRIGGER on_refresh BEFORE INSERT ON mau.snapshots FOR EACH ROW EXECUTE FUNCTION public.on_refresh();
         INSERT INTO public.hold VALUES (true); SELECT mau.record_activity('@alice:example.com'); COMMIT));
     sleeping_tick('new');
@@ -447,6 +448,10 @@ subtest 'not preloaded' => sub {
     sql('one', map { "SELECT mau.$_()" } qw(sync refresh reap));
     like(sql('one', q(SELECT health || ': ' || reason FROM mau.health())),
         qr/^ok: tasks are run by hand or by a scheduler/, 'what is run by hand counts');
+    sql('postgres', 'CREATE DATABASE fresh');
+    is(sql('fresh', 'CREATE EXTENSION mau', q(SELECT health || ': ' || reason FROM mau.health())),
+        'off: mau is not in shared_preload_libraries, and nobody else runs the tasks: fold has never run, it is meant to every 00:05:00;'
+          . ' reap has never run, it is meant to every 00:00:01', 'a new database says what never ran');
     $node->stop;
 };
 
