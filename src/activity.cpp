@@ -180,18 +180,20 @@ class Seating {
     bool locked_ = false;
 };
 
-/// Tells the counters what the writes do to the cohort's rows.
-void tell_seats(const World& world, const std::vector<Step>& steps) {
+/// Tells the counters what the writes have done to the cohort's rows. What was looked at may not be what was
+/// written to: the reaper takes rows out, and seats the reserved, without asking for the users' locks.
+void tell_seats(const World& world, const std::vector<Step>& steps, const Writes& writes) {
     if (!seats::enabled()) return;
+    std::size_t next = 0;
     for (const Step& step : steps) {
         if (!step.sure || step.written ||
             (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed))
             continue;
         const std::string_view service = directory::service(step.account);
         const pg::Found& row = step.rows.member;
-        if (!row.exists) {
+        if (writes.made[next++]) {
             seats::add_rows(world, service, 1);
-        } else {
+        } else if (row.exists) {
             if (row.text(cohort::service) != service) {
                 seats::add_rows(world, row.text(cohort::service), -1);
                 seats::add_rows(world, service, 1);
@@ -338,8 +340,8 @@ bool make(const World& world, const std::vector<Step>& steps, Writes& writes) {
     auto write = [&] {
         if (!writes.any()) return;
         const seats::ToldAbout told;
-        tell_seats(world, steps);
         writes.make();
+        tell_seats(world, steps, writes);
     };
     auto mark = [&] {
         if (!writes.visits.empty()) history::mark(world, writes.visits);

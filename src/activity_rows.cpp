@@ -55,7 +55,7 @@ void Writes::make() {
     if (noted.any()) note_many_query.write(noted.user_ids, noted.times, noted.visited);
     if (noted_new.any())
         number(note_many_new_query.write(noted_new.user_ids, noted_new.times, noted_new.visited));
-    if (!members.empty()) cohort::write(members);
+    if (!members.empty()) made = cohort::write(members);
     if (visited_members.any()) visit_members_query.write(visited_members.user_ids, visited_members.visited);
 }
 

@@ -78,6 +78,7 @@ struct Notes {
 /// of rows that are there is mostly written by then, row by row.
 struct Writes {
     std::vector<cohort::Row> members;
+    std::vector<bool> made;                     // of the members, once written: whether the row is a new one
     std::vector<std::string_view> newly_known;  // users rows to be made
     Notes noted, noted_new;                     // users rows that take a last sighting
     Notes visited_members;

@@ -85,7 +85,8 @@ pg::Statement active_by_host_query(
     " ON CONFLICT (user_id) DO UPDATE"                                                                       \
     " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service,"    \
     " renewed = CASE WHEN EXCLUDED.\"timestamp\" OPERATOR(pg_catalog.-) m.renewed OPERATOR(pg_catalog.>) $5" \
-    " THEN EXCLUDED.\"timestamp\" ELSE m.renewed END, visited = greatest(m.visited, EXCLUDED.visited)"
+    " THEN EXCLUDED.\"timestamp\" ELSE m.renewed END, visited = greatest(m.visited, EXCLUDED.visited)"       \
+    " RETURNING m.user_id, m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid" /* true: it is a new row */
 pg::Statement write_query(MAU_INSERT_ROW " VALUES ($1, $2, $3, $2, $4::pg_catalog.int4)" MAU_OR_REFRESH,
                           {TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID});
 pg::Statement write_many_query(
@@ -403,11 +404,20 @@ std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<
     return by_host(active_by_host_query.read(at - period, cutoff(at), service));
 }
 
-void write(const std::vector<Row>& rows) {
+std::vector<bool> write(const std::vector<Row>& rows) {
+    std::vector<bool> made(rows.size());
+    std::size_t next = 0;
+    auto note =
+        [&](const pg::Rows& written) {  // in the order of the rows, those that a trigger stopped left out
+            for (std::uint64_t i = 0; i < written.count; ++i) {
+                while (next < rows.size() && rows[next].user_id != written.at(i, 0).text()) ++next;
+                if (next < rows.size()) made[next] = written.at(i, 1).boolean();
+            }
+        };
     if (rows.size() == 1) {
         const Row& row = rows.front();
-        write_query.write(row.user_id, row.at, row.service, std::int64_t{row.visited}, kRenewal);
-        return;
+        note(write_query.write(row.user_id, row.at, row.service, std::int64_t{row.visited}, kRenewal));
+        return made;
     }
     std::vector<std::string_view> user_ids, services;
     std::vector<std::int64_t> at, visited;
@@ -417,7 +427,8 @@ void write(const std::vector<Row>& rows) {
         services.push_back(row.service);
         visited.push_back(row.visited);
     }
-    write_many_query.write(user_ids, at, services, visited, kRenewal);
+    note(write_many_query.write(user_ids, at, services, visited, kRenewal));
+    return made;
 }
 
 bool remove(const World& world, std::string_view user_id) {

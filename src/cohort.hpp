@@ -51,14 +51,14 @@ Lately lately_active(Instant at);
 std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service);
 
 /// Writes rows: joins the users or moves their last sighting forward, never back. Sorted by user id, no user
-/// twice.
+/// twice. Answers of each whether it is a new one: the reaper may have taken out what was there a moment ago.
 struct Row {
     std::string_view user_id;
     Instant at;
     std::string_view service;
     std::int32_t visited;
 };
-void write(const std::vector<Row>& rows);
+std::vector<bool> write(const std::vector<Row>& rows);
 
 /// Takes a user out of the cohort, keeping the last sighting in mau.users. Answers whether there was a row.
 bool remove(const World& world, std::string_view user_id);
