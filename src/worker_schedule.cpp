@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tasks.hpp"
 #include "worker_slots.hpp"
 
 namespace mau::worker::schedule {
@@ -130,6 +131,10 @@ Batch run_batch(const Task& task) {
     // Nothing to do, as yet: what a restore may bring before the task would begin is not touched.
     const bool empty = state.at(0, 0).text() == "empty";
     batch.idle = empty && task.needs_somebody;
+    if (empty && !batch.idle) {
+        const tasks::Task run(task.name);
+        if (run.begin()) run.end(0);
+    }
     if (batch.restoring || empty) return batch;
     const pg::Rows rows = task.run(options.batch_size);
     for (std::uint64_t i = 0; i < rows.count; ++i) {
