@@ -165,12 +165,12 @@ LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CO
 test-clients: build/test/cap_client
 
 build/test/cap_client: test/load/cap_client.cpp
-build/test/bench_client: test/bench/bench_client.cpp
+build/test/bench_client: test/bench/bench_client.cpp test/bench/figures.hpp
 build/test/cap_client build/test/bench_client: test/load/pq.hpp
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 
-build/test/history_bench: test/bench/history_bench.cpp $(filter src/bitmap%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap*)
+build/test/history_bench: test/bench/history_bench.cpp test/bench/figures.hpp $(filter src/bitmap%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap*)
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -Isrc -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 

@@ -313,7 +313,7 @@ CREATE FUNCTION mau.reap(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     RETURNS TABLE (what text, users bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'mau_reap';
 COMMENT ON FUNCTION mau.reap(timestamptz, bigint) IS
-'Brings the cohort in order: registered reserved users without a row get one; expired rows leave; deactivated users leave unless they count; and with limit_usage_by_mau the oldest counted rows above max_mau_value leave, never a reserved user''s. Who leaves keeps the last sighting in mau.users. Handles at most max_rows rows a call (NULL = all). Returns what was done; busy when another session is at it. Errors: 22008.';
+'Brings the cohort in order: registered reserved users without a row get one; expired rows leave; deactivated users leave unless they count; and with limit_usage_by_mau the oldest counted rows above max_mau_value leave, never a reserved user''s. Who leaves keeps the last sighting in mau.users. Handles at most max_rows rows a call (NULL = all). Returns what was done; busy when another session is at it. Errors: 22008, 22023 for max_rows below 1.';
 
 -------------------------------------------------------------------------------------------------------------
 -- registration: what homeservers tell about accounts
@@ -344,7 +344,7 @@ COMMENT ON FUNCTION mau.deactivate_user(text, timestamptz) IS
 CREATE FUNCTION mau.forget_user(user_id text) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_forget_user';
 COMMENT ON FUNCTION mau.forget_user(text) IS
-'Removes a person: cohort row, threepids, and the id behind the user''s number; past totals stay right. The registration time is kept to the day. Returns whether the user was known. An account that the homeserver still has comes back, with a new number, when it is seen again. Errors: 22023.';
+'Removes a person: cohort row, threepids, the id behind the user''s number, and what mau.source_skipped says; past totals stay right. The registration time is kept to the day. Returns whether the user was known. An account that the homeserver still has comes back, with a new number, when it is seen again. Errors: 22023.';
 
 -------------------------------------------------------------------------------------------------------------
 -- activity: the way a sighting takes
@@ -549,7 +549,7 @@ COMMENT ON FUNCTION mau.refresh(timestamptz) IS
 CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
 COMMENT ON FUNCTION mau.metrics(timestamptz) IS
-'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit) and synapse_admin_mau_registered_reserved_users, with the label server_name where it is set. Errors: 22008.';
+'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit), synapse_admin_mau_registered_reserved_users, synapse_admin_daily_active_users (everybody seen within 24 hours, guests and bridged users too, to within last_seen_granularity) and synapse_non_deactivated_user_count (accounts by service, as known now), with the label server_name where it is set. The last two take a look at every row of mau.users. Errors: 22008.';
 
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to
@@ -647,7 +647,7 @@ CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_sync';
 COMMENT ON FUNCTION mau.sync(timestamptz, bigint) IS
-'Reads from the attached homeserver''s tables what is new up to an instant: users and threepids that came or changed, activity, through its index, and the daily visits of a day that is over, once. Handles about max_rows rows a call (NULL = all); a last row "more" says that it was cut short, and the next call goes on there. Trouble with those tables is reported as a row, a warning and in mau.status, and loses nothing. Returns what was read and what became of it. Errors: 22008.';
+'Reads from the attached homeserver''s tables what is new up to an instant: users and threepids that came or changed, activity, through its index, and the daily visits of a day that is over, once. Handles about max_rows rows a call (NULL = all); a last row "more" says that it was cut short, and the next call goes on there. Trouble with those tables is reported as a row, a warning and in mau.status, and loses nothing. Returns what was read and what became of it. Errors: 22008, 22023 for max_rows below 1.';
 
 CREATE FUNCTION mau.detach() RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 SET search_path = pg_catalog, pg_temp
@@ -689,8 +689,16 @@ COMMENT ON FUNCTION mau.seen_cache() IS
 'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
 
 CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
-    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
     AS $$
+    BEGIN
+    IF at IS NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'at must not be NULL', HINT = 'Leave the argument out to mean now().';
+    ELSIF NOT isfinite(at) THEN
+        RAISE datetime_field_overflow USING MESSAGE = 'at must be a finite time', DETAIL = format('It is %s.', at),
+            HINT = 'Leave the argument out to mean now().';
+    END IF;
+    RETURN QUERY
     WITH world AS (
         SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
                h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
@@ -702,8 +710,11 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                END AS no_worker
         FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
     ), tasks AS (
-        -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot.
-        SELECT t.*, CASE WHEN t.task = 'sync' THEN greatest(t.last_finished, w.attached_at) ELSE t.last_finished END AS finished,
+        -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot. What never
+        -- ran under a worker that comes here has only just become due: it is late when the worker is.
+        SELECT t.*, CASE WHEN t.task = 'sync' THEN greatest(t.last_finished, w.attached_at)
+                         WHEN w.no_worker IS NULL THEN coalesce(t.last_finished, w.last_tick_finished)
+                         ELSE t.last_finished END AS finished,
                make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
         FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
@@ -716,8 +727,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                           || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0'))),
                                       ''), '; ' ORDER BY t.task)
                    FILTER (WHERE t.failures_in_a_row > 0) AS failing,
-               string_agg(format('%s has not run for %s, it is meant to every %s', t.task,
-                                 coalesce(date_trunc('second', at - t.finished)::text, 'ever'), t.every),
+               string_agg(format('%s has %s, it is meant to every %s', t.task,
+                                 coalesce('not run for ' || date_trunc('second', at - t.finished), 'never run'), t.every),
                           '; ' ORDER BY t.task)
                    FILTER (WHERE coalesce(at - t.finished > t.patience, true)) AS late,
                bool_or(t.finished IS NULL) AS never
@@ -756,10 +767,11 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
                 coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached')))
     ) c(rank, holds, health, reason)
-    WHERE c.holds ORDER BY c.rank LIMIT 1
+    WHERE c.holds ORDER BY c.rank LIMIT 1;
+    END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
@@ -867,6 +879,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
             EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.departures, mau.user_threepids '
                     || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
+            EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
                     ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '
                     || to_grantee;

@@ -503,17 +503,23 @@ Instant period_of(FunctionCallInfo fcinfo, int i) {
 }
 
 /// Whether last sightings cannot tell who was active: for a day that is over some have been seen again since,
-/// and beyond the window not everybody's is kept.
+/// or were reaped; and beyond the window not everybody's is kept.
 bool is_history(Instant period, Instant at) {
-    static pg::Statement later(
+    static pg::Statement later_or_left(
         "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" "
         "OPERATOR(pg_catalog.>=) $1)"
-        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $1)",
-        {INT8OID});
+        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $1)"
+        " OR EXISTS (SELECT 1 FROM " MAU_DEPARTED
+        " d WHERE d.at OPERATOR(pg_catalog.>=) $2)"
+        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $2"
+        "   AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+        "   AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
+        "    WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id))",
+        {INT8OID, INT8OID});
     if (period > kWindow) return true;
     const Day day = day_of(at);
     if (day >= day_of(pg::to_instant(GetCurrentTimestamp()))) return false;
-    return later.read(day_start(day + 1)).at(0, 0).boolean();
+    return later_or_left.read(day_start(day + 1), at - period).at(0, 0).boolean();
 }
 
 Datum active_users(FunctionCallInfo fcinfo) {
@@ -550,10 +556,7 @@ Datum active_users_by_host(FunctionCallInfo fcinfo) {
 Datum reap(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
-    const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0)
-        throw Error(sqlstate::invalid_parameter, "max_rows must be positive",
-                    "It is " + std::to_string(max_rows) + ".", "Leave the argument out to mean all.");
+    const std::int64_t max_rows = args.max_rows(1);
     pg::ResultSet result(fcinfo);
     const tasks::Task task("reap");
     if (!task.begin()) {

@@ -33,8 +33,9 @@ pg::Statement write_query(
     " ON CONFLICT (chunk, day, service, platform) DO UPDATE SET users = EXCLUDED.users",
     {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID});
 pg::Statement retention_query(
-    "SELECT (to_timestamp($1 / 1000.0) AT TIME ZONE 'UTC' - history_retention)::date - date '1970-01-01'"
-    " FROM mau.settings",
+    // A thousand years are for ever, and within what a timestamp can be.
+    "SELECT (to_timestamp($1 / 1000.0) AT TIME ZONE 'UTC' - least(history_retention, interval '1000 years'))"
+    "::date - date '1970-01-01' FROM mau.settings",
     {INT8OID});
 
 namespace days {
@@ -415,10 +416,7 @@ namespace {
 Datum fold(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
-    const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0)
-        throw Error(sqlstate::invalid_parameter, "max_rows must be positive",
-                    "It is " + std::to_string(max_rows) + ".", "Leave it out for no limit.");
+    const std::int64_t max_rows = args.max_rows(1);
     pg::guard([] { PreventCommandIfReadOnly("mau.fold()"); });
     pg::ResultSet result(fcinfo);
     const tasks::Task task(history::kFoldTask);

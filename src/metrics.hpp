@@ -13,7 +13,7 @@ struct Figures {
 };
 Figures figures(const World& world, Instant at);
 
-/// The exposition text at an instant, with Synapse's four gauges under Synapse's names.
+/// The exposition text at an instant, with Synapse's gauges of users under Synapse's names.
 std::string exposition(const World& world, Instant at);
 
 }  // namespace mau::metrics

@@ -95,6 +95,13 @@ pg::Statement remove_threepid_query(
 pg::Statement remove_threepids_query(
     "DELETE FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
 
+// As much of a user id as sync notes there: at most 80 bytes, less where a character would be cut.
+pg::Statement forget_skipped_query(
+    "DELETE FROM mau.source_skipped s WHERE s.row_key OPERATOR(pg_catalog.=) $1"
+    " OR (pg_catalog.octet_length(s.row_key) OPERATOR(pg_catalog.>) 76 AND pg_catalog.starts_with($1, "
+    "s.row_key))",
+    {TEXTOID});
+
 pg::Statement deactivate_query(
     "UPDATE mau.users u SET is_deactivated = true"
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT u.is_deactivated",
@@ -256,6 +263,7 @@ Datum forget_user(FunctionCallInfo fcinfo) {
         if (departures::has(user_id)) departures::settle(PG_INT64_MAX);
         const bool member = cohort::remove(world, user_id);
         registration::remove_threepids_query.write(user_id);
+        registration::forget_skipped_query.write(user_id);
         return (registration::forget_query.write(user_id).count > 0) | member;
     });
     return BoolGetDatum(known);

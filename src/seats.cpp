@@ -371,17 +371,20 @@ std::int64_t expired_natives(const World& world, Instant at) {
     return 0;
 }
 
-/// Takes the counters from the table. Answers by how many rows they were off, if they were known.
+/// Takes the counters from the table. Answers by how many rows they were off, if they were known and told of
+/// all that the table has.
 std::int64_t recount(const World& world, Counters* mine) {
     auto* shared = piece.get<Shared>();
     int const number = static_cast<int>(mine - shared->counters) + 1;
+    bool on_the_way = false;  // rows that the snapshot has and the counters were still to be told of
     Snapshot const snapshot = pg::guard([&]() -> Snapshot {
         LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
         Snapshot const now = RegisterSnapshot(GetLatestSnapshot());
         for (int i = 0; i < holder_count(); ++i) {
             Holder& holder = shared->holders[i];
-            if (holder.database == number && &holder != &my_holder() && !XidInMVCCSnapshot(holder.xid, now))
-                holder.settled = true;
+            if (holder.database == number && &holder != &my_holder() && !holder.settled &&
+                !XidInMVCCSnapshot(holder.xid, now))
+                holder.settled = on_the_way = true;
         }
         // What commits from here on comes on top of what the snapshot counts.
         mine->cohort = world.cohort_table;
@@ -421,7 +424,7 @@ std::int64_t recount(const World& world, Counters* mine) {
     mine->known = mine->unsettled_dml == 0 && mine->forgotten == forgotten;
     ++mine->changes;
     ++mine->recounts;
-    if (!was_known || !mine->known) off = 0;
+    if (!was_known || !mine->known || on_the_way) off = 0;
     if (off > 0) ++mine->mended;
     LWLockRelease(&mine->lock);
     return off;

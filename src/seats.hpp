@@ -16,7 +16,8 @@
 // Recount. Under the database's lock a snapshot is taken and every backend's admissions are looked at: those
 // whose transaction the snapshot sees already as done, while the callback is still to come, are marked
 // settled, so that the callback does not add their rows again. Rows that commit during the recount come on
-// top, as usual.
+// top, as usual. Only where nobody was newly settled is a difference between counters and table an error to
+// tell.
 //
 // Expired rows still count in `rows`; where the house looks full they are counted by an index range (at most
 // an hour's worth) and subtracted. `changes` is raised by everything that could make that count too large

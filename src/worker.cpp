@@ -92,7 +92,9 @@ void init() {
     pg::guard([] {
         define_options();
         RegisterXactCallback(on_transaction, nullptr);
-        if (process_shared_preload_libraries_in_progress) register_launcher();
+        // pg_upgrade notes the next transaction id before it starts the server: what a worker wrote then
+        // would lie in the future of the new one.
+        if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade) register_launcher();
     });
 }
 

@@ -35,12 +35,13 @@ pg::Statement cut_off_query(
     " WHERE task = $1 AND last_started > coalesce(greatest(last_finished, last_error_at), '-infinity')",
     {TEXTOID, INT8OID});
 
-// A run by hand counts as well as one of ours; a time in the future (the clock was set back) does not.
+// A run by hand counts as well as one of ours; a time in the future (the clock was set back) does not, nor a
+// next try that is further off than the longest back-off.
 pg::Statement begin_query(
     "UPDATE mau.tasks t SET last_started = clock_timestamp() FROM"
     " (SELECT b.last_started FROM mau.tasks b WHERE b.task = $1) before"
     " WHERE t.task = $1 AND ($2 OR CASE WHEN t.failures_in_a_row > 0 THEN"
-    " coalesce(t.next_run <= clock_timestamp(), true) ELSE"
+    " coalesce(t.next_run NOT BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 hour', true) ELSE"
     " coalesce(abs(extract(epoch FROM clock_timestamp() - t.last_finished)) * 1000 >= $3, true) END)"
     " RETURNING t.last_started, before.last_started",
     {TEXTOID, BOOLOID, INT8OID});
@@ -82,34 +83,33 @@ pg::Statement restoring_sessions_query(
     " AND (a.application_name = 'pg_restore' OR a.query LIKE 'COPY mau.%FROM stdin%'"
     " AND (a.state <> 'idle' OR a.state_change > clock_timestamp() - interval '5 s')))");
 
-pg::Statement half_restored_query(
-    "SELECT CASE WHEN EXISTS (SELECT FROM mau.users) THEN (SELECT max(u.user_no) FROM mau.users u) >"
+pg::Statement state_query(
+    "SELECT CASE WHEN EXISTS (SELECT FROM mau.users) THEN"
+    " CASE WHEN (SELECT max(u.user_no) FROM mau.users u) >"
     " (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM mau.users_user_no_seq s)"
-    " ELSE EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
+    " THEN 'restoring' ELSE 'whole' END"
+    " WHEN EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
     " OR EXISTS (SELECT FROM mau.active_days) OR EXISTS (SELECT FROM mau.visits)"
     " OR EXISTS (SELECT FROM mau.departures)"
-    " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) END");
+    " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) THEN 'restoring'"
+    " WHEN EXISTS (SELECT FROM mau.source) THEN 'whole' ELSE 'empty' END");
 
 pg::Rows refresh() {
     const pg::Rows nothing = nothing_query.read_latest();
     return nothing.empty() ? refresh_call.write() : nothing;
 }
 
-bool half_restored() {
-    return half_restored_query.read_latest().at(0, 0).boolean();
-}
-
 }  // namespace
 
 const Task tasks[kTasks] = {
     {"sync", "mau.sync(now(), batch_size)", [](std::int64_t size) { return sync_call.write(size); },
-     [] { return 0; }},
+     [] { return 0; }, true},
     {"fold", "mau.fold(now(), batch_size)", [](std::int64_t size) { return fold_call.write(size); },
-     [] { return options.fold_interval; }},
+     [] { return options.fold_interval; }, false},
     {"refresh", "mau.refresh(now())", [](std::int64_t) { return refresh(); },
-     [] { return options.refresh_interval; }},
+     [] { return options.refresh_interval; }, true},
     {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },
-     [] { return options.reap_interval; }},
+     [] { return options.reap_interval; }, false},
 };
 
 std::optional<Begun> begin(const Task& task, bool urgent) {
@@ -125,8 +125,12 @@ std::optional<Begun> begin(const Task& task, bool urgent) {
 
 Batch run_batch(const Task& task) {
     Batch batch;
-    batch.restoring = half_restored();
-    if (batch.restoring) return batch;
+    const pg::Rows state = state_query.read_latest();
+    batch.restoring = state.at(0, 0).text() == "restoring";
+    // Nothing to do, as yet: what a restore may bring before the task would begin is not touched.
+    const bool empty = state.at(0, 0).text() == "empty";
+    batch.idle = empty && task.needs_somebody;
+    if (batch.restoring || empty) return batch;
     const pg::Rows rows = task.run(options.batch_size);
     for (std::uint64_t i = 0; i < rows.count; ++i) {
         const std::string_view what = rows.at(i, 0).text();

@@ -22,7 +22,8 @@ struct Task {
     const char* name;
     const char* call;  // as pg_stat_activity shows it
     pg::Rows (*run)(std::int64_t batch_size);
-    int (*interval)();  // seconds; 0: at every tick
+    int (*interval)();    // seconds; 0: at every tick
+    bool needs_somebody;  // idle where nobody is there; the others have done what there is to do
 };
 
 /// In the order in which they are run.

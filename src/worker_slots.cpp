@@ -157,10 +157,16 @@ int keep(const Oid* databases, int count) {
 Oid most_due(TimestampTz now, TimestampTz* next) {
     auto* shared = piece.get<Shared>();
     const Slot* first = nullptr;
+    *next = DT_NOEND;
     LWLockAcquire(&shared->lock, LW_SHARED);
-    for (const Slot& slot : shared->slots)
-        if (OidIsValid(slot.database) && (!first || due(slot) < due(*first))) first = &slot;
-    *next = first ? due(*first) : DT_NOEND;
+    for (const Slot& slot : shared->slots) {
+        if (!OidIsValid(slot.database)) continue;
+        // A tick in the future: the clock was set back. Nobody wants to wait until then.
+        const TimestampTz when = slot.started > now ? now : due(slot);
+        if (first && when >= *next) continue;
+        first = &slot;
+        *next = when;
+    }
     Oid const database = first && *next <= now ? first->database : InvalidOid;
     LWLockRelease(&shared->lock);
     return database;

@@ -223,6 +223,7 @@ void prepare_session() {
     };
     set("search_path", "pg_catalog, pg_temp");
     set("statement_timeout", "0");
+    if (GetConfigOption("transaction_timeout", true, false)) set("transaction_timeout", "0");  // from 17 on
     // An admin's open transaction on our tables does not hold up the other databases.
     set("lock_timeout", kLockTimeout);
     set("idle_in_transaction_session_timeout", "0");

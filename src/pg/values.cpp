@@ -62,6 +62,14 @@ Instant Arguments::instant(int i, const char* name) const {
                 "Leave the argument out to mean now().");
 }
 
+std::int64_t Arguments::max_rows(int i) const {
+    const std::int64_t most = integer(i).value_or(PG_INT64_MAX);
+    if (most <= 0)
+        throw Error(sqlstate::invalid_parameter, "max_rows must be positive",
+                    "It is " + std::to_string(most) + ".", "Leave the argument out to mean all.");
+    return most;
+}
+
 std::string_view Arguments::required_text(int i, const char* name) const {
     if (auto value = text(i)) return *value;
     throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},

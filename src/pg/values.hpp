@@ -30,6 +30,8 @@ class Arguments {
     /// The instant of argument `i`; NULL, infinite and absurd times are errors that name the argument.
     Instant instant(int i, const char* name = "at") const;
     std::optional<Instant> optional_instant(int i, const char* name) const;
+    /// How many rows a task may handle: positive; NULL = all.
+    std::int64_t max_rows(int i) const;
     /// A user id: not NULL, not empty, at most 255 bytes (the Matrix specification's limit), valid in UTF-8.
     std::string_view user_id(int i, const char* name = "user_id") const;
     /// The name of something, such as a user type: a text of at most 255 bytes, or nothing for NULL.

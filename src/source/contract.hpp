@@ -66,7 +66,7 @@ struct Contract {
 /// Where a homeserver's tables are, and what can be known of them before they are read.
 struct Place {
     std::string schema;       // a quoted identifier
-    std::string server_name;  // of mau.settings; empty where it is not set
+    std::string server_name;  // of mau.settings, a quoted literal; empty where it is not set
     std::function<bool(const char* table, const char* column)> has;
     std::map<std::string, std::string> queries;  // of mau.custom_source as they were at attach: part, query
     std::int64_t since = 0;                      // up to when the last sync has read (ms); 0: read it all

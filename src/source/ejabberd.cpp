@@ -16,9 +16,11 @@ Contract ejabberd(const Place& place) {
                           hosts || !place.server_name.empty()
                               ? "a.username || '@' || " + substitute(host, "row", "a")
                               : "a.username::text");
-        text = substitute(text, "server_name", "$host$" + place.server_name + "$host$");
+        text = substitute(text, "and_host", hosts ? ", a.server_host" : "");
         text = substitute(text, "seconds", "substring(a.seconds FROM '^[0-9]{1,10}$')::bigint");
-        return substitute(text, "schema", place.schema);
+        // A text from a setting comes last, so that nothing is put into it.
+        return substitute(substitute(text, "schema", place.schema), "server_name",
+                          place.server_name.empty() ? "''" : place.server_name);
     };
     Contract contract;
     contract.needs = {{"last", {"username", "seconds", "state"}}};
@@ -27,11 +29,12 @@ Contract ejabberd(const Place& place) {
         contract.needs.push_back({"users", {"username", "created_at"}});
         if (hosts) contract.needs.back().columns.push_back("server_host");
         contract.users_table = "users";
-        // created_at says no time zone; ejabberd's own time is UTC.
+        // created_at says no time zone; ejabberd's own time is UTC. From 25.03 on a user has a row for each
+        // kind of password.
         contract.users = bound(
-            "SELECT {user_id}, floor(extract(epoch FROM a.created_at) * 1000)::bigint, NULL::text, "
-            "NULL::text, false, false"
-            " FROM {schema}.users a WHERE {where} ORDER BY a.created_at");
+            "SELECT {user_id}, floor(extract(epoch FROM min(a.created_at)) * 1000)::bigint, NULL::text, "
+            "NULL::text, false, false FROM {schema}.users a WHERE {where} GROUP BY a.username{and_host} "
+            "ORDER BY min(a.created_at)");
     }
     contract.activity_table = "last";
     contract.activity = bound(

@@ -12,8 +12,7 @@ namespace mau::source {
 namespace {
 
 int overlap_seconds = 300;
-
-
+constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a part of index keys
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = greatest(activity_until, $1), pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
@@ -93,7 +92,9 @@ MakeContract maker(std::string_view kind) {
 Place place_of(const World& world, const Source& source) {
     Place place;
     place.schema = quoted(source.schema);
-    place.server_name = world.settings.server_name.value_or("");
+    if (world.settings.server_name)
+        place.server_name =
+            pg::guard([name = world.settings.server_name->c_str()] { return quote_literal_cstr(name); });
     place.has = [&](const char* table, const char* column) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
@@ -168,8 +169,8 @@ void Reading::check_there(const char* hint) const {
                 miss("column " + need.table + "." + column);
     }
     if (missing.empty()) return;
-    const std::string message = "schema \"" + source_.schema + "\" does not hold all that a " + source_.kind +
-                                " database has: no " + missing;
+    const std::string message = "schema \"" + source_.schema + "\" does not hold all that mau reads of " +
+                                source_.kind + ": no " + missing;
     if (tables_missing) throw Error(sqlstate::undefined_table, message, {}, hint);
     throw Error(sqlstate::undefined_column, message,
                 "The tables are there, but of a version that mau does not know.", hint);
@@ -199,6 +200,14 @@ void Reading::check_rights() const {
                 grants);
 }
 
+/// The beginning of a text, at most so many bytes of whole characters.
+std::string_view beginning(std::string_view text, std::size_t most) {
+    std::size_t length = std::min(text.size(), most);
+    while (length > 0 && length < text.size() && (static_cast<unsigned char>(text[length]) & 0xC0) == 0x80)
+        --length;
+    return text.substr(0, length);
+}
+
 /// Counts a row that is left out, and notes it for mau.source_skipped.
 void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
     ++skipped;
@@ -213,12 +222,9 @@ void Reading::skip_sighting(std::string_view user_id) {
 
 void Reading::note(const std::string& table, const char* reason, std::string_view key) {
     if (skipped_keys_.size() >= 1000) return;  // enough to show what is wrong
-    std::size_t length = std::min<std::size_t>(key.size(), 80);
-    while (length > 0 && length < key.size() && (static_cast<unsigned char>(key[length]) & 0xC0) == 0x80)
-        --length;
     skipped_tables_.push_back(table);
-    skipped_reasons_.push_back(reason);
-    skipped_keys_.emplace_back(key.substr(0, length));
+    skipped_reasons_.emplace_back(beginning(reason, 200));
+    skipped_keys_.emplace_back(beginning(key, 80));
 }
 
 void Reading::flush_skipped() {
@@ -258,8 +264,13 @@ void Reading::read_users(const std::string& where) {
             }
             accounts.user_ids.push_back(id);
             accounts.registered_at.push_back(at);
-            accounts.user_types.push_back(or_null(rows.at(i, 2)));
-            accounts.appservice_ids.push_back(or_null(rows.at(i, 3)));
+            const std::string_view user_type = beginning(or_null(rows.at(i, 2)), kMaxName),
+                                   appservice_id = beginning(or_null(rows.at(i, 3)), kMaxName);
+            if (user_type.size() < rows.at(i, 2).text().size() ||
+                appservice_id.size() < rows.at(i, 3).text().size())
+                note(contract_.users_table, "user type or appservice id is too long; it is cut off", id);
+            accounts.user_types.push_back(user_type);
+            accounts.appservice_ids.push_back(appservice_id);
             accounts.guests.push_back(rows.at(i, 4).boolean());
             accounts.deactivated.push_back(rows.at(i, 5).boolean());
         }
@@ -475,7 +486,8 @@ void Reading::import(Instant at) {
     import_visits();
     note_malformed(substitute(contract_.malformed, "where", "true"));
     flush_skipped();
-    progress_query.write(newest.has_value() ? std::min(*newest, at) : at - kWindow, std::nullopt, at,
+    // Nothing where nobody was ever seen: without users, a position would tell of a restore under way.
+    progress_query.write(newest ? std::optional(std::min(*newest, at)) : std::nullopt, std::nullopt, at,
                          visits_until_);
 }
 
@@ -483,6 +495,14 @@ void Reading::import(Instant at) {
 Instant believable(Instant at) {
     const Instant now = pg::to_instant(GetCurrentTimestamp());
     return std::max(at, now) + kFuture;
+}
+
+/// Up to when activity of changed pages is taken: in the present, what a clock that is a little ahead has
+/// written, too. Were it left for later, the pages would be, too, with all that changed since, and of a busy
+/// homeserver that would never end.
+Instant taken_until(Instant at) {
+    constexpr Instant kAhead = 300000;
+    return at >= pg::to_instant(GetCurrentTimestamp()) - kAhead ? at + kAhead : at;
 }
 
 /// Whether there is activity that an import at an instant of the past has to leave for later.
@@ -495,14 +515,14 @@ bool Reading::find_later() {
 
 /// Reads activity from changed pages.
 void Reading::read_activity(const std::string& where) {
-    const Instant limit = believable(at_);
+    const Instant until = taken_until(at_), limit = believable(at_);
     std::vector<activity::Sighting> batch;
     read_all(substitute(contract_.activity, "where", where), {}, [&](const pg::Rows& rows) {
         batch.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
             const Instant seen_at = rows.at(i, 1).integer();
-            if (seen_at > at_) {
+            if (seen_at > until) {
                 later_ = later_ || seen_at <= limit;
             } else if (!pg::valid_user_id(id)) {
                 skip_sighting(id);
@@ -567,7 +587,7 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
     const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
     const bool all_days = !complete || read_visits();
     flush_skipped();
-    progress_query.write(newest_, resume_, at, visits_until_);
+    progress_query.write(newest_ > 0 ? std::optional(newest_) : std::nullopt, resume_, at, visits_until_);
     return complete && all_days;
 }
 

@@ -113,7 +113,7 @@ class Reading {
     void skip_visit(std::string_view user_id);
     void note(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& query);
-    bool may_read_visits() const;
+    std::optional<pg::Trouble> trouble_with_visits() const;
     void import_visits();
     bool read_visits();
     bool read_visits_of_yesterday();

@@ -4,6 +4,7 @@
 
 #include "source/reading.hpp"
 
+#include "departures.hpp"
 #include "history_fold.hpp"
 
 #include "pg/values.hpp"
@@ -31,10 +32,13 @@ pg::Statement trouble_query(
     "clock_timestamp())",
     {TEXTOID, TEXTOID});
 pg::Statement own_usage_query(
-    "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen) AS at FROM mau.users u"
-    "   FULL JOIN mau.monthly_active_users m ON m.user_id = u.user_id),"
+    "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen, d.at) AS at FROM mau.users u"
+    "   FULL JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
+    "   FULL JOIN " MAU_DEPARTED
+    " d ON d.user_id = coalesce(u.user_id, m.user_id)),"
     " accounts AS (SELECT nullif(u.appservice_id, '') AS appservice_id, u.is_guest AS guest,"
-    "   coalesce(u.registered_at > $1 - 86400000, false) AS young FROM mau.users u WHERE u.is_registered)"
+    "   coalesce(u.registered_at > $1 - 86400000, false) AS young FROM mau.users u WHERE u.is_registered"
+    "   AND u.user_id IS NOT NULL)"
     " SELECT jsonb_build_object("
     "'daily_active_users', (SELECT count(*) FROM seen s WHERE s.at > $1 - 86400000),"
     "'monthly_active_users', (SELECT count(*) FROM seen s WHERE s.at > $1 - 2592000000),"
@@ -127,8 +131,7 @@ Datum attach(FunctionCallInfo fcinfo) {
 Datum sync(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
-    const std::int64_t max_rows = args.integer(1).value_or(PG_INT64_MAX);
-    if (max_rows <= 0) throw Error(sqlstate::invalid_parameter, "max_rows must be positive");
+    const std::int64_t max_rows = args.max_rows(1);
     pg::ResultSet result(fcinfo);
     const tasks::Task task("sync");
     if (!task.begin()) {

@@ -15,6 +15,9 @@ pg::Statement number_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
 
+pg::Statement mended_query(
+    "DELETE FROM mau.source_skipped WHERE table_name = $1 AND reason LIKE 'cannot be read: %'", {TEXTOID});
+
 /// The rows of users as they are now.
 std::vector<pg::Found> find(const World& world, const std::vector<std::string_view>& ids) {
     std::vector<pg::Found> rows;
@@ -89,14 +92,12 @@ void Reading::skip_visit(std::string_view user_id) {
          "no user id, or one that is too long or not UTF-8", user_id);
 }
 
-/// Whether the homeserver's own record of visits can be read by who reads.
-bool Reading::may_read_visits() const {
-    return !pg::attempt(
-        [&] {
-            read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
-                 {{INT8OID, std::int64_t{0}}, {INT8OID, std::int64_t{0}}});
-        },
-        [](const pg::Trouble& t) { return t.state == sqlstate::insufficient_privilege; });
+/// What keeps who reads from the homeserver's own record of visits; nothing if nothing does.
+std::optional<pg::Trouble> Reading::trouble_with_visits() const {
+    return pg::attempt([&] {
+        read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
+             {{INT8OID, std::int64_t{0}}, {INT8OID, std::int64_t{0}}});
+    });
 }
 
 /// Takes the homeserver's record of visits into the history, and the day of each sighting that is still
@@ -109,16 +110,21 @@ void Reading::import_visits() {
     if (contract_.visits.empty()) {
         if (!contract_.visits_table.empty())
             no_visits = {"there is no " + contract_.visits_table + " to read the past from", {}, {}};
-    } else if (!may_read_visits()) {
+    } else if (const auto trouble = trouble_with_visits()) {
         const std::string name = contract_.visits_table.empty() ? "visits" : contract_.visits_table;
-        no_visits = {"mau may not read " + name + ", the past is known as far as sightings tell",
-                     "Role " + std::string(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
-                         " lacks the right to read it.",
-                     contract_.visits_table.empty()
-                         ? "Grant it, then call mau.detach() and mau.attach()."
-                         : "GRANT SELECT ON " + place_.schema + "." + quoted(name) + " TO " +
-                               quoted(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
-                               "; then call mau.detach() and mau.attach()."};
+        if (trouble->state != sqlstate::insufficient_privilege)
+            no_visits = {"mau cannot read " + name + ", the past is known as far as sightings tell",
+                         "It is: " + trouble->message + ".",
+                         "Mend it, then call mau.detach() and mau.attach()."};
+        else
+            no_visits = {"mau may not read " + name + ", the past is known as far as sightings tell",
+                         "Role " + std::string(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
+                             " lacks the right to read it.",
+                         contract_.visits_table.empty()
+                             ? "Grant it, then call mau.detach() and mau.attach()."
+                             : "GRANT SELECT ON " + place_.schema + "." + quoted(name) + " TO " +
+                                   quoted(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
+                                   "; then call mau.detach() and mau.attach()."};
     } else {
         read_all(contract_.visits, {{INT8OID, std::int64_t{0}}, {INT8OID, until}}, [&](const pg::Rows& rows) {
             rows_taken.take(rows, until, [&](std::string_view id) { skip_visit(id); });
@@ -138,14 +144,19 @@ void Reading::import_visits() {
     new_visits = rows_taken.marked();
 }
 
-/// Reads the homeserver's record of a day that is over. A bitmap of ours that is damaged keeps fold from its
-/// work, which says so; sightings go on. Answers whether there is no further such day.
+/// Reads the homeserver's record of a day that is over. What keeps us from it does not keep sightings from
+/// being read: the day is tried again with every sync. A bitmap of ours that is damaged keeps fold from its
+/// work, too, which says so. Answers whether there is no further such day.
 bool Reading::read_visits() {
     bool last = true;
-    const auto damaged =
-        pg::attempt([&] { last = read_visits_of_yesterday(); },
-                    [](const pg::Trouble& t) { return t.state == sqlstate::data_corrupted; });
-    if (!damaged) return last;
+    const auto trouble = pg::attempt([&] { last = read_visits_of_yesterday(); });
+    const std::string name = contract_.visits_table.empty() ? "visits" : contract_.visits_table;
+    if (!trouble) {
+        if (visits_until_) mended_query.write(name);
+        return last;
+    }
+    if (trouble->state != sqlstate::data_corrupted && !pg::is_concurrency(*trouble))
+        note(name, ("cannot be read: " + trouble->message).c_str(), {});
     visits = new_visits = 0;
     visits_until_.reset();
     return true;
@@ -158,7 +169,10 @@ bool Reading::read_visits_of_yesterday() {
     const Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;
     if (contract_.visits.empty() || known >= settled || !recording(world_.settings)) return true;
     if (!tasks::Task(history::kFoldTask).begin()) return true;  // next time
-    if (!may_read_visits()) return true;
+    // Attach said so.
+    if (const auto trouble = trouble_with_visits();
+        trouble && trouble->state == sqlstate::insufficient_privilege)
+        return true;
     const Day day = known + 1;
     // Who is not known was forgotten.
     VisitRows rows_taken(world_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),

@@ -3,6 +3,7 @@
 // table to stdout and bench.json. Speaks to the server that PGHOST, … lead to; runs pgbench, which must be in PATH.
 
 #include "../load/pq.hpp"
+#include "figures.hpp"
 
 #include <unistd.h>
 
@@ -42,62 +43,13 @@ double median(std::vector<double> values) {
 
 // --- The table --------------------------------------------------------------------------------------------------
 
-struct Line {
-    std::string part, what, unit, against;
-    double value, ratio;    // ratio: NAN where there is nothing to compare with
-    std::string wanted;
-    int good;               // 1 yes, 0 no, -1 nothing is wanted
-};
-std::vector<Line> lines;
-
-std::string digits(double value) {
-    char text[32];
-    if (std::isnan(value)) return "";
-    std::snprintf(text, sizeof text, value >= 1000 ? "%.0f" : value >= 100 ? "%.1f" : value >= 10 ? "%.2f" : "%.3f", value);
-    return text;
-}
-
-void heading() {
-    std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s\n", "", "what", "measured", "unit", "ratio", "to", "wanted");
-}
+using figures::digits;
+figures::Table table;
 
 /// `wanted`: such as ">= 0.95" of the ratio, or "<= 20" of the value (with `of_value`).
 void add(const std::string& part, const std::string& what, double value, const std::string& unit, double ratio = NAN,
          const std::string& against = "", const std::string& wanted = "", bool of_value = false) {
-    int good = -1;
-    if (!wanted.empty()) {
-        const double limit = std::atof(wanted.c_str() + 3), got = of_value ? value : ratio;
-        good = wanted[0] == '>' ? got >= limit : got <= limit;
-    }
-    lines.push_back({part, what, unit, against, value, ratio, wanted, good});
-    std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s%s\n", part.c_str(), what.c_str(), digits(value).c_str(), unit.c_str(),
-                digits(ratio).c_str(), against.c_str(), wanted.c_str(), good == 0 ? "  MISSED" : good == 1 ? "  ok" : "");
-    std::fflush(stdout);
-}
-
-std::string quoted(const std::string& text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        if (c == '"' || c == '\\') out += '\\';
-        out += c;
-    }
-    return out + "\"";
-}
-
-void write_json(const char* file, const std::string& machine) {
-    FILE* out = std::fopen(file, "w");
-    if (!out) return;
-    auto number = [](double value) { return std::isnan(value) ? std::string("null") : std::to_string(value); };
-    std::fprintf(out, "{\"machine\": %s, \"scale\": \"%s\", \"lines\": [", quoted(machine).c_str(), scale.full ? "full" : "small");
-    for (std::size_t i = 0; i < lines.size(); ++i) {
-        const Line& l = lines[i];
-        std::fprintf(out, "%s\n  {\"part\": %s, \"what\": %s, \"value\": %s, \"unit\": %s, \"ratio\": %s, \"to\": %s, \"wanted\": %s, \"good\": %s}",
-                     i ? "," : "", quoted(l.part).c_str(), quoted(l.what).c_str(), number(l.value).c_str(),
-                     quoted(l.unit).c_str(), number(l.ratio).c_str(), quoted(l.against).c_str(),
-                     l.wanted.empty() ? "null" : quoted(l.wanted).c_str(), l.good < 0 ? "null" : l.good ? "true" : "false");
-    }
-    std::fprintf(out, "\n]}\n");
-    std::fclose(out);
+    table.add({part, what, unit, against, wanted, value, ratio, figures::as_wanted(wanted, of_value ? value : ratio)});
 }
 
 // --- Measuring --------------------------------------------------------------------------------------------------
@@ -192,8 +144,7 @@ const std::string agent_of_i = [] {
 constexpr int kSlices = 16;
 
 /// Clients that stay connected and call with random members, as a homeserver's do (a new backend meets each page of
-/// shared memory for the first time). Their rate is by the processor time of their backends: what one processor does
-/// in a second. A second parameter is the user's agent.
+/// shared memory for the first time). A second parameter is the user's agent.
 class Callers {
   public:
     Callers(const std::string& database, const std::string& sql, int clients)
@@ -205,8 +156,9 @@ class Callers {
             if (!prepared.ok()) throw std::runtime_error(sql + ": " + prepared.message());
         }
         rate(3 * scale.seconds);
+        begin();
     }
-    /// Calls per second.
+    /// Calls per second by the clock.
     double rate(double seconds) {
         std::atomic<long> calls{0}, failures{0};
         std::vector<std::thread> threads;
@@ -230,12 +182,20 @@ class Callers {
             });
         for (std::thread& thread : threads) thread.join();
         if (failures) throw std::runtime_error("calls failed");
+        const double took = now() - start;
         for (pq::Connection& connection : connections_) used += processor_time(connection);
-        return static_cast<double>(calls) / used;
+        calls_ += static_cast<double>(calls);
+        used_ += used;
+        return static_cast<double>(calls) / took;
     }
+    /// Forgets what it was warmed up with.
+    void begin() { calls_ = used_ = 0; }
+    /// Calls per second of processor time of the backends since then: what one processor does without the clients.
+    double per_processor() const { return calls_ / used_; }
 
   private:
     const int parameters_;
+    double calls_ = 0, used_ = 0;
     std::vector<pq::Connection> connections_;
 };
 
@@ -338,11 +298,18 @@ void one_call() {
         const Results r = take_turns(
             {rate(empty), rate(select), rate(record), rate(admit), rate(empty_agent), rate(record_agent)}, kSlices * scale.rounds + 1);
         const Results w = take_turns({script("bench_hot", "hot"), script("bench_hot", "homeserver_seen")}, scale.rounds);
-        add("a", "empty C function, 4 clients", r.value(0), calls);
-        add("a", "SELECT 1", r.value(1), calls, r.ratio(1, 0), "empty C function");
-        add("a", "hot call: record_activity of a member seen lately", r.value(2), calls, r.ratio(2, 0), "empty C function", ">= 0.95");
-        add("a", "the same with a user agent", r.value(5), calls, r.ratio(5, 4), "empty C function, with one", ">= 0.95");
-        add("a", "admit of a member seen lately", r.value(3), calls, r.ratio(3, 0), "empty C function");
+        const std::string seconds = "calls/s";
+        add("a", "empty C function, 4 clients", r.value(0), seconds);
+        add("a", "SELECT 1", r.value(1), seconds, r.ratio(1, 0), "empty C function");
+        add("a", "hot call: record_activity of a member seen lately", r.value(2), seconds, r.ratio(2, 0), "empty C function", ">= 0.95");
+        add("a", "the same with a user agent", r.value(5), seconds, r.ratio(5, 4), "empty C function, with one", ">= 0.95");
+        add("a", "admit of a member seen lately", r.value(3), seconds, r.ratio(3, 0), "empty C function");
+        auto processor = [&](const char* what, const Callers& it, const Callers& to) {
+            add("a", what, it.per_processor(), calls, it.per_processor() / to.per_processor(), "empty C function, so measured");
+        };
+        processor("hot call, by the backends' processor time alone", record, empty);
+        processor("the same with a user agent", record_agent, empty_agent);
+        processor("admit, by the backends' processor time alone", admit, empty);
         add("a", "a homeserver's statements for the same (pgbench)", w.value(1), "by clock/s", w.ratio(0, 1), "mau is so many times faster");
     }
     {
@@ -370,9 +337,11 @@ void one_call() {
         auto rate = [](Callers& callers) { return Contender{"", [&callers] { return callers.rate(scale.seconds / kSlices); }}; };
         const Results r = take_turns({rate(plain), rate(moves), rate(moves_agent)}, kSlices * scale.rounds + 1);
         const Results w = take_turns({script("bench_write", "write"), script("bench_write", "homeserver_write")}, scale.rounds);
-        add("a", "plain SQL upsert, 4 clients", r.value(0), calls);
-        add("a", "single write: record_activity that moves a member on", r.value(1), calls, r.ratio(1, 0), "plain SQL upsert", ">= 0.9");
-        add("a", "the same with a user agent", r.value(2), calls, r.ratio(2, 0), "plain SQL upsert", ">= 0.9");
+        add("a", "plain SQL upsert, 4 clients", r.value(0), "calls/s");
+        add("a", "single write: record_activity that moves a member on", r.value(1), "calls/s", r.ratio(1, 0), "plain SQL upsert", ">= 0.9");
+        add("a", "the same with a user agent", r.value(2), "calls/s", r.ratio(2, 0), "plain SQL upsert", ">= 0.9");
+        add("a", "single write, by the backends' processor time alone", moves.per_processor(), calls,
+            moves.per_processor() / plain.per_processor(), "plain SQL upsert, so measured");
         add("a", "a homeserver's statements for the same (pgbench)", w.value(1), "by clock/s", w.ratio(0, 1), "mau is so many times faster");
     }
     {
@@ -622,7 +591,7 @@ int main(int argc, char** argv) {
     const std::string parts = argc > 1 ? argv[1] : "abcdef";
     const std::map<char, void (*)()> all = {{'a', one_call}, {'b', batches}, {'c', admissions},
                                             {'d', counts}, {'e', reaping}, {'f', syncing}};
-    heading();
+    figures::Table::heading();
     int status = 0;
     for (const auto& [part, run] : all) {
         if (parts.find(part) == std::string::npos && !(part == 'a' && parts.find('b') != std::string::npos)) continue;
@@ -633,6 +602,6 @@ int main(int argc, char** argv) {
             status = 1;
         }
     }
-    write_json("bench.json", environment("BENCH_MACHINE"));
+    table.write_json("bench.json", scale.full);
     return status;
 }

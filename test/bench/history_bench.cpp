@@ -6,6 +6,7 @@
 #include "bitmap.hpp"
 
 #include "../load/pq.hpp"
+#include "figures.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -22,70 +23,15 @@ using mau::bitmap::Bits;
 
 // --- Figures ----------------------------------------------------------------------------------------------------
 
-struct Line {
-    std::string what, unit, against;
-    double value, ratio;
-    std::string wanted;
-    int good;
-};
-std::vector<Line> lines;
+using figures::digits;
+figures::Table table;
 bool full = true;
 
-std::string digits(double value) {
-    char text[32];
-    if (std::isnan(value)) return "";
-    std::snprintf(text, sizeof text, value >= 1000 ? "%.0f" : value >= 100 ? "%.1f" : value >= 10 ? "%.2f" : "%.3f", value);
-    return text;
-}
-
-/// Shows a figure. `wanted`, such as "<= 100", is about the ratio where there is one; it holds for the full scale.
+/// `wanted`, such as "<= 100", is about the ratio where there is one; it holds for the full scale.
 void add(const std::string& what, double value, const std::string& unit, const std::string& wanted = "", double ratio = NAN,
          const std::string& against = "") {
-    int good = -1;
-    if (full && !wanted.empty()) {
-        const double limit = std::atof(wanted.c_str() + 3), got = std::isnan(ratio) ? value : ratio;
-        good = wanted[0] == '>' ? got >= limit : got <= limit;
-    }
-    lines.push_back({what, unit, against, value, ratio, wanted, good});
-    std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s%s\n", "h", what.c_str(), digits(value).c_str(), unit.c_str(), digits(ratio).c_str(),
-                against.c_str(), wanted.c_str(), good == 0 ? "  MISSED" : good == 1 ? "  ok" : "");
-    std::fflush(stdout);
-}
-
-std::string quoted(const std::string& text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        if (c == '"' || c == '\\') out += '\\';
-        out += c;
-    }
-    return out + "\"";
-}
-
-/// Adds our lines to those of bench_client, if there are any.
-void write_json(const char* path) {
-    std::string text;
-    if (FILE* in = std::fopen(path, "r")) {
-        char buffer[65536];
-        for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, in)) > 0;) text.append(buffer, n);
-        std::fclose(in);
-    }
-    const std::size_t end = text.rfind("\n]}");
-    if (end == std::string::npos) {
-        const char* machine = std::getenv("BENCH_MACHINE");
-        text = "{\"machine\": " + quoted(machine ? machine : "") + ", \"scale\": \"" + (full ? "full" : "small") + "\", \"lines\": [";
-    } else {
-        text.resize(end);
-    }
-    FILE* out = std::fopen(path, "w");
-    if (!out) return;
-    auto number = [](double value) { return std::isnan(value) ? std::string("null") : std::to_string(value); };
-    for (const Line& l : lines)
-        text += std::string(text.back() == '[' ? "" : ",") + "\n  {\"part\": \"h\", \"what\": " + quoted(l.what) + ", \"value\": " +
-                number(l.value) + ", \"unit\": " + quoted(l.unit) + ", \"ratio\": " + number(l.ratio) + ", \"to\": " + quoted(l.against) +
-                ", \"wanted\": " + (l.wanted.empty() ? "null" : quoted(l.wanted)) +
-                ", \"good\": " + (l.good < 0 ? "null" : l.good ? "true" : "false") + "}";
-    std::fprintf(out, "%s\n]}\n", text.c_str());
-    std::fclose(out);
+    const int good = full ? figures::as_wanted(wanted, std::isnan(ratio) ? value : ratio) : -1;
+    table.add({"h", what, unit, against, wanted, value, ratio, good});
 }
 
 // --- Made-up users ----------------------------------------------------------------------------------------------
@@ -496,6 +442,6 @@ int main() {
         std::fprintf(stderr, "bench (h): %s\n", e.what());
         status = 1;
     }
-    write_json("bench.json");
+    table.write_json("bench.json", full);
     return status;
 }

@@ -247,6 +247,23 @@ Datum malloc_bytes(FunctionCallInfo) {
 Datum nest_level(FunctionCallInfo) {
     return Int32GetDatum(GetCurrentTransactionNestLevel());
 }
+
+int linger_ms = 0;
+
+/// Sleeps when the transaction is committed for others to see, before whoever registered earlier is told.
+void linger(XactEvent event, void*) {
+    if (event != XACT_EVENT_COMMIT) return;
+    pg_usleep(linger_ms * 1000L);
+    linger_ms = 0;
+}
+
+Datum lingers(FunctionCallInfo fcinfo) {
+    static bool registered = false;
+    if (!registered) pg::guard([] { RegisterXactCallback(linger, nullptr); });
+    registered = true;
+    linger_ms = DatumGetInt32(fcinfo->args[0].value);
+    return Datum(0);
+}
 }  // namespace
 
 MAU_FUNCTION(test_backend_error, backend_error);
@@ -264,3 +281,4 @@ MAU_FUNCTION(test_objects_ever, count_objects);
 MAU_FUNCTION(test_live_exceptions_now, count_exceptions);
 MAU_FUNCTION(test_malloc_bytes_now, malloc_bytes);
 MAU_FUNCTION(test_nest_level_now, nest_level);
+MAU_FUNCTION(test_lingers, lingers);

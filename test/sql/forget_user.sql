@@ -24,3 +24,8 @@ SELECT mau.last_seen('@a:example.com') - t('0') AS seen;
 INSERT INTO mau.monthly_active_users VALUES ('@hand:example.com', 1);
 SELECT mau.forget_user('@hand:example.com'), mau.forget_user('@hand:example.com');
 SELECT count(*) FROM mau.users u WHERE u::text LIKE '%hand%';
+-- Nor does the list of the homeserver's rows that make no sense, which has the first 80 bytes of an id.
+INSERT INTO mau.source_skipped (table_name, reason, row_key) SELECT 'user_ips', 'last_seen is negative', k
+FROM unnest(ARRAY['@skipped:example.com', '@skipped', '@other:example.com', repeat('x', 80), repeat('ä', 40), 'a' || repeat('ä', 39)]) k;
+SELECT mau.forget_user('@skipped:example.com'), mau.forget_user(repeat('x', 100)), mau.forget_user('a' || repeat('ä', 60));
+SELECT row_key FROM mau.source_skipped ORDER BY row_key COLLATE "C";

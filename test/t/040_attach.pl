@@ -358,9 +358,9 @@ sub refusals
 	$refused->("'synapse', 'public', NULL", '22023', qr/at must not be NULL/, 'no time');
 	$refused->("'synapse', 'public', 'infinity'", '22008', qr/at must be a finite time/, 'an infinite time');
 	$refused->("'synapse', 'nowhere'", '3F000', qr/schema "nowhere" does not exist/, 'a schema that is not there');
-	$refused->("'synapse', 'mau'", '42P01', qr/synapse database has: no .*table user_ips/s, 'a schema without these tables');
+	$refused->("'synapse', 'mau'", '42P01', qr/all that mau reads of synapse: no .*table user_ips/s, 'a schema without these tables');
 	$node->safe_psql($database, 'ALTER TABLE users RENAME user_type TO kind; ALTER TABLE users DROP deactivated; ALTER TABLE user_ips RENAME last_seen TO seen');
-	my $err = $refused->("'synapse'", '42703', qr/database has: no column users\.user_type, column users\.deactivated, column user_ips\.last_seen\n/, 'columns that are not there, all of them');
+	my $err = $refused->("'synapse'", '42703', qr/reads of synapse: no column users\.user_type, column users\.deactivated, column user_ips\.last_seen\n/, 'columns that are not there, all of them');
 	$node->safe_psql($database, 'DROP TABLE user_threepids');
 	$refused->("'synapse'", '42P01', qr/table user_threepids/, 'a table that is not there');
 	$node->safe_psql($database,

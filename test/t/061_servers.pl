@@ -69,6 +69,32 @@ for my $example (slurp_file("$FindBin::RealBin/../../doc/sources.md") =~ /^```sq
 	is($node->psql($database, $example, stdout => \$out, stderr => \$err, on_error_stop => 1), 0, 'the example of doc/sources.md runs') or diag $err;
 }
 
+# So does the one that reads a server elsewhere; here that is another database of this one.
+SKIP:
+{
+	skip 'no postgres_fdw here', 6 if $node->safe_psql('postgres', q(SELECT count(*) FROM pg_available_extensions WHERE name = 'postgres_fdw')) eq '0';
+	my ($example) = slurp_file("$FindBin::RealBin/../../doc/sources.md") =~ /^```text\n(CREATE EXTENSION postgres_fdw.*?)^```/ms;
+	my ($host, $port) = ($node->host, $node->port);
+	$example =~ s/host '[^']*', dbname '[^']*'/host '$host', port '$port', dbname 'hosted'/;
+	$example =~ s/user '[^']*', password '[^']*'/user 'hosted_reader', password_required 'false'/;
+	$node->safe_psql('postgres', "CREATE DATABASE $_") for qw(hosted reading);
+	$node->safe_psql('hosted', slurp_file("$FindBin::RealBin/../fixtures/homeserver.sql"));
+	$node->safe_psql('hosted', 'CREATE ROLE hosted_reader LOGIN; GRANT SELECT ON users, user_ips, user_threepids, user_daily_visits TO hosted_reader');
+	my ($out, $err);
+	is($node->psql('reading', $example, stdout => \$out, stderr => \$err, on_error_stop => 1), 0, 'elsewhere: the example of doc/sources.md runs') or diag $err;
+	is($node->safe_psql('reading', 'SELECT mau.monthly_active_count()'), '27', 'elsewhere: as where the tables are');
+	$node->safe_psql('hosted', q(INSERT INTO users (name, creation_ts) VALUES ('@new:example.com', extract(epoch FROM now()));
+		INSERT INTO user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
+		VALUES ('@new:example.com', 't', 'd', '::1', 'Element', floor(extract(epoch FROM now()) * 1000))));
+	my $log = -s $node->logfile;
+	like($node->safe_psql('reading', 'SELECT * FROM mau.sync()'), qr/^users\|1\n.*^joined\|1$/ms, 'elsewhere: a sync finds who is new');
+	is($node->safe_psql('reading', 'SELECT mau.monthly_active_count()'), '28', 'elsewhere: and counts them');
+	like(slurp_file($node->logfile, $log), qr/DECLARE c\d+ CURSOR FOR\s+SELECT [^;]* FROM public\.user_ips WHERE \(\([^;]*last_seen >=/, 'elsewhere: by the index there');
+	is($node->safe_psql('reading', 'SELECT health FROM mau.health()') =~ /^(ok|off)$/, 1, 'elsewhere: all is well');
+	$node->safe_psql('postgres', "DROP DATABASE $_ (FORCE)") for qw(reading hosted);
+	$node->safe_psql('postgres', 'DROP ROLE mau_reader; DROP ROLE hosted_reader');
+}
+
 # --- What all kinds have in common ---------------------------------------------------------------------------------
 
 # kind: attach by a superuser has happened. write: SQL by which the homeserver stores that `user` was active just now.
@@ -181,6 +207,11 @@ sql("SELECT mau.sync($at)");
 is(sql(q{SELECT mau.last_seen('soon@edge.example') IS NULL}), 't', 'prosody: a later login is not seen by an earlier sync');
 sql('SELECT mau.sync(to_timestamp(1795227000))');
 is(sql(q{SELECT extract(epoch FROM mau.last_seen('soon@edge.example'))::bigint}), 1795227000, 'but by one of then, though the page has not changed');
+# In the present, a homeserver's clock that is a little ahead keeps no page from being done with.
+sql(q[INSERT INTO prosody SELECT 'edge.example', 'ahead', 'lastlog2', 'login', 'json', format('{"timestamp":%s}', floor(extract(epoch FROM now() + interval '1 min')))]);
+sql('SELECT mau.sync()');
+is(sql(q{SELECT mau.last_seen('ahead@edge.example') > now()}), 't', 'prosody: a clock a minute ahead is believed');
+is(sql(q{SELECT coalesce(sum(rows), 0) FROM mau.sync() WHERE what = 'sightings'}), 0, 'and its page is not read again');
 laws('prosody', %prosody_laws);
 
 # 13: told by its unique index; accounts that are gone or disabled do not count for it.
@@ -263,6 +294,21 @@ for my $new (0, 1)
 load(q{CREATE TABLE last (username text PRIMARY KEY, seconds text NOT NULL, state text NOT NULL); INSERT INTO last VALUES ('e1', '1795226000', '')});
 sql("UPDATE mau.settings SET server_name = 'example.com'; SELECT mau.attach('ejabberd', at => $at)");
 is(sql('SELECT user_id FROM mau.monthly_active_users'), 'e1@example.com', 'ejabberd, old schema: server_name completes the JIDs');
+# 25.03 and later: a row of users for each kind of password.
+load(q{CREATE TABLE last (username text PRIMARY KEY, seconds text NOT NULL, state text NOT NULL); INSERT INTO last VALUES ('e1', '1795226000', '');
+	CREATE TABLE users (username text NOT NULL, type smallint NOT NULL, created_at timestamp NOT NULL, PRIMARY KEY (username, type));
+	INSERT INTO users SELECT 'e1', type, timestamp '2026-11-01 12:00' + type * interval '1 s' FROM generate_series(1, 3) type});
+sql("SELECT mau.attach('ejabberd', at => $at)");
+is(sql(q{SELECT user_id, registered_at FROM mau.users}), 'e1|1793534401000', 'ejabberd with a row for each kind of password: one account');
+is(sql('SELECT count(*) FROM mau.source_skipped'), 0, 'and nothing amiss');
+# A name that means something in SQL, or to us, is a name.
+sql(q{SELECT mau.detach(); DELETE FROM mau.users; DELETE FROM mau.monthly_active_users});
+for my $name (q($host$||pg_sleep(0)::text||$host$), q('||pg_sleep(0)::text||'), q({seconds}{schema}), q(\\'), q(a"b))
+{
+	sql(q{UPDATE mau.settings SET server_name = $name$} . $name . "\$name\$; SELECT mau.attach('ejabberd', at => $at)");
+	is(sql('SELECT user_id FROM mau.monthly_active_users'), "e1\@$name", "server_name $name is taken as it is");
+	sql(q{SELECT mau.detach(); DELETE FROM mau.users; DELETE FROM mau.monthly_active_users});
+}
 
 SKIP:
 {

@@ -146,6 +146,39 @@ subtest 'what cannot be read' => sub {
 	is($sync->(), '', 'sync does without');
 	$node->safe_psql($database, 'GRANT SELECT ON user_daily_visits TO reader');
 	is($sync->(), "visits|1\nnew visits|1", 'and with it, once it may, from the day before on');
+
+	# Of another shape than we know: that must not keep activity from being read.
+	$database = database('reshaped');
+	my $as_text = 'ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE text';
+	$node->safe_psql($database, add_user('@a:example.com') . see('@a:example.com', $NOW) . $as_text);
+	($out, $err) = ask($node, $database, q{SELECT * FROM mau.attach('synapse', 'public', } . at($NOW) . ')');
+	like($err, qr/WARNING:.*mau cannot read user_daily_visits.*DETAIL:  It is: operator does not exist/s, 'of another shape: attach says so');
+	like($out, qr/sightings\|1/, 'and goes on');
+	$node->safe_psql($database, 'SELECT mau.detach(); ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE bigint USING "timestamp"::bigint');
+	attach($node, $database, $NOW);
+	$node->safe_psql($database, see('@a:example.com', $NOW + $DAY) . $as_text);
+	is(sync($node, $database, $NOW + $DAY)->{refreshed}, 1, 'of another shape since: activity is read');
+	is(ask($node, $database, q{SELECT table_name, reason FROM mau.source_skipped}),
+		'user_daily_visits|cannot be read: operator does not exist: text >= bigint', 'and what is wrong can be seen');
+	$node->safe_psql($database, 'ALTER TABLE user_daily_visits ALTER COLUMN "timestamp" TYPE bigint USING "timestamp"::bigint;'
+		. q{INSERT INTO user_daily_visits VALUES ('@a:example.com', NULL, } . ($NOW - $NOW % $DAY) . q{, 'Mozilla')});
+	is(sync($node, $database, $NOW + $DAY)->{visits}, 1, 'when it is mended, the day is read');
+	is(ask($node, $database, 'SELECT count(*) FROM mau.source_skipped'), 0, 'and nothing is amiss any more');
+};
+
+subtest 'names that are too long' => sub {
+	my $database = database('long');
+	set_settings($node, $database, 'track_appservice_user_ips = true');
+	my $long = 'ä' x 200;    # 400 bytes; ours have at most 255
+	$node->safe_psql($database, add_user('@a:example.com', appservice_id => $long) . see('@a:example.com', $NOW)
+		. add_user('@b:example.com', user_type => $long) . see('@b:example.com', $NOW));
+	is(attach($node, $database, $NOW)->{error}, undef, 'attached');
+	is(ask($node, $database, q{SELECT user_id, length(service) FROM mau.monthly_active_users ORDER BY 1}),
+		"\@a:example.com|127\n\@b:example.com|6", 'the id of an appservice is cut off');
+	is(ask($node, $database, q{SELECT length(user_type) FROM mau.users WHERE user_type <> ''}), 127, 'the type of a user, too');
+	is(ask($node, $database, q{SELECT string_agg(row_key, ',' ORDER BY row_key) FROM mau.source_skipped WHERE reason ~ 'too long'}),
+		'@a:example.com,@b:example.com', 'which can be seen');
+	is(ask($node, $database, q{SELECT sum(users) FROM mau.monthly_active_count_by_service(} . at($NOW) . ')'), 2, 'both count');
 };
 
 subtest 'a sighting that is overwritten after midnight' => sub {

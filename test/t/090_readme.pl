@@ -46,6 +46,14 @@ for my $preload ('', 'mau')
 		my ($error)  = $readme =~ /^=# SELECT mau\.check_auth_blocking\(\);[^\n]*\n(.*?)\n=# ROLLBACK;\n/ms;
 		is($node->safe_psql('homeserver', "BEGIN; $update SELECT mau.check_auth_blocking(); ROLLBACK"), $error =~ s/^\s+//r =~ s/\n\s+/ /r,
 			'what a newcomer is told');
+		# When the homeserver's tables change their name.
+		my ($away, $warning, $row, $state, $reason) = $readme =~
+		  /^=# (ALTER TABLE [^\n]*;)\n=# SELECT \* FROM mau\.sync\(\);\n(WARNING: .*?)^ (trouble \| +1)\n\n=# SELECT \* FROM mau\.health\(\);\n (failing) \| ([^\n]*)/ms;
+		my ($out, $err);
+		$node->psql('homeserver', "$away SELECT * FROM mau.sync(); SELECT * FROM mau.health()", stdout => \$out, stderr => \$err);
+		is($err =~ s/^psql:<stdin>:\d+: //mgr, $warning =~ s/\n\z//r, 'a table that is away: the warning');
+		is($out, ($row =~ s/ *\| */|/r) . "\n$state|$reason", 'a table that is away: sync and health');
+		$node->safe_psql('homeserver', 'ALTER TABLE user_ips_away RENAME TO user_ips; SELECT * FROM mau.sync()');
 	}
 
 	# In a database to which the worker does not come, so that it does not fold before the page does.

@@ -117,6 +117,17 @@ subtest 'the first tick' => sub {
     is(sql('new', 'SELECT health FROM mau.health()'), 'starting', 'and nothing is late');
     let_go('new');
     becomes('new', q(SELECT health = 'ok' FROM mau.health()), 'ok when it is over');
+    # Nobody was there to make a snapshot of, so refresh has never run; and now somebody is.
+    sql('new', 'DROP EXTENSION mau CASCADE', 'CREATE EXTENSION mau');
+    becomes('new', q(SELECT health = 'idle' AND last_tick > (SELECT last_finished FROM mau.tasks WHERE task = 'reap') FROM mau.status),
+        'idle with nobody there, after a tick');
+    sql('new', q(BEGIN; CREATE TRIGGER on_refresh BEFORE INSERT ON mau.snapshots FOR EACH ROW EXECUTE FUNCTION public.on_refresh();
+        INSERT INTO public.hold VALUES (true); SELECT mau.record_activity('@alice:example.com'); COMMIT));
+    sleeping_tick('new');
+    is(sql('new', "SELECT last_finished $refresh"), '', 'the first refresh is under way');
+    is(sql('new', 'SELECT health FROM mau.health()'), 'ok', 'which is not late');
+    is(sql('new', q(SELECT health FROM mau.health(now() + interval '1 hour'))), 'late', 'but becomes so');
+    let_go('new');
     sql('postgres', 'DROP DATABASE new (FORCE)');
 };
 
@@ -158,6 +169,9 @@ subtest 'a task that fails' => sub {
         'and the log');
     goes_on('one', 'reap', 'the other tasks go on');
     goes_on('two', 'refresh', 'and the other databases');
+    my $failed = sql('one', "SELECT failures $refresh");
+    sql('one', q(UPDATE mau.tasks SET next_run = next_run + interval '1 day' WHERE task = 'refresh'));
+    becomes('one', "SELECT failures > $failed $refresh", 'a clock that is set back by a day does not put it off');
     sql('one', 'ALTER TABLE mau.elsewhere RENAME TO snapshots; SELECT mau.wake_worker()');
     becomes('one', "SELECT failures_in_a_row = 0 $refresh", 'mended, it runs');
     is(sql('one', 'SELECT health FROM mau.health()'), 'ok', 'health is well again');
@@ -173,6 +187,25 @@ subtest 'a table that somebody has locked' => sub {
     $admin->quit;
     sql('one', 'SELECT mau.wake_worker()');
     becomes('one', "SELECT failures_in_a_row = 0 $refresh", 'then it runs again');
+};
+
+subtest 'a homeserver that nobody uses yet' => sub {
+    sql('postgres', 'CREATE DATABASE young');
+    sql('young', <<'E');
+CREATE TABLE users (name text, creation_ts bigint, is_guest smallint DEFAULT 0, appservice_id text, user_type text,
+                    deactivated smallint DEFAULT 0);
+CREATE TABLE user_ips (user_id text, user_agent text, last_seen bigint);
+CREATE INDEX ON user_ips (last_seen);
+CREATE TABLE user_threepids (user_id text, medium text, address text);
+CREATE EXTENSION mau;
+SELECT mau.attach('synapse');
+E
+    goes_on('young', 'sync', 'is read, and not taken for a restore under way');
+    sql('young', q(INSERT INTO users (name, creation_ts) VALUES ('@first:x', extract(epoch FROM now())::bigint);
+        INSERT INTO user_ips VALUES ('@first:x', 'agent', (extract(epoch FROM now()) * 1000)::bigint)));
+    becomes('young', 'SELECT mau.monthly_active_count() = 1', 'its first user counts');
+    is(sql('young', 'SELECT health FROM mau.health()'), 'ok', 'health says ok');
+    sql('postgres', 'DROP DATABASE young (FORCE)');
 };
 
 subtest 'a homeserver, in batches' => sub {
@@ -330,9 +363,11 @@ GRANT USAGE ON SCHEMA evil TO PUBLIC;
 ALTER ROLE installer NOSUPERUSER;
 ALTER DATABASE owned SET search_path = evil, pg_catalog;
 ALTER DATABASE owned SET statement_timeout = 1;
+DO $$ BEGIN IF current_setting('transaction_timeout', true) IS NOT NULL THEN ALTER DATABASE owned SET transaction_timeout = 1; END IF; END $$;
 ALTER DATABASE owned SET default_transaction_isolation = serializable;
 E
-    my $options = 'SET statement_timeout = 0; SET search_path = pg_catalog;';
+    my $options = 'SET statement_timeout = 0; SET search_path = pg_catalog;'
+        . ($node->pg_version >= 17 ? 'SET transaction_timeout = 0;' : '');
     sql('owned', "$options DELETE FROM public.seen");
     ok($node->poll_query_until('owned', 'SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 3 FROM public.seen'),
         'refresh runs again and again');
@@ -413,6 +448,10 @@ subtest 'not preloaded' => sub {
     sql('one', map { "SELECT mau.$_()" } qw(sync refresh reap));
     like(sql('one', q(SELECT health || ': ' || reason FROM mau.health())),
         qr/^ok: tasks are run by hand or by a scheduler/, 'what is run by hand counts');
+    sql('postgres', 'CREATE DATABASE fresh');
+    is(sql('fresh', 'CREATE EXTENSION mau', q(SELECT health || ': ' || reason FROM mau.health())),
+        'off: mau is not in shared_preload_libraries, and nobody else runs the tasks: fold has never run, it is meant to every 00:05:00;'
+          . ' reap has never run, it is meant to every 00:00:01', 'a new database says what never ran');
     $node->stop;
 };
 

@@ -91,10 +91,11 @@ sub is_restored {
     my @quiet = qw(settings reserved_threepids appservices user_threepids);
     is_deeply(contents($db, @quiet), { map { $_ => $original->{$_} } @quiet, 'snapshots' },
         'settings, reserved threepids, appservices, snapshots are there');
-    my $who = q(SELECT user_no, user_id, registered_at, is_guest, appservice_id FROM mau.users ORDER BY user_no);
+    # (Who was forgotten comes back by the worker's sync, under another number, while the homeserver has the account.)
+    my $who = "SELECT user_no, user_id, registered_at, is_guest, appservice_id FROM mau.users WHERE user_no <= $last_no ORDER BY user_no";
     is($node->safe_psql($db, $who), $node->safe_psql('original', $who), 'users, under their numbers');
     is($node->safe_psql($db, 'SELECT mau.monthly_active_count()'), $count, 'the figure');
-    my $seen = q(SELECT user_id, mau.last_seen(user_id) FROM mau.users WHERE user_id IS NOT NULL ORDER BY 1);
+    my $seen = "SELECT user_id, mau.last_seen(user_id) FROM mau.users WHERE user_id IS NOT NULL AND user_no <= $last_no ORDER BY 1";
     is($node->safe_psql($db, $seen), $node->safe_psql('original', $seen), 'last seen');
 
     is($node->safe_psql($db, $figures), $history, 'the history');
@@ -168,5 +169,4 @@ subtest 'a restore that takes its time' => sub {
     ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'not after that');
 };
 
-$node->stop;
 done_testing();
