@@ -299,7 +299,9 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
         if (is_news(world, step)) change(directory::users::last_seen, Int64GetDatum(at));
         if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
         if (count > 0) forbid_read_only();
-        if (count > 0 && !looker.change_user(changes.data(), count)) return leave_alone(step);
+        // The first change of a table's row in a session looks at all its indexes.
+        if (count > 0 && !(pg::try_read_lock(world.users_table) && looker.change_user(changes.data(), count)))
+            return leave_alone(step);
         step.written = true;
     }
 }
@@ -334,7 +336,8 @@ void plan(const World& world, const std::vector<Step>& steps, Writes& writes) {
     }
 }
 
-/// Makes the writes; answers false if a row that we took for free was changed under us by direct DML.
+/// Makes the writes; answers false if a row that we took for free was changed under us by direct DML, or if
+/// the statements would have to wait for somebody's index.
 bool make(const World& world, const std::vector<Step>& steps, Writes& writes) {
     forbid_read_only();
     auto write = [&] {
@@ -346,6 +349,13 @@ bool make(const World& world, const std::vector<Step>& steps, Writes& writes) {
     auto mark = [&] {
         if (!writes.visits.empty()) history::mark(world, writes.visits);
     };
+    if (writes.any() && !(pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table))) {
+        const auto nameless = [](const history::Visit& visit) { return visit.user_no == history::kNoNumber; };
+        writes.visits.erase(std::remove_if(writes.visits.begin(), writes.visits.end(), nameless),
+                            writes.visits.end());
+        mark();
+        return false;
+    }
     if (!IsolationUsesXactSnapshot() || !writes.any()) {
         write();
         mark();
@@ -447,9 +457,14 @@ bool can_read(const World& world) {
 
 /// Likewise for what a sighting writes.
 bool can_write(const World& world) {
+    // An index alone is locked by ALTER INDEX … SET TABLESPACE.
     return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
            pg::try_table_lock(world.users_table, RowExclusiveLock) &&
-           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
+           pg::try_table_lock(world.cohort_index, AccessShareLock) &&
+           pg::try_table_lock(world.users_index, AccessShareLock) &&
+           (!OidIsValid(world.cohort_by_time) || pg::try_table_lock(world.cohort_by_time, AccessShareLock)) &&
+           (world.reserved.empty() ||
+            (pg::try_read_lock(world.threepids_table) && pg::try_read_lock(world.users_table)));
 }
 
 }  // namespace

@@ -53,8 +53,10 @@ Datum text_of(Outcome outcome) {
 Datum record_activity(FunctionCallInfo fcinfo) {
     const Call call{pg::Arguments(fcinfo)};
     if (call.is_known_to_change_nothing()) return text_of(Outcome::unchanged);
-    return text_of(
-        pg::with_spi([&] { return activity::record(directory::world(), call.sighting, call.key); }));
+    return text_of(pg::with_spi([&] {
+        const World* const world = directory::world_at_hand();
+        return world ? activity::record(*world, call.sighting, call.key) : Outcome::unchanged;
+    }));
 }
 
 /// The elements of an array argument, NULLs marked.
@@ -117,16 +119,26 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
     return sightings;
 }
 
+/// How many users sorted sightings are of.
+std::size_t users_of(const std::vector<Sighting>& sightings) {
+    std::size_t users = 0;
+    for (std::size_t i = 0; i < sightings.size(); ++i)
+        if (i == 0 || sightings[i].user_id != sightings[i - 1].user_id) ++users;
+    return users;
+}
+
 Datum record_activities(FunctionCallInfo fcinfo) {
     std::vector<Sighting> sightings = sightings_of(fcinfo);
     pg::ResultSet result(fcinfo);
     std::int64_t users[kOutcomes] = {};
     users[static_cast<int>(Outcome::unchanged)] = static_cast<std::int64_t>(activity::leave_news(sightings));
     activity::sort_newest(sightings);  // so that two batches meet their users in the same order
-    std::vector<Outcome> outcomes(sightings.size());
+    std::vector<Outcome> outcomes(sightings.size(), Outcome::unchanged);
     if (!sightings.empty()) {
         const std::size_t recorded = pg::with_spi([&] {
-            return activity::record(directory::world(), sightings.data(), sightings.size(), outcomes.data());
+            const World* const world = directory::world_at_hand();
+            return world ? activity::record(*world, sightings.data(), sightings.size(), outcomes.data())
+                         : users_of(sightings);
         });
         outcomes.resize(recorded);
     }
@@ -155,10 +167,11 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
         fcinfo->isnull = true;
         return Datum(0);
     }
-    const auto body = pg::with_spi([&] {
-        const World& world = directory::world();
-        if (medium) request.threepid_reserved = directory::is_reserved(world, *medium, *address);
-        return activity::check(world, request, at);
+    const auto body = pg::with_spi([&]() -> std::optional<std::string> {
+        const World* const world = directory::world_at_hand();
+        if (!world) return std::nullopt;  // nobody is kept out for a lock of ours
+        if (medium) request.threepid_reserved = directory::is_reserved(*world, *medium, *address);
+        return activity::check(*world, request, at);
     });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;
@@ -169,7 +182,10 @@ Datum admit(FunctionCallInfo fcinfo) {
     const Call call{pg::Arguments(fcinfo)};
     std::optional<std::string> body;
     if (!call.is_known_to_change_nothing())
-        body = pg::with_spi([&] { return activity::admit(directory::world(), call.sighting, call.key); });
+        body = pg::with_spi([&]() -> std::optional<std::string> {
+            const World* const world = directory::world_at_hand();
+            return world ? activity::admit(*world, call.sighting, call.key) : std::nullopt;
+        });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;
     return Datum(0);

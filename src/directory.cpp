@@ -178,9 +178,24 @@ void init() {
     pg::guard([] { CacheRegisterRelcacheCallback(on_relcache_invalidation, 0); });
 }
 
-const World& world() {
+namespace {
+
+bool is_current() {
     pg::guard([] { AcceptInvalidationMessages(); });
-    if (cached && cached_generation == generation) return *cached;
+    return cached && cached_generation == generation;
+}
+
+}  // namespace
+
+const World* world_at_hand() {
+    if (!is_current())
+        for (const char* const table : {"settings", "reserved_threepids", "appservices"})
+            if (!pg::try_read_lock(relation_oid(table))) return nullptr;
+    return &world();
+}
+
+const World& world() {
+    if (is_current()) return *cached;
     if (!cached) cached = new World;
     cached_generation = 0;
     const std::uint64_t before = generation;

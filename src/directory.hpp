@@ -57,6 +57,8 @@ void init();
 /// The world as it is configured now. The reference is good until the next call. Needs SPI (`pg::with_spi`)
 /// only when something changed; `fresh` says whether it does.
 const World& world();
+/// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; nothing where it cannot be had.
+const World* world_at_hand();
 
 /// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or
 /// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into
