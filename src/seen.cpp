@@ -282,9 +282,6 @@ Key key_of(std::string_view user_id) {
     // What is read next is fetched while there is still something else to work out.
     __builtin_prefetch(&Places(shared, key)[0]);
     __builtin_prefetch(&shared->user_generation[partition_of(key.first)]);
-    // What is read next is fetched while there is still something else to work out.
-    __builtin_prefetch(&Places(shared, key)[0]);
-    __builtin_prefetch(&shared->user_generation[partition_of(key.first)]);
     key.second = hash_bytes_extended(bytes, length, shared->seeds[1] ^ static_cast<std::uint64_t>(database));
     key.generation = generation_of(shared, database, key.first);
     key.usable = !all_to_invalidate && to_invalidate.empty();

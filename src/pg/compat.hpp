@@ -16,11 +16,12 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Replaces a tuple by a new version; `new_index_entries` tells whether that one needs entries in the indexes.
-/// Where another transaction has the tuple, waits for it with `wait` only. (heap_update asserts that whoever
-/// does not want to wait meets nobody; without assertions it answers TM_BeingModified, as it says it does.)
+/// Replaces a tuple by a new version; `new_index_entries` tells whether that one needs entries in the
+/// indexes, from 16 on perhaps only in those that summarize (an admin's BRIN). Where another transaction has
+/// the tuple, waits for it with `wait` only. (heap_update asserts that whoever does not want to wait meets
+/// nobody; without assertions it answers TM_BeingModified, as it says it does.)
 inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot* tuple, bool wait,
-                              bool* new_index_entries) {
+                              bool* new_index_entries, bool* only_summarizing) {
 #ifdef USE_ASSERT_CHECKING
     wait = true;
 #endif
@@ -36,17 +37,21 @@ inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot*
                            InvalidSnapshot, wait, &failure, &mode, &entries);
 #if PG_VERSION_NUM >= 160000
     *new_index_entries = result == TM_Ok && entries != TU_None;
+    *only_summarizing = entries == TU_Summarizing;
 #else
     *new_index_entries = result == TM_Ok && entries;
+    *only_summarizing = false;
 #endif
     return result;
 }
 
 /// Makes a tuple's entries in all indexes; 16 knows indexes that only summarize.
-inline List* insert_index_tuples(ResultRelInfo* table, TupleTableSlot* tuple, EState* state) {
+inline List* insert_index_tuples(ResultRelInfo* table, TupleTableSlot* tuple, EState* state,
+                                 bool only_summarizing) {
 #if PG_VERSION_NUM >= 160000
-    return ExecInsertIndexTuples(table, tuple, state, false, false, nullptr, NIL, false);
+    return ExecInsertIndexTuples(table, tuple, state, false, false, nullptr, NIL, only_summarizing);
 #else
+    (void)only_summarizing;
     return ExecInsertIndexTuples(table, tuple, state, false, false, nullptr, NIL);
 #endif
 }

@@ -46,14 +46,14 @@ bool locked_by_ourselves(TupleTableSlot* slot) {
 }
 
 /// Makes the index entries of new tuples, as the executor does.
-void add_index_entries(Relation table, TupleTableSlot** slots, int count) {
+void add_index_entries(Relation table, TupleTableSlot** slots, int count, bool only_summarizing = false) {
     if (!table->rd_rel->relhasindex) return;
     EState* const state = CreateExecutorState();
     auto* const result = makeNode(ResultRelInfo);
     InitResultRelInfo(result, table, 0, nullptr, 0);
     ExecOpenIndices(result, false);
     for (int i = 0; i < count && result->ri_NumIndices > 0; ++i) {
-        List* const recheck = compat::insert_index_tuples(result, slots[i], state);
+        List* const recheck = compat::insert_index_tuples(result, slots[i], state, only_summarizing);
         list_free(recheck);
         ResetPerTupleExprContext(state);
     }
@@ -123,7 +123,8 @@ bool KeyedTable::next_version() {
             if (!index_getnext_tid(scan_, ForwardScanDirection)) return false;
             ExecClearTuple(slot_);
             page_ = ReleaseAndReadBuffer(page_, table_, ItemPointerGetBlockNumber(place));
-            if (PageGetHeapFreeSpace(BufferGetPage(page_)) < kRoom) heap_page_prune_opt(table_, page_);
+            Page const page = BufferGetPage(page_);
+            if (PageIsFull(page) || PageGetHeapFreeSpace(page) < kRoom) heap_page_prune_opt(table_, page_);
         }
         bool all_dead = false;
         LockBuffer(page_, BUFFER_LOCK_SHARE);
@@ -160,10 +161,10 @@ bool KeyedTable::update(const Change* changes, int count) {
         }
         ExecStoreVirtualTuple(fresh_);
         end_command();  // a row that this very statement has written can be changed once more
-        bool new_index_entries = false;
+        bool new_index_entries = false, only_summarizing = false;
         const bool done = compat::update_tuple(table_, &row_->tts_tid, fresh_, locked_by_ourselves(row_),
-                                               &new_index_entries) == TM_Ok;
-        if (done && new_index_entries) add_index_entries(table_, &fresh_, 1);
+                                               &new_index_entries, &only_summarizing) == TM_Ok;
+        if (done && new_index_entries) add_index_entries(table_, &fresh_, 1, only_summarizing);
         ExecClearTuple(fresh_);
         return done;
     });

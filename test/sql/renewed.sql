@@ -95,3 +95,11 @@ CALL told('mau.monthly_active_users', 3000);
 CALL told('mau.users', 300);
 SELECT relname, pg_stat_get_tuples_updated(oid) AS updates, pg_stat_get_tuples_hot_updated(oid) >= 0.97 * pg_stat_get_tuples_updated(oid) AS hot
 FROM pg_class WHERE oid IN ('mau.monthly_active_users'::regclass, 'mau.users'::regclass) ORDER BY 1;
+-- An admin's index that only summarizes goes along: from 16 on an update is HOT in spite of it, and makes no entry in the others.
+CREATE INDEX ON mau.monthly_active_users USING brin ("timestamp");
+TRUNCATE mau.monthly_active_users, mau.users;
+SELECT see('b'), see('b', '2 h'), see('b', '4 h');
+SET enable_seqscan = off;
+SELECT count(*) FROM mau.monthly_active_users WHERE "timestamp" = ms('4 h');
+SELECT count(*) FROM mau.monthly_active_users WHERE user_id = '@b';
+RESET enable_seqscan;
