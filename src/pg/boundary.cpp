@@ -22,7 +22,12 @@ bool must_pass(const ErrorData* data) noexcept {
 
 }  // namespace
 
+Failure failure;
+
 void Failure::record() noexcept {
+    backend = nullptr;
+    copy(state, sqlstate::internal_error);
+    message[0] = detail[0] = hint[0] = '\0';
     try {
         throw;
     } catch (const BackendError& error) {
@@ -94,9 +99,9 @@ void Caught::keep(MemoryContext context) {
     } catch (const BackendError& backend) {
         data = backend.data();
     } catch (...) {
-        Failure failure;
-        failure.record();
-        trouble = Trouble{failure.state, failure.message, failure.hint};
+        Failure other;
+        other.record();
+        trouble = Trouble{other.state, other.message, other.hint};
     }
     if (!data) return;
     guard([&] { MemoryContextSetParent(data->assoc_context, context); });

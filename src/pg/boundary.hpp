@@ -79,24 +79,25 @@ auto guard(Call&& call) -> decltype(call()) {
 /// What went wrong, as plain data that outlives the exception: recorded inside a catch block, raised after
 /// it.
 struct Failure {
-    ErrorData* backend = nullptr;  // set: raise this again as it was
+    ErrorData* backend;  // set: raise this again as it was
     char state[6];
     char message[1024];
     char detail[1024];
     char hint[1024];
 
-    // Not by initializers: they would fill the arrays at every call.
-    Failure() noexcept { std::memcpy(state, "XX000", sizeof state), message[0] = detail[0] = hint[0] = '\0'; }
     /// Records the exception being handled; call it in a catch block only.
     void record() noexcept;
     /// Raises what was recorded as an ERROR; never call it inside a catch block.
     [[noreturn]] void raise() const;
 };
 
+/// The one that is on its way out. Not in the wrappers' own frames, where every call would pay for it in
+/// memory that it touches.
+extern Failure failure;
+
 /// The wrapper of every SQL-callable function.
 template <Datum (*Body)(FunctionCallInfo)>
 Datum entry(FunctionCallInfo fcinfo) {
-    Failure failure;
     try {
         return Body(fcinfo);
     } catch (...) {
@@ -108,7 +109,6 @@ Datum entry(FunctionCallInfo fcinfo) {
 /// The wrapper of callbacks that PostgreSQL makes into our code and that answer nothing.
 template <class Body>
 void enter(Body&& body) {
-    Failure failure;
     try {
         body();
         return;
