@@ -14,9 +14,9 @@ Datum jsonb_datum(const std::string& json) {
 }
 
 /// A session's callers have few user agents.
-Platform platform_of_agent(std::string_view user_agent) {
+Platform platform_of_agent(std::optional<std::string_view> user_agent) {
     static PlatformMemo memo;
-    return memo.platform_of(user_agent);
+    return user_agent ? memo.platform_of(*user_agent) : Platform::unknown;
 }
 
 /// A call's sighting. The key comes first: while the cache's line is on its way, the rest is read.
@@ -24,7 +24,7 @@ struct Call {
     explicit Call(const pg::Arguments& args)
         : user_id(args.user_id(0)),
           key(seen::key_of(user_id)),
-          sighting{user_id, args.instant(1), platform_of_agent(args.text(2).value_or(std::string_view()))} {}
+          sighting{user_id, args.instant(1), platform_of_agent(args.text(2))} {}
     /// Whether it is a member's repeated sighting, or request, that the cache knows to change nothing.
     bool is_known_to_change_nothing() const {
         return seen::hit(key, sighting.at, activity::client_of(sighting.platform));
@@ -114,7 +114,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
         pg::check_user_id(id, "user_id");
         sightings.push_back(
             {id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
-             platform_of_agent(agents && !agents->nulls[i] ? agents->text(i) : std::string_view())});
+             agents && !agents->nulls[i] ? platform_of_agent(agents->text(i)) : Platform::unknown});
     }
     return sightings;
 }

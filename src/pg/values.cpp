@@ -4,10 +4,6 @@ namespace mau::pg {
 
 namespace {
 
-constexpr std::int64_t kEpochShift =  // from 1970 to PostgreSQL's 2000, in microseconds
-    static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-constexpr std::size_t kMaxUserId = 255;
-
 std::string shorten(std::string_view text) {
     if (text.size() <= 60) return std::string(text);
     std::size_t length = 60;
@@ -15,31 +11,7 @@ std::string shorten(std::string_view text) {
     return std::string(text.substr(0, length)) + "…";
 }
 
-bool valid_utf8(std::string_view text) {
-    return guard([&] {
-        return pg_verify_mbstr(PG_UTF8, text.data(), static_cast<int>(text.size()), true) &&
-               std::memchr(text.data(), '\0', text.size()) == nullptr;
-    });
-}
-
 }  // namespace
-
-Instant to_instant(TimestampTz time) {
-    const std::int64_t micros = time + kEpochShift;
-    return micros >= 0 ? micros / 1000 : -((-micros + 999) / 1000);
-}
-
-TimestampTz to_timestamp(Instant instant) {
-    return instant * 1000 - kEpochShift;
-}
-
-std::optional<std::string_view> Arguments::text(int i) const {
-    if (is_null(i)) return std::nullopt;
-    auto* raw = reinterpret_cast<varlena*>(DatumGetPointer(fcinfo_->args[i].value));
-    if (VARATT_IS_EXTERNAL(raw) || VARATT_IS_COMPRESSED(raw))
-        raw = guard([&] { return pg_detoast_datum_packed(raw); });
-    return std::string_view(VARDATA_ANY(raw), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(raw)));
-}
 
 std::optional<bool> Arguments::boolean(int i) const {
     if (is_null(i)) return std::nullopt;
@@ -54,12 +26,6 @@ std::optional<std::int64_t> Arguments::integer(int i) const {
 std::optional<Instant> Arguments::optional_instant(int i, const char* name) const {
     if (is_null(i)) return std::nullopt;
     return check_instant(DatumGetTimestampTz(fcinfo_->args[i].value), name);
-}
-
-Instant Arguments::instant(int i, const char* name) const {
-    if (auto instant = optional_instant(i, name)) return *instant;
-    throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
-                "Leave the argument out to mean now().");
 }
 
 std::int64_t Arguments::max_rows(int i) const {
@@ -86,16 +52,24 @@ std::optional<std::string_view> Arguments::name(int i, const char* name) const {
     return value;
 }
 
-std::string_view Arguments::user_id(int i, const char* name) const {
-    auto id = text(i);
-    if (!id)
-        throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {},
-                    "Pass the user's full id, such as @alice:example.com.");
-    check_user_id(*id, name);
-    return *id;
+namespace detail {
+
+bool valid_text(std::string_view id) {
+    return guard([&] {
+        return pg_verify_mbstr(PG_UTF8, id.data(), static_cast<int>(id.size()), true) &&
+               std::memchr(id.data(), '\0', id.size()) == nullptr;
+    });
 }
 
-void check_user_id(std::string_view id, const char* name) {
+varlena* detoasted(varlena* value) {
+    return guard([&] { return pg_detoast_datum_packed(value); });
+}
+
+void refuse_null(const char* name, const char* hint) {
+    throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be NULL", {}, hint);
+}
+
+void refuse_user_id(std::string_view id, const char* name) {
     if (id.empty())
         throw Error(sqlstate::invalid_parameter, std::string(name) + " must not be empty", {},
                     "Pass the user's full id, such as @alice:example.com.");
@@ -103,28 +77,22 @@ void check_user_id(std::string_view id, const char* name) {
         throw Error(sqlstate::invalid_parameter, std::string(name) + " is too long",
                     "It has " + std::to_string(id.size()) + " bytes and begins with \"" + shorten(id) + "\".",
                     "A user id has at most 255 bytes.");
-    if (GetDatabaseEncoding() != PG_UTF8 && !valid_utf8(id))
-        throw Error(sqlstate::untranslatable_character, std::string(name) + " is not valid UTF-8", {},
-                    "Set client_encoding to what the client sends, and keep the database in UTF8.");
+    throw Error(sqlstate::untranslatable_character, std::string(name) + " is not valid UTF-8", {},
+                "Set client_encoding to what the client sends, and keep the database in UTF8.");
 }
 
-bool valid_user_id(std::string_view id) {
-    return !id.empty() && id.size() <= kMaxUserId && (GetDatabaseEncoding() == PG_UTF8 || valid_utf8(id));
-}
-
-Instant check_instant(TimestampTz time, const char* name) {
+void refuse_instant(TimestampTz time, const char* name) {
     if (TIMESTAMP_NOT_FINITE(time))
         throw Error(sqlstate::datetime_out_of_range, std::string(name) + " must be a finite time",
                     std::string("It is ") + (TIMESTAMP_IS_NOBEGIN(time) ? "-infinity." : "infinity."),
                     "Leave the argument out to mean now().");
-    if (time < to_timestamp(0) ||
-        time >= to_timestamp(kEndOfTime))  // before it is shifted: far times overflow
-        throw Error(sqlstate::datetime_out_of_range, std::string(name) + " is out of range",
-                    "It is " + std::string(pg::guard([&] { return timestamptz_to_str(time); })) +
-                        "; 1970 to 2999 (UTC) can be kept.",
-                    "to_timestamp() takes seconds: divide milliseconds by 1000.");
-    return to_instant(time);
+    throw Error(sqlstate::datetime_out_of_range, std::string(name) + " is out of range",
+                "It is " + std::string(pg::guard([&] { return timestamptz_to_str(time); })) +
+                    "; 1970 to 2999 (UTC) can be kept.",
+                "to_timestamp() takes seconds: divide milliseconds by 1000.");
 }
+
+}  // namespace detail
 
 TriggerData* trigger_of(FunctionCallInfo fcinfo) {
     auto* const trigger =

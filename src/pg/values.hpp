@@ -12,10 +12,26 @@ inline constexpr Instant kEndOfTime = 32503680000000;
 
 namespace mau::pg {
 
+inline constexpr std::int64_t kEpochShift =  // from 1970 to PostgreSQL's 2000, in microseconds
+    static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
 /// A timestamptz as epoch milliseconds, rounded down.
-Instant to_instant(TimestampTz time);
+inline Instant to_instant(TimestampTz time) {
+    const std::int64_t micros = time + kEpochShift;
+    return micros >= 0 ? micros / 1000 : -((-micros + 999) / 1000);
+}
 /// Epoch milliseconds as timestamptz.
-TimestampTz to_timestamp(Instant instant);
+inline constexpr TimestampTz to_timestamp(Instant instant) {
+    return instant * 1000 - kEpochShift;
+}
+
+/// Whether an id can be taken: not empty, at most 255 bytes (the Matrix specification's limit), valid in
+/// UTF-8.
+inline bool valid_user_id(std::string_view id);
+/// Checks a user id from wherever it came; the error names the argument.
+inline void check_user_id(std::string_view id, const char* name);
+/// Checks an instant; the error shows the value.
+inline Instant check_instant(TimestampTz time, const char* name);
 
 /// The arguments of a call, read with a clear error for what is missing.
 class Arguments {
@@ -32,7 +48,7 @@ class Arguments {
     std::optional<Instant> optional_instant(int i, const char* name) const;
     /// How many rows a task may handle: positive; NULL = all.
     std::int64_t max_rows(int i) const;
-    /// A user id: not NULL, not empty, at most 255 bytes (the Matrix specification's limit), valid in UTF-8.
+    /// A user id: not NULL, and valid.
     std::string_view user_id(int i, const char* name = "user_id") const;
     /// The name of something, such as a user type: a text of at most 255 bytes, or nothing for NULL.
     std::optional<std::string_view> name(int i, const char* name) const;
@@ -42,13 +58,6 @@ class Arguments {
   private:
     FunctionCallInfo fcinfo_;
 };
-
-/// Checks a user id from wherever it came; the error names the argument.
-void check_user_id(std::string_view id, const char* name);
-/// Whether an id from a homeserver's table can be taken: what `check_user_id` asks, as a question.
-bool valid_user_id(std::string_view id);
-/// Checks an instant; the error shows the value.
-Instant check_instant(TimestampTz time, const char* name);
 
 /// The trigger that the function was called by, which is on a table of mau's own. Whoever calls the function
 /// otherwise, or has a trigger on another table call it, gets an error.
@@ -93,5 +102,51 @@ class ResultSet {
   private:
     ReturnSetInfo* info_;
 };
+
+// --- What every call goes through, inline; what is wrong with a value is said elsewhere ---
+
+namespace detail {
+bool valid_text(std::string_view id);
+varlena* detoasted(varlena* value);
+[[noreturn]] void refuse_null(const char* name, const char* hint);
+[[noreturn]] void refuse_user_id(std::string_view id, const char* name);
+[[noreturn]] void refuse_instant(TimestampTz time, const char* name);
+}  // namespace detail
+
+inline constexpr std::size_t kMaxUserId = 255;
+
+inline bool valid_user_id(std::string_view id) {
+    static const bool utf8 = GetDatabaseEncoding() == PG_UTF8;
+    return !id.empty() && id.size() <= kMaxUserId && (utf8 || detail::valid_text(id));
+}
+
+inline void check_user_id(std::string_view id, const char* name) {
+    if (!valid_user_id(id)) detail::refuse_user_id(id, name);
+}
+
+inline Instant check_instant(TimestampTz time, const char* name) {
+    // Before it is shifted: far times overflow.
+    if (time < to_timestamp(0) || time >= to_timestamp(kEndOfTime)) detail::refuse_instant(time, name);
+    return to_instant(time);
+}
+
+inline std::optional<std::string_view> Arguments::text(int i) const {
+    if (is_null(i)) return std::nullopt;
+    auto* value = reinterpret_cast<varlena*>(DatumGetPointer(fcinfo_->args[i].value));
+    if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value)) value = detail::detoasted(value);
+    return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
+}
+
+inline Instant Arguments::instant(int i, const char* name) const {
+    if (is_null(i)) detail::refuse_null(name, "Leave the argument out to mean now().");
+    return check_instant(DatumGetTimestampTz(fcinfo_->args[i].value), name);
+}
+
+inline std::string_view Arguments::user_id(int i, const char* name) const {
+    const auto id = text(i);
+    if (!id) detail::refuse_null(name, "Pass the user's full id, such as @alice:example.com.");
+    check_user_id(*id, name);
+    return *id;
+}
 
 }  // namespace mau::pg
