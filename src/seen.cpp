@@ -9,19 +9,22 @@ namespace {
 
 int size_kb = 16384;
 
-constexpr std::size_t kWays = 4;
-constexpr std::size_t kFirstSets = 1024;    // at most, at the start
+constexpr std::size_t kEntries = 3;         // in a line
+constexpr std::size_t kPage = 64;           // lines in a page of memory
+constexpr std::size_t kFirstLines = 1024;   // at most, at the start
 constexpr std::int64_t kOverflow = 8;       // so many entries that fit in weigh as one that does not
-constexpr std::size_t kPartitions = 512;    // of users, for the generations: a page of memory
 constexpr std::size_t kMaxPending = 65536;  // entries that one transaction keeps for its commit
 constexpr std::uint32_t kFlush = 64;        // calls after which a session hands in its figures
 
-struct alignas(32) Entry {  // half a line of memory: a look costs one miss
-    pg_atomic_uint64 check, second, generation, span;
+/// A line of memory, so that a look costs one miss. `generation` is of the users whose first choice it is,
+/// wherever their entries are.
+struct alignas(64) Line {
+    pg_atomic_uint32 generation;
+    pg_atomic_uint32 generations[kEntries];  // the entries'; 0: none
+    pg_atomic_uint64 checks[kEntries];
+    pg_atomic_uint64 spans[kEntries];
 };
-struct Set {
-    Entry entries[kWays];
-};
+static_assert(sizeof(Line) == 64);
 
 /// When nothing changes, and for which clients, in one word: from an instant on (45 bits, up to the year
 /// 3084) for so many steps of 8.192 s (14 bits, up to a day and more).
@@ -46,195 +49,231 @@ class Span {
 };
 static_assert((kDay >> 13) < 1 << 14);
 
-/// Sets of places are taken into use as they are needed, twice as many at a time: a small server's entries
-/// are close together, which spares the processor's tables of pages. Entries that are elsewhere then are
-/// missed once; one that is left at an old place says nothing wrong there.
+/// Lines are taken into use as they are needed, half as many more at a time: a small server's entries are
+/// close together, which spares the processor's caches and tables of pages. All entries are missed once then.
 struct Shared {
+    pg_atomic_uint64 lines;  // in use: whole pages
+    pg_atomic_uint32 database_generation[pg::kMaxDatabases];
+    std::uint64_t most_lines;
     std::uint64_t seeds[2];
-    std::uint64_t most_sets;
-    pg_atomic_uint64 sets;  // in use
-    pg_atomic_uint64 database_generation[pg::kMaxDatabases];
-    pg_atomic_uint64 user_generation[kPartitions];
     pg_atomic_uint64 hits, misses;
-    pg_atomic_uint64 pressure;  // signed: goes up with entries whose first set is full of what still holds
-    Set set[FLEXIBLE_ARRAY_MEMBER];
+    pg_atomic_uint64 pressure;  // signed: goes up with entries for which there is no room
+
+    /// The lines, at the first page's beginning after this.
+    Line* line() { return reinterpret_cast<Line*>(TYPEALIGN(sizeof(Line) * kPage, this + 1)); }
 };
 
 std::size_t bytes() {
     return static_cast<std::size_t>(size_kb) * 1024;
 }
 
-std::uint64_t most_sets() {
-    const std::size_t room = bytes() > offsetof(Shared, set) ? bytes() - offsetof(Shared, set) : 0;
-    return std::max<std::size_t>(1, room / sizeof(Set));
+std::uint64_t whole_pages(std::uint64_t lines) {
+    return lines / kPage * kPage;
 }
 
-/// How many sets are in use at first: a part of all by a power of two.
-std::uint64_t first_sets() {
-    std::uint64_t sets = most_sets();
-    while (sets > kFirstSets) sets /= 2;
-    return sets;
+std::uint64_t most_lines() {
+    constexpr std::size_t kAhead = sizeof(Shared) + sizeof(Line) * kPage;
+    return whole_pages((bytes() - kAhead) / sizeof(Line));
 }
 
-pg::SharedPiece piece(
-    "mau recently seen", [] { return offsetof(Shared, set) + most_sets() * sizeof(Set); },
-    [](void* memory) {
-        auto* shared = static_cast<Shared*>(memory);
-        if (!pg_strong_random(shared->seeds, sizeof shared->seeds))
-            elog(ERROR, "mau: no random numbers to be had for the recently seen cache");
-        shared->most_sets = most_sets();
-        pg_atomic_init_u64(&shared->sets, first_sets());
-        pg_atomic_init_u64(&shared->pressure, 0);
-        // All zero is a good beginning for 64-bit atomics where they are real ones, and the generation 0 is
-        // nobody's.
-        for (auto& generation : shared->database_generation) pg_atomic_init_u64(&generation, 1);
-        for (auto& generation : shared->user_generation) pg_atomic_init_u64(&generation, 1);
-        pg_atomic_init_u64(&shared->hits, 0);
-        pg_atomic_init_u64(&shared->misses, 0);
-        for (std::uint64_t i = 0; i < shared->most_sets; ++i)
-            for (Entry& entry : shared->set[i].entries)
-                for (pg_atomic_uint64* word : {&entry.check, &entry.second, &entry.generation, &entry.span})
-                    pg_atomic_init_u64(word, 0);
-    });
+pg::SharedPiece piece("mau recently seen", bytes, [](void* memory) {
+    auto* shared = static_cast<Shared*>(memory);
+    if (!pg_strong_random(shared->seeds, sizeof shared->seeds))
+        elog(ERROR, "mau: no random numbers to be had for the recently seen cache");
+    shared->most_lines = most_lines();
+    pg_atomic_init_u64(&shared->lines, std::min<std::uint64_t>(shared->most_lines, kFirstLines));
+    pg_atomic_init_u64(&shared->pressure, 0);
+    // The generation 0 is nobody's.
+    for (auto& generation : shared->database_generation) pg_atomic_init_u32(&generation, 1);
+    pg_atomic_init_u64(&shared->hits, 0);
+    pg_atomic_init_u64(&shared->misses, 0);
+    for (std::uint64_t i = 0; i < shared->most_lines; ++i) {
+        Line& line = shared->line()[i];
+        pg_atomic_init_u32(&line.generation, 0);
+        for (std::size_t j = 0; j < kEntries; ++j) {
+            pg_atomic_init_u32(&line.generations[j], 0);
+            pg_atomic_init_u64(&line.checks[j], 0);
+            pg_atomic_init_u64(&line.spans[j], 0);
+        }
+    }
+});
 
-/// What an entry says, read in one go; `key` makes sure that it was not half-way written.
-struct Read {
-    std::uint64_t generation = 0;
-    Span span;
+/// What a session needs at every call, close together.
+struct alignas(64) Session {
+    Shared* shared = nullptr;
+    Line* line = nullptr;
+    pg_atomic_uint32* generation = nullptr;  // the database's
+    std::uint64_t seeds[2];
+    bool has_changes = false;            // that will invalidate something at commit
+    std::uint32_t hits = 0, misses = 0;  // not handed in yet
 };
+Session session;
+
+/// Whether the session has the cache.
+bool attached() {
+    if (session.shared) return true;
+    auto* const shared = piece.get<Shared>();
+    int const database = shared ? pg::database_number() : -1;
+    if (database < 0) return false;
+    session.line = shared->line();
+    session.generation = &shared->database_generation[database];
+    for (int i = 0; i < 2; ++i) session.seeds[i] = shared->seeds[i] + static_cast<std::uint64_t>(database);
+    session.shared = shared;
+    return true;
+}
 
 std::uint64_t rotate(std::uint64_t word, int by) {
     return (word << by) | (word >> (64 - by));
 }
 
-std::uint64_t check_of(std::uint64_t first, std::uint64_t second, const Read& read) {
-    return first ^ rotate(second, 7) ^ rotate(read.generation, 19) ^ rotate(read.span.word(), 41);
+/// Made of all that an entry says and whom it is of, so that one that was half-way written fits nobody; and
+/// of the number of lines, for generations are elsewhere when that changes.
+std::uint64_t check_of(const Key& key, std::uint32_t generation, Span span) {
+    return key.second ^ rotate(key.lines, 31) ^ rotate(generation, 19) ^ rotate(span.word(), 41);
 }
 
-bool read_entry(Entry& entry, const Key& key, Read& read) {
-    if (pg_atomic_read_u64(&entry.second) != key.second) return false;
-    read = {pg_atomic_read_u64(&entry.generation), Span(pg_atomic_read_u64(&entry.span))};
-    return pg_atomic_read_u64(&entry.check) == check_of(key.first, key.second, read);
-}
-
-void write_entry(Entry& entry, const Key& key, const Read& read) {
-    pg_atomic_write_u64(&entry.check, 0);
-    pg_atomic_write_u64(&entry.second, key.second);
-    pg_atomic_write_u64(&entry.generation, read.generation);
-    pg_atomic_write_u64(&entry.span, read.span.word());
-    pg_atomic_write_u64(&entry.check, check_of(key.first, key.second, read));
-}
-
-/// The places in which a user's entry may be, the best first: most are found by the first look. Two sets, so
-/// that one that happens to be full sends nobody away while there is room.
-class Places {
+/// The lines in which a user's entry may be, the best first: all in one page of memory, and the second next
+/// to the first, for processors fetch lines in pairs. Several, so that a line that happens to be full sends
+/// nobody away while there is room.
+class Choices {
   public:
-    static constexpr std::size_t kCount = 2 * kWays;
-    Places(Shared* shared, const Key& key)
-        : all_(shared->set), sets_(pg_atomic_read_u64(&shared->sets)), key_(key) {}
-    Entry& operator[](std::size_t i) const {
-        static_assert(kWays == 1 << (64 - 62));
-        const std::uint64_t hash = i < kWays ? key_.first : key_.second;
-        return all_[hash % sets_].entries[((key_.first >> 62) + i) % kWays];
-    }
+    static constexpr std::size_t kCount = 4;
+    explicit Choices(const Key& key)
+        : first_(static_cast<std::size_t>(static_cast<Product>(key.first) * key.lines >> 64)),
+          far_(2 * (1 + key.second % (kPage / 2 - 1))) {}
+    Line& operator[](std::size_t i) const { return session.line[first_ ^ (i & 1) ^ (i & 2 ? far_ : 0)]; }
 
   private:
-    Set* all_;
-    std::uint64_t sets_;
-    const Key& key_;
+    __extension__ using Product = unsigned __int128;
+    std::size_t first_, far_;
 };
 
-std::size_t partition_of(std::uint64_t first) {
-    return (first >> 32) % kPartitions;
+/// What the entry of a user says; generation 0: there is none.
+struct Read {
+    std::uint32_t generation = 0;
+    std::size_t i = 0;
+    Span span;
+};
+
+/// The user's entry in a line. No branch on which one it is: the processor would guess, and what it works out
+/// while the line is on its way would be for nothing.
+Read read_entry(Line& line, const Key& key) {
+    std::uint64_t generation = 0, i = 0, span = 0;
+    for (std::uint64_t j = 0; j < kEntries; ++j) {
+        const std::uint32_t its_generation = pg_atomic_read_u32(&line.generations[j]);
+        const std::uint64_t its_span = pg_atomic_read_u64(&line.spans[j]);
+        const bool is_it =
+            pg_atomic_read_u64(&line.checks[j]) == check_of(key, its_generation, Span(its_span));
+        const std::uint64_t its = -static_cast<std::uint64_t>(is_it);
+        generation = (generation & ~its) | (its_generation & its);
+        span = (span & ~its) | (its_span & its);
+        i = (i & ~its) | (j & its);
+    }
+    return {static_cast<std::uint32_t>(generation), i, Span(span)};
 }
 
-std::uint64_t generation_of(Shared* shared, int database, std::uint64_t first) {
-    return pg_atomic_read_u64(&shared->database_generation[database]) +
-           pg_atomic_read_u64(&shared->user_generation[partition_of(first)]);
+void write_entry(Line& line, std::size_t i, const Key& key, Span span) {
+    pg_atomic_write_u64(&line.checks[i], 0);
+    pg_atomic_write_u64(&line.spans[i], span.word());
+    pg_atomic_write_u32(&line.generations[i], key.generation);
+    pg_atomic_write_u64(&line.checks[i], check_of(key, key.generation, span));
 }
 
-// --- What this transaction will tell at commit
-// --------------------------------------------------------------------
+// --- What this transaction will tell at commit ---
 
 struct Pending {
     Key key;
     Span span;
 };
 std::vector<Pending> to_remember;
-std::vector<std::uint64_t> to_invalidate;  // first hashes
+std::vector<Key> to_invalidate;
 bool all_to_invalidate = false;
-std::uint32_t unreported_hits = 0, unreported_misses = 0;
 
-/// Notes whether a new entry fitted into its first set, and takes more sets into use if too many do not.
+/// Takes more lines into use.
+void grow(Shared* shared, std::uint64_t lines) {
+    std::uint64_t expected = lines;
+    const std::uint64_t more = std::min(shared->most_lines, whole_pages(lines + lines / 2));
+    if (!pg_atomic_compare_exchange_u64(&shared->lines, &expected, more)) return;
+    for (std::uint64_t i = 0; i < lines; ++i)  // what nobody finds any more is not to be in the way
+        for (auto& span : session.line[i].spans) pg_atomic_write_u64(&span, 0);
+    pg_atomic_write_u64(&shared->pressure, 0);
+}
+
+/// Notes whether there was room for a new entry, and takes more lines into use if too often there was none.
 void note_fit(Shared* shared, bool fits) {
     const auto pressure = static_cast<std::int64_t>(pg_atomic_read_u64(&shared->pressure));
-    const std::uint64_t sets = pg_atomic_read_u64(&shared->sets);
+    const std::uint64_t lines = pg_atomic_read_u64(&shared->lines);
     if (fits && pressure > 0) pg_atomic_fetch_sub_u64(&shared->pressure, 1);
-    if (fits || 2 * sets > shared->most_sets) return;
+    if (fits || lines == shared->most_lines) return;
     pg_atomic_fetch_add_u64(&shared->pressure, kOverflow);
-    if (pressure < static_cast<std::int64_t>(sets)) return;
-    std::uint64_t expected = sets;
-    if (pg_atomic_compare_exchange_u64(&shared->sets, &expected, 2 * sets))
-        pg_atomic_write_u64(&shared->pressure, 0);
+    if (pressure >= static_cast<std::int64_t>(lines)) grow(shared, lines);
 }
 
-/// The place for an entry that has none: of one that does not hold any more at `at`, or else of the one that
-/// ends first.
-Entry& place_for(Shared* shared, const Places& set, Instant at) {
-    Entry* place = nullptr;
+/// A place for an entry.
+struct Place {
+    Line* line;
+    std::size_t i;
+};
+
+/// The place for an entry that has none: the first of one that does not hold any more at `at`, or else of the
+/// one that ends first.
+Place place_for(const Choices& choices, Instant at) {
+    Place place{};
     Instant worst = INT64_MAX;
-    for (std::size_t i = 0; i < Places::kCount; ++i) {
-        const Instant ends = Span(pg_atomic_read_u64(&set[i].span)).until();
-        if (ends < worst) {
+    for (std::size_t c = 0; c < Choices::kCount && worst >= at; ++c) {
+        for (std::size_t i = 0; i < kEntries; ++i) {
+            const Instant ends = Span(pg_atomic_read_u64(&choices[c].spans[i])).until();
+            if (ends >= worst) continue;
             worst = ends;
-            place = &set[i];
-        }
-        if (i == kWays - 1) {
-            note_fit(shared, worst < at);
-            if (worst < at) break;
+            place = {&choices[c], i};
         }
     }
-    return *place;
+    note_fit(session.shared, worst < at);
+    return place;
 }
 
-void write(Shared* shared, const Pending& pending) {
-    const Places set(shared, pending.key);
-    Entry* place = nullptr;
+void write(const Pending& pending) {
+    const Key& key = pending.key;
+    if (key.lines != pg_atomic_read_u64(&session.shared->lines)) return;  // nobody would find it
+    const Choices choices(key);
     Read old;
-    for (std::size_t i = 0; i < Places::kCount && !place; ++i)
-        if (read_entry(set[i], pending.key, old)) place = &set[i];
+    Place place{};
+    for (std::size_t c = 0; c < Choices::kCount && old.generation == 0; ++c) {
+        old = read_entry(choices[c], key);
+        place = {&choices[c], old.i};
+    }
     Span span = pending.span;
-    if (place && old.generation == pending.key.generation && old.span.from() / kDay == span.from() / kDay)
+    if (old.generation == key.generation && old.span.from() / kDay == span.from() / kDay)
         span.add_clients(old.span.clients());  // the day's other clients are marked still
-    if (!place) place = &place_for(shared, set, span.from());
-    write_entry(*place, pending.key, {pending.key.generation, span});
+    if (old.generation == 0) place = place_for(choices, span.from());
+    write_entry(*place.line, place.i, key, span);
 }
 
 void forget_pending() {
     to_remember.clear();
     to_invalidate.clear();
-    all_to_invalidate = false;
+    all_to_invalidate = session.has_changes = false;
 }
 
 void on_transaction(XactEvent event, void*) {
     // Nobody would be told at COMMIT PREPARED.
-    if (event == XACT_EVENT_PRE_PREPARE && (all_to_invalidate || !to_invalidate.empty()))
+    if (event == XACT_EVENT_PRE_PREPARE && session.has_changes)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("cannot PREPARE a transaction that has changed mau's settings or users"),
                         errhint("Commit the transaction, or make the change in one of its own.")));
     if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
-    auto* shared = piece.get<Shared>();
-    if (shared && event == XACT_EVENT_COMMIT) {
-        if (all_to_invalidate)
-            pg_atomic_fetch_add_u64(&shared->database_generation[pg::database_number()], 1);
-        for (const std::uint64_t first : to_invalidate)
-            pg_atomic_fetch_add_u64(&shared->user_generation[partition_of(first)], 1);
-        for (const Pending& pending : to_remember) write(shared, pending);
+    if (event == XACT_EVENT_COMMIT) {
+        if (all_to_invalidate) pg_atomic_fetch_add_u32(session.generation, 1);
+        for (Key& key : to_invalidate) {
+            key.lines = pg_atomic_read_u64(&session.shared->lines);
+            pg_atomic_fetch_add_u32(&Choices(key)[0].generation, 1);
+        }
+        for (const Pending& pending : to_remember) write(pending);
     }
-    if (shared && unreported_hits + unreported_misses >= kFlush) {
-        pg_atomic_fetch_add_u64(&shared->hits, unreported_hits);
-        pg_atomic_fetch_add_u64(&shared->misses, unreported_misses);
-        unreported_hits = unreported_misses = 0;
+    if (session.hits + session.misses >= kFlush) {
+        pg_atomic_fetch_add_u64(&session.shared->hits, session.hits);
+        pg_atomic_fetch_add_u64(&session.shared->misses, session.misses);
+        session.hits = session.misses = 0;
     }
     forget_pending();
 }
@@ -244,16 +283,13 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
     if (event == SUBXACT_EVENT_ABORT_SUB) to_remember.clear();
 }
 
-/// Whether an entry says that a sighting changes nothing.
-bool find(const Key& key, Instant at, unsigned client) {
-    if (!key.usable) return false;
-    const Places set(piece.get<Shared>(), key);
-    for (std::size_t i = 0; i < Places::kCount; ++i) {
-        Read read;
-        if (!read_entry(set[i], key, read) || read.generation != key.generation) continue;
-        return at >= read.span.from() && at <= read.span.until() && (client & read.span.clients()) == client;
-    }
-    return false;
+/// The user's entry, wherever it is, if nothing has made it wrong.
+Read find(const Key& key) {
+    const Choices choices(key);
+    Read read = read_entry(choices[0], key);
+    for (std::size_t c = 1; c < Choices::kCount && read.generation == 0; ++c)
+        read = read_entry(choices[c], key);
+    return read.generation == key.generation ? read : Read();
 }
 
 }  // namespace
@@ -263,8 +299,8 @@ void init() {
         if (!process_shared_preload_libraries_in_progress) return;  // a size of nothing
         DefineCustomIntVariable(
             "mau.seen_cache_size", "Shared memory for the cache of recently seen users.",
-            "An entry takes 32 bytes: 16 MB hold some 500 000 users. Raise it if mau.status shows "
-            "a low hit rate, up to 32 bytes for each user who is active within an hour.",
+            "16 MB hold some 600 000 users. Raise it if mau.status shows a low hit rate, up to 28 bytes "
+            "for each user who is active within an hour.",
             &size_kb, 16384, 128, 4194304, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
         RegisterXactCallback(on_transaction, nullptr);
         RegisterSubXactCallback(on_subtransaction, nullptr);
@@ -273,40 +309,36 @@ void init() {
 
 Key key_of(std::string_view user_id) {
     Key key;
-    auto* shared = piece.get<Shared>();
-    int const database = shared ? pg::database_number() : -1;
-    if (database < 0) return key;
+    if (!attached()) return key;
     const auto* bytes = reinterpret_cast<const unsigned char*>(user_id.data());
     const int length = static_cast<int>(user_id.size());
-    key.first = hash_bytes_extended(bytes, length, shared->seeds[0] + static_cast<std::uint64_t>(database));
-    // What is read next is fetched while there is still something else to work out.
-    __builtin_prefetch(&Places(shared, key)[0]);
-    __builtin_prefetch(&shared->user_generation[partition_of(key.first)]);
-    key.second = hash_bytes_extended(bytes, length, shared->seeds[1] ^ static_cast<std::uint64_t>(database));
-    key.generation = generation_of(shared, database, key.first);
-    key.usable = !all_to_invalidate && to_invalidate.empty();
+    key.lines = pg_atomic_read_u64(&session.shared->lines);
+    key.first = hash_bytes_extended(bytes, length, session.seeds[0]);
+    Line& line = Choices(key)[0];
+    __builtin_prefetch(&line);  // while there is still something else to work out
+    key.second = hash_bytes_extended(bytes, length, session.seeds[1]);
+    key.generation = pg_atomic_read_u32(session.generation) + pg_atomic_read_u32(&line.generation);
+    key.usable = !session.has_changes;
     pg_read_barrier();
     return key;
 }
 
 bool hit(const Key& key, Instant at, unsigned client, bool count_miss) {
     if (!key.usable) return false;
-    if (find(key, at, client)) {
-        ++unreported_hits;
-        return true;
-    }
-    if (count_miss) ++unreported_misses;
-    return false;
+    const Read read = find(key);
+    const bool known = read.generation != 0 && at >= read.span.from() && at <= read.span.until() &&
+                       (client & read.span.clients()) == client;
+    if (known)
+        ++session.hits;
+    else if (count_miss)
+        ++session.misses;
+    return known;
 }
 
 bool vouches(const Key& key, Instant at) {
     if (!key.usable) return false;
-    const Places set(piece.get<Shared>(), key);
-    for (std::size_t i = 0; i < Places::kCount; ++i) {
-        Read read;
-        if (read_entry(set[i], key, read) && read.generation == key.generation) return at >= read.span.from();
-    }
-    return false;
+    const Read read = find(key);
+    return read.generation != 0 && at >= read.span.from();
 }
 
 void remember(const Key& key, Instant from, Instant until, unsigned client) {
@@ -316,17 +348,18 @@ void remember(const Key& key, Instant from, Instant until, unsigned client) {
 
 void invalidate(std::string_view user_id) {
     const Key key = key_of(user_id);
-    if (key.generation == 0) return;
+    if (!attached()) return;
     if (to_invalidate.size() < 1000)
-        to_invalidate.push_back(key.first);
+        to_invalidate.push_back(key);
     else
         all_to_invalidate = true;
+    session.has_changes = true;
     to_remember.clear();
 }
 
 void invalidate_all() {
-    if (!piece.get<Shared>() || pg::database_number() < 0) return;
-    all_to_invalidate = true;
+    if (!attached()) return;
+    all_to_invalidate = session.has_changes = true;
     to_remember.clear();
 }
 
