@@ -317,7 +317,7 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
-    seen::invalidate_all();
+    seen::invalidate_settings();
     return PointerGetDatum(nullptr);
 }
 
