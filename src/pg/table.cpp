@@ -244,12 +244,18 @@ Datum key_datum(std::string_view key) {
         [&] { return PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))); });
 }
 
-void IndexWalk::open(Oid table, Oid index) {
+void IndexedTable::open(Oid table, Oid index) {
     AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
     if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
     table_ = table_open(table, AccessShareLock);
     index_ = index_open(index, AccessShareLock);
     slot_ = table_slot_create(table_, nullptr);
+}
+
+void IndexedTable::close() {
+    ExecDropSingleTupleTableSlot(slot_);
+    index_close(index_, AccessShareLock);
+    table_close(table_, AccessShareLock);
 }
 
 void IndexWalk::begin(Snapshot snapshot, ScanKey keys, int count, ScanDirection direction) {
@@ -267,20 +273,6 @@ TupleTableSlot* IndexWalk::next() {
 void IndexWalk::end() {
     index_endscan(scan_);
     ExecClearTuple(slot_);
-}
-
-void IndexWalk::close() {
-    ExecDropSingleTupleTableSlot(slot_);
-    index_close(index_, AccessShareLock);
-    table_close(table_, AccessShareLock);
-}
-
-void EntryWalk::open(Oid table, Oid index) {
-    AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
-    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
-    table_ = table_open(table, AccessShareLock);
-    index_ = index_open(index, AccessShareLock);
-    slot_ = table_slot_create(table_, nullptr);
 }
 
 void EntryWalk::begin(Snapshot snapshot, ScanKey keys, int count) {
@@ -309,9 +301,7 @@ void EntryWalk::close() {
     visibility_ = InvalidBuffer;
     if (scan_) index_endscan(scan_);
     scan_ = nullptr;
-    ExecDropSingleTupleTableSlot(slot_);
-    index_close(index_, AccessShareLock);
-    table_close(table_, AccessShareLock);
+    IndexedTable::close();
 }
 
 bool try_lock(LockSpace space, std::uint64_t key) {
