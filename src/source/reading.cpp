@@ -79,6 +79,11 @@ std::string quoted(const std::string& identifier) {
     return text;
 }
 
+std::string literal(const std::string& text) {
+    const char* quoted = pg::guard([value = text.c_str()] { return quote_literal_cstr(value); });
+    return quoted;
+}
+
 MakeContract maker(std::string_view kind) {
     std::string known;
     for (const Kind& k : kKinds) {
@@ -92,9 +97,7 @@ MakeContract maker(std::string_view kind) {
 Place place_of(const World& world, const Source& source) {
     Place place;
     place.schema = quoted(source.schema);
-    if (world.settings.server_name)
-        place.server_name =
-            pg::guard([name = world.settings.server_name->c_str()] { return quote_literal_cstr(name); });
+    if (world.settings.server_name) place.server_name = literal(*world.settings.server_name);
     place.has = [&](const char* table, const char* column) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
