@@ -123,7 +123,7 @@ class Seating {
 
     /// To be called when the rows are written, or were not.
     void done(bool written) {
-        if (taken_ > 0) written ? seats::used() : seats::give_back(taken_);
+        if (taken_ > 0) written ? seats::used(taken_) : seats::give_back(taken_);
         if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
     }
 

@@ -41,8 +41,8 @@ enum class Take { taken, full, unknown };
 Take take(const World& world, Instant at);
 /// Takes a seat that was found in another way, so that everybody knows of it.
 void take_anyway(const World& world);
-/// Tells that the rows for the seats taken so far are written and told about.
-void used();
+/// Tells that the rows for so many seats taken are written and told about.
+void used(std::int64_t seats);
 /// Gives back seats that were not used.
 void give_back(std::int64_t seats);
 /// The seats that other transactions under way have taken.
