@@ -508,14 +508,14 @@ Take take(const World& world, Instant at) {
     return taken ? Take::taken : reliable ? Take::full : Take::unknown;
 }
 
-void take_anyway(const World& world) {
+void take_anyway(const World& world, std::int64_t seats) {
     Counters* mine = counters();
     if (!mine) return;
     hold(mine, world.cohort_table);
-    ++level().seats;
-    ++level().pending;
+    level().seats += seats;
+    level().pending += seats;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
-    ++mine->in_flight;
+    mine->in_flight += seats;
     LWLockRelease(&mine->lock);
 }
 
