@@ -16,33 +16,38 @@ bool unfinished(const SnapshotData& dirty) {
     return TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
 }
 
-/// Whether another transaction, not done yet, holds a row lock (FOR UPDATE and the like) on the tuple.
-bool locked_by_other(TupleTableSlot* slot) {
-    if (!TTS_IS_BUFFERTUPLE(slot)) return false;
-    HeapTupleHeader const header = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data;
+/// Whether one of the transactions that hold a row lock (FOR UPDATE and the like) on the tuple, or have held
+/// it last, is such a one.
+bool locked_by(TupleTableSlot* slot, bool (*such)(TransactionId)) {
+    const auto* const buffered = reinterpret_cast<BufferHeapTupleTableSlot*>(slot);
+    HeapTupleHeader const header = buffered->base.tuple->t_data;
     if (header->t_infomask & HEAP_XMAX_INVALID) return false;
-    auto other = [](TransactionId xid) {
-        return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
-    };
+    // Who it is and whether that is one or several are written together.
+    if (BufferIsValid(buffered->buffer)) LockBuffer(buffered->buffer, BUFFER_LOCK_SHARE);
+    const std::uint16_t infomask = header->t_infomask;
     TransactionId const locker = HeapTupleHeaderGetRawXmax(header);
-    if (!(header->t_infomask & HEAP_XMAX_IS_MULTI)) return other(locker);
+    if (BufferIsValid(buffered->buffer)) LockBuffer(buffered->buffer, BUFFER_LOCK_UNLOCK);
+    if (infomask & HEAP_XMAX_INVALID) return false;
+    if (!(infomask & HEAP_XMAX_IS_MULTI)) return such(locker);
     // Savepoints make us members of a multixact too.
     MultiXactMember* members = nullptr;
-    int const count =
-        GetMultiXactIdMembers(locker, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+    int const count = GetMultiXactIdMembers(locker, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
     bool found = false;
-    for (int i = 0; i < count && !found; ++i) found = other(members[i].xid);
+    for (int i = 0; i < count && !found; ++i) found = such(members[i].xid);
     if (count > 0) pfree(members);
     return found;
 }
 
+/// Whether another transaction, not done yet, holds a row lock on the tuple.
+bool locked_by_other(TupleTableSlot* slot) {
+    return TTS_IS_BUFFERTUPLE(slot) && locked_by(slot, [](TransactionId xid) {
+               return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
+           });
+}
+
 /// Whether our own transaction holds a row lock on the tuple, perhaps with others.
 bool locked_by_ourselves(TupleTableSlot* slot) {
-    if (!TTS_IS_BUFFERTUPLE(slot)) return true;
-    HeapTupleHeader const header = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data;
-    if (header->t_infomask & HEAP_XMAX_INVALID) return false;
-    return (header->t_infomask & HEAP_XMAX_IS_MULTI) ||
-           TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header));
+    return !TTS_IS_BUFFERTUPLE(slot) || locked_by(slot, TransactionIdIsCurrentTransactionId);
 }
 
 /// Makes the index entries of new tuples, as the executor does.
