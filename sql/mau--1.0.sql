@@ -659,7 +659,7 @@ CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_usage_statistics';
 COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
-'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. Errors: 22008, and without a source XX001 for a corrupt bitmap.';
+'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client, the latter left out where user_daily_visits is missing or cannot be read. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. Errors: 22008, and without a source XX001 for a corrupt bitmap.';
 
 -------------------------------------------------------------------------------------------------------------
 -- worker: is it working?
