@@ -378,7 +378,8 @@ bool make(const World& world, const std::vector<Step>& steps, Writes& writes) {
 
 /// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
 void remember(const World& world, const std::vector<Step>& steps) {
-    if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
+    if (world.settings.hs_disabled) return;                       // a hit also says that requests go ahead
+    if (world.generation != seen::settings_generation()) return;  // keys may have been made after a change
     for (const Step& step : steps) {
         if (!step.sure || step.past) continue;
         const Instant at = step.sighting->at;
