@@ -158,6 +158,19 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.reser
     FOR EACH STATEMENT EXECUTE FUNCTION mau.directory_changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.appservices
     FOR EACH STATEMENT EXECUTE FUNCTION mau.directory_changed();
+ALTER TABLE mau.settings ENABLE ALWAYS TRIGGER replace, ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE mau.reserved_threepids ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE mau.appservices ENABLE ALWAYS TRIGGER changed;
+-- Replication fires no triggers for statements.
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.settings
+    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.reserved_threepids
+    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.appservices
+    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+ALTER TABLE mau.settings ENABLE REPLICA TRIGGER replicated;
+ALTER TABLE mau.reserved_threepids ENABLE REPLICA TRIGGER replicated;
+ALTER TABLE mau.appservices ENABLE REPLICA TRIGGER replicated;
 
 INSERT INTO mau.settings DEFAULT VALUES;
 
@@ -237,6 +250,10 @@ COMMENT ON FUNCTION mau.cohort_changed() IS
 CREATE TRIGGER changed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.monthly_active_users
     FOR EACH STATEMENT EXECUTE FUNCTION mau.cohort_changed();
 ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed;
+-- Replication fires no triggers for statements.
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.monthly_active_users
+    FOR EACH ROW EXECUTE FUNCTION mau.cohort_changed();
+ALTER TABLE mau.monthly_active_users ENABLE REPLICA TRIGGER replicated;
 
 CREATE FUNCTION mau.keep_renewed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_keep_renewed';
@@ -251,6 +268,8 @@ CREATE TABLE mau.departures (
     last_seen bigint[] NOT NULL
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE mau.departures ALTER COLUMN user_ids SET STORAGE MAIN, ALTER COLUMN last_seen SET STORAGE MAIN;
+-- Rows without a key: where all tables are published, they could not be deleted else.
+ALTER TABLE mau.departures REPLICA IDENTITY FULL;
 COMMENT ON TABLE mau.departures IS
 'Members whose rows have expired and were reaped, a hundred and more in a row, until mau.fold moves their last sightings to mau.users.last_seen: so a reap is as fast as a DELETE. mau.last_seen and the figures look here, too.';
 COMMENT ON COLUMN mau.departures.user_ids IS 'The users'' ids.';
@@ -394,6 +413,7 @@ CREATE TABLE mau.visits (
         -- Giving pages back to the file system takes a lock that sightings do not wait for.
         vacuum_truncate = off);
 CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
+ALTER TABLE mau.visits REPLICA IDENTITY FULL;  -- rows without a key, which replication must find to delete them
 COMMENT ON TABLE mau.visits IS
 'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice, or in a bitmap too, is one. The questions read it along with the bitmaps.';
 COMMENT ON COLUMN mau.visits.user_no IS 'The user''s number.';

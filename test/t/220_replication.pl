@@ -1,0 +1,104 @@
+# Logical replication: a server that publishes all tables works on as before, and a subscriber that has mau has
+# the same, knows it at once, and can take over.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my %node;
+for my $name (qw(publisher subscriber)) {
+	my $node = $node{$name} = PostgreSQL::Test::Cluster->new($name);
+	$node->init(allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--no-locale' ]);
+	$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'mau'
+mau.worker = off
+mau.tick_interval = 1
+autovacuum = off
+CONF
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION mau');
+}
+
+sub publisher { return $node{publisher}->safe_psql('postgres', $_[0]) }
+sub subscriber { return $node{subscriber}->safe_psql('postgres', $_[0]) }
+
+# '' or the SQLSTATE of a statement on the publisher.
+sub fails {
+	my ($sql) = @_;
+	my ($status, undef, $err) = $node{publisher}->psql('postgres', "\\set VERBOSITY verbose\n$sql");
+	return $status == 0 ? '' : $err =~ /ERROR:\s+(\w{5}): (.*)/ ? "$1 $2" : "status $status: $err";
+}
+
+my @TABLES = split /\n/, publisher(<<'SQL');
+SELECT c.relname FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r'
+ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass
+   AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'mau') ORDER BY 1
+SQL
+
+sub same_tables {
+	my ($what) = @_;
+	$node{publisher}->wait_for_catchup('mau_sub');
+	for my $table (@TABLES) {
+		my $content = "SELECT coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '') FROM mau.$table t";
+		is(subscriber($content), publisher($content), "$what: $table");
+	}
+}
+
+publisher(<<'SQL');
+CREATE PUBLICATION everything FOR ALL TABLES;
+UPDATE mau.settings SET server_name = 'x', admin_contact = 'mailto:a@x';
+INSERT INTO mau.reserved_threepids (medium, address) VALUES ('email', 'first@x');
+INSERT INTO mau.appservices VALUES ('irc', 3, '@irc:x', '{@irc_.*:x}');
+SELECT mau.record_activity(format('@u%s:x', i), now() - i * interval '1 day', 'Element Android') FROM generate_series(1, 40) i;
+SQL
+
+is(publisher(<<'SQL'), '', 'every table says which row is changed, or deleted');
+SELECT relname FROM pg_class c WHERE relnamespace = 'mau'::regnamespace AND relkind = 'r' AND relreplident <> 'f'
+   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+SQL
+
+# In this order each has something to change and to delete.
+is(fails($_), '', $_)
+  for 'SELECT * FROM mau.reap()', "SELECT mau.register_user('\@u33:x')", "SELECT mau.forget_user('\@u34:x')",
+  'SELECT * FROM mau.fold()', "SELECT mau.record_activity('\@u35:x')", "SELECT mau.admit('\@u36:x')",
+  "SELECT mau.record_activity('\@u1:x', now() + interval '2 hours', 'iOS')",
+  "SELECT * FROM mau.record_activities('{\@u2:x,\@u37:x,\@new:x}', array_fill(now() + interval '2 hours', '{3}'))",
+  "SELECT mau.deactivate_user('\@u3:x')", "SELECT mau.forget_user('\@u4:x')", 'SELECT * FROM mau.refresh()';
+
+$node{subscriber}->safe_psql('postgres', sprintf(<<'SQL', $node{publisher}->connstr));
+CREATE SUBSCRIPTION mau_sub CONNECTION '%s dbname=postgres' PUBLICATION everything
+SQL
+# A table that cannot be copied is tried again for ever.
+my $unready = q{SELECT string_agg(srrelid::regclass::text, ' ') FROM pg_subscription_rel WHERE srsubstate NOT IN ('r', 's')};
+for (1 .. 300) {
+	last if subscriber($unready) eq '';
+	usleep(100_000);
+}
+is(subscriber($unready), '', 'a subscriber gets all tables');
+same_tables('at first');
+
+# What the subscriber is told of by the tables only.
+is(subscriber('SELECT mau.monthly_active_count()'), publisher('SELECT mau.monthly_active_count()'), 'its count');
+publisher(<<'SQL');
+SELECT mau.record_activity(format('@v%s:x', i)) FROM generate_series(1, 50) i;
+SELECT * FROM mau.reap(now() + interval '10 days');
+SELECT mau.record_activity(format('@w%s:x', i), user_agent => 'iOS') FROM generate_series(1, 300) i;
+SELECT mau.record_activity('@v1:x', now() + interval '3 hours');
+SELECT * FROM mau.fold();
+SELECT mau.forget_user('@v2:x');
+SQL
+same_tables('later');
+is(subscriber('SELECT mau.monthly_active_count()'), publisher('SELECT mau.monthly_active_count()'),
+	'its count goes along');
+
+my $psql = sprintf "psql -X -q -d '%s dbname=postgres'", $node{publisher}->connstr;
+is(subscriber(<<"SQL"), "go\nM_LIMIT_EXCEEDED\nfirst", 'an open session knows the new settings');
+SELECT coalesce(mau.check_auth_blocking('\@v1:x') ->> 'errcode', 'go');
+\\! $psql -c "UPDATE mau.settings SET hs_disabled = true"
+DO 'BEGIN FOR i IN 1..600 LOOP EXIT WHEN (SELECT hs_disabled FROM mau.settings); COMMIT; PERFORM pg_sleep(0.1); END LOOP; END';
+SELECT mau.check_auth_blocking('\@v1:x') ->> 'errcode';
+SELECT 'first';
+SQL
+done_testing();
