@@ -217,6 +217,14 @@ COMMENT ON COLUMN mau.tasks.last_error_sqlstate IS 'Its SQLSTATE.';
 COMMENT ON COLUMN mau.tasks.last_error_at IS 'When it was.';
 COMMENT ON COLUMN mau.tasks.next_run IS 'When the worker means to run it next.';
 
+CREATE FUNCTION mau.replace_task() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_replace_task';
+COMMENT ON FUNCTION mau.replace_task() IS
+'Trigger: a row of mau.tasks that comes by replication takes the place of the one that is there since CREATE EXTENSION.';
+CREATE TRIGGER replace BEFORE INSERT ON mau.tasks
+    FOR EACH ROW EXECUTE FUNCTION mau.replace_task();
+ALTER TABLE mau.tasks ENABLE REPLICA TRIGGER replace;
+
 INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold');
 
 -------------------------------------------------------------------------------------------------------------
@@ -770,7 +778,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         (6, w.no_worker IS NOT NULL, 'off',
          format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
         (7, w.extension = 'restoring', 'waiting',
-         'a restore of this database is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
+         'a restore of this database, or a subscription to mau''s tables, is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
         (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
@@ -791,7 +799,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
@@ -931,6 +939,7 @@ REVOKE ALL ON FUNCTION
     mau.users_changed(),
     mau.check_source(),
     mau.replace_settings(),
+    mau.replace_task(),
     mau.grant_to(regrole, text)
     FROM PUBLIC;
 
