@@ -13,10 +13,13 @@ for my $name (qw(publisher subscriber)) {
 	$node->init(allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--no-locale' ]);
 	$node->append_conf('postgresql.conf', <<'CONF');
 shared_preload_libraries = 'mau'
-mau.worker = off
 mau.tick_interval = 1
-autovacuum = off
+mau.refresh_interval = 1
+mau.reap_interval = 1
+mau.fold_interval = 1
 CONF
+	# The publisher's worker would do what is done by hand here; the subscriber's has to stay away.
+	$node->append_conf('postgresql.conf', 'mau.worker = off') if $name eq 'publisher';
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION mau');
 }
@@ -100,4 +103,24 @@ SELECT coalesce(mau.check_auth_blocking('\@v1:x') ->> 'errcode', 'go');
 DO 'BEGIN FOR i IN 1..600 LOOP EXIT WHEN (SELECT hs_disabled FROM mau.settings); COMMIT; PERFORM pg_sleep(0.1); END LOOP; END';
 SELECT mau.check_auth_blocking('\@v1:x') ->> 'errcode';
 SQL
+
+# The subscriber's worker knows that it is not its turn, until the subscription is over and the sequences are set.
+like(subscriber("SELECT health || ': ' || reason FROM mau.health()"), qr/^waiting: .*subscription.*setval/, 'its worker waits, and says so');
+same_tables('in the end');
+unlike(slurp_file($node{subscriber}->logfile), qr/ERROR: /, 'nothing has gone wrong there');
+my $numbers = publisher('SELECT last_value FROM mau.users_user_no_seq');
+my $positions = publisher('SELECT last_value FROM mau.reserved_threepids_position_seq');
+$node{publisher}->stop;
+subscriber(<<'SQL');
+ALTER SUBSCRIPTION mau_sub DISABLE;
+ALTER SUBSCRIPTION mau_sub SET (slot_name = NONE);
+DROP SUBSCRIPTION mau_sub;
+UPDATE mau.settings SET hs_disabled = false;
+SQL
+subscriber("SELECT setval('mau.users_user_no_seq', $numbers), setval('mau.reserved_threepids_position_seq', $positions)");
+is(subscriber(q{SELECT mau.record_activity('@w1:x', now() + interval '2 hours'), mau.record_activity('@after:x'), mau.admit('@after2:x')}),
+	'refreshed|joined|', 'it takes over');
+is(subscriber(q{SELECT mau.monthly_active_count() = count(*) FROM mau.monthly_active_users}), 't', 'and counts');
+ok($node{subscriber}->poll_query_until('postgres', q{SELECT health = 'ok' FROM mau.health()}), 'its worker works');
+$node{subscriber}->stop;
 done_testing();
