@@ -5,7 +5,6 @@
 #include "pg/table.hpp"
 #include "pg/values.hpp"
 
-
 namespace mau::tasks {
 
 namespace {
