@@ -548,6 +548,7 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
     const bool possible = can_record(world);
     std::size_t users = 0;
     std::vector<Step> steps;
+    pg::Scratch scratch;
     for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
         const Sighting* const newest = sighting;
         const seen::Key key = possible ? seen::key_of(newest->user_id) : seen::Key();
@@ -560,10 +561,12 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
             steps.push_back(step_of(newest, sighting, &outcomes[users], key));
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
-            record_chunk(world, steps, how);
+            scratch.run([&] { record_chunk(world, steps, how); });
             steps.clear();
+            scratch.reset();
         }
     }
+    scratch.close();
     return users;
 }
 
