@@ -26,7 +26,7 @@ PGXS := $(if $(PG_CONFIG),$(call pgxs_of,$(PG_CONFIG)))
 MODULE_big = mau
 EXTENSION = mau
 DATA = $(wildcard sql/mau--*.sql)
-SOURCES := $(filter-out src/client/%,$(wildcard src/*.cpp src/*/*.cpp))
+SOURCES := $(wildcard src/*.cpp src/*/*.cpp)
 OBJS = $(SOURCES:.cpp=.o)
 BITCODE = $(SOURCES:.cpp=.bc)
 

@@ -67,8 +67,7 @@ void understand(const World& world, Step& step) {
         step.account = directory::account(world, sighting.user_id, step.rows.user);
     }
     step.membership = membership_of(step.rows.member);
-    step.late = world.settings.limit_usage_by_mau && step.membership.last_seen &&
-                !step.membership.holds(latest(sighting.at) + kLate);
+    step.late = step.membership.last_seen && !step.membership.holds(latest(sighting.at) + kLate);
     // Who is reserved matters only to a user without a row that holds by itself.
     if (!world.reserved.empty() && (step.late || !step.membership.holds(sighting.at)))
         step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
@@ -103,7 +102,7 @@ class Seating {
     void give(std::vector<Step>& steps) {
         std::vector<Step*> queue;
         for (Step& step : steps) {
-            if (!step.locked || !needs_seat(world_.settings, step.account, step.membership)) continue;
+            if (!step.locked || !takes_seat(step.account, step.membership)) continue;
             const bool refreshed = *step.outcome == Outcome::refreshed;
             // An appservice's row, which took no seat, becomes a native's.
             const bool moves = refreshed && step.rows.member.text(cohort::service) != "native";
@@ -111,6 +110,7 @@ class Seating {
             if (step.late || moves || *step.outcome == Outcome::joined) queue.push_back(&step);
         }
         if (queue.empty()) return;
+        if (!world_.settings.limit_usage_by_mau) return give_to_all(queue.size());
         std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
             return order_ == Queue::first_come ? a->sighting->at < b->sighting->at
                                                : a->sighting->at > b->sighting->at;
@@ -123,16 +123,23 @@ class Seating {
 
     /// To be called when the rows are written, or were not.
     void done(bool written) {
-        if (taken_ > 0) written ? seats::used() : seats::give_back(taken_);
+        if (taken_ > 0) written ? seats::used(taken_) : seats::give_back(taken_);
         if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
     }
 
   private:
+    /// Without a limit there is a seat for everybody; should it be switched on, those under way have theirs.
+    void give_to_all(std::size_t count) {
+        if (!seats::enabled()) return;
+        taken_ = static_cast<std::int64_t>(count);
+        seats::take_anyway(world_, taken_);
+    }
+
     /// False where there are no counters to rely on now.
     bool give_one(Step& step) {
         Instant at = step.sighting->at;
         if (step.late) {
-            seats::take_anyway(world_);
+            seats::take_anyway(world_, 1);
             at = latest(at);
             if (step.membership.holds(at)) {
                 ++taken_;
@@ -166,7 +173,7 @@ class Seating {
             }
             if (!sits) ++counted;
             if (seats::enabled()) {
-                seats::take_anyway(world_);
+                seats::take_anyway(world_, 1);
                 ++taken_;
             }
             locked_ = true;
@@ -541,6 +548,7 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
     const bool possible = can_record(world);
     std::size_t users = 0;
     std::vector<Step> steps;
+    pg::Scratch scratch;
     for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
         const Sighting* const newest = sighting;
         const seen::Key key = possible ? seen::key_of(newest->user_id) : seen::Key();
@@ -553,10 +561,12 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
             steps.push_back(step_of(newest, sighting, &outcomes[users], key));
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
-            record_chunk(world, steps, how);
+            scratch.run([&] { record_chunk(world, steps, how); });
             steps.clear();
+            scratch.reset();
         }
     }
+    scratch.close();
     return users;
 }
 

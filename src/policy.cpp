@@ -93,8 +93,12 @@ bool on_trial(const Settings& settings, const Account& account, Instant at) {
            at - *account.registered_at < days * kDay;
 }
 
+bool takes_seat(const Account& account, const Membership& membership) {
+    return counted(account) && !membership.reserved;
+}
+
 bool needs_seat(const Settings& settings, const Account& account, const Membership& membership) {
-    return settings.limit_usage_by_mau && counted(account) && !membership.reserved;
+    return settings.limit_usage_by_mau && takes_seat(account, membership);
 }
 
 Outcome judge_sighting(const Settings& settings, std::string_view user_id, const Account& account,

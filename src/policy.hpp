@@ -92,8 +92,10 @@ inline bool recording(const Settings& settings) {
     return settings.limit_usage_by_mau || settings.mau_stats_only;
 }
 
-/// Whether joining takes one of the seats that `max_mau_value` limits: appservice users take none, registered
-/// reserved users hold theirs already.
+/// Whether joining takes a seat: appservice users take none, registered reserved users hold theirs already.
+bool takes_seat(const Account& account, const Membership& membership);
+
+/// Whether joining takes one of the seats that `max_mau_value` limits.
 bool needs_seat(const Settings& settings, const Account& account, const Membership& membership);
 
 /// Whether the account belongs to the figure that the limit is about, once it is a member.

@@ -70,6 +70,7 @@ struct Delta {
 struct Level {
     int nest;
     std::int64_t seats = 0;
+    std::int64_t pending = 0;  // of these, taken for rows that are not told yet
     std::int64_t returns = 0;  // expired rows that it brings back
     bool untold = false;       // DML on the cohort that nobody told about
     std::vector<Delta> deltas;
@@ -78,8 +79,7 @@ struct Level {
 std::vector<Level> tally;  // innermost subtransaction last; empty in most transactions
 Oid tally_cohort = InvalidOid;
 int told_about = 0;
-std::int64_t pending_seats = 0;  // taken, and their rows not told yet
-bool untold_announced = false;   // between pre-commit and the end
+bool untold_announced = false;  // between pre-commit and the end
 
 Counters* counters() {
     auto* shared = piece.get<Shared>();
@@ -93,7 +93,7 @@ Holder& my_holder() {
 
 Level& level() {
     int const nest = GetCurrentTransactionNestLevel();
-    if (tally.empty() || tally.back().nest < nest) tally.push_back(Level{nest, 0, 0, false, {}});
+    if (tally.empty() || tally.back().nest < nest) tally.push_back(Level{nest, 0, 0, 0, false, {}});
     return tally.back();
 }
 
@@ -191,7 +191,6 @@ void end_transaction(bool committed) {
     tally.clear();
     untold_announced = false;
     told_about = 0;
-    pending_seats = 0;
 }
 
 /// Before untold DML becomes visible, admissions stop relying on the counters.
@@ -234,7 +233,6 @@ void on_transaction(XactEvent event, void*) {
 void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
     if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB) return;
     int const nest = GetCurrentTransactionNestLevel();
-    if (event == SUBXACT_EVENT_ABORT_SUB) told_about = 0, pending_seats = 0;
     while (!tally.empty() && tally.back().nest >= nest) {
         Level ended = std::move(tally.back());
         tally.pop_back();
@@ -246,7 +244,7 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
                 LWLockRelease(&mine->lock);
             }
             if (tally.empty()) {  // the end of the transaction still has to clear the holder
-                tally.push_back(Level{1, 0, 0, ended.untold, {}});
+                tally.push_back(Level{1, 0, 0, 0, ended.untold, {}});
                 break;
             }
             continue;
@@ -258,6 +256,7 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
         }
         Level& outer = tally.back();
         outer.seats += ended.seats;
+        outer.pending += ended.pending;
         outer.returns += ended.returns;
         outer.untold |= ended.untold;
         for (const Delta& delta : ended.deltas) add_delta(outer.deltas, delta.service, delta.rows);
@@ -446,9 +445,9 @@ bool ensure_known(const World& world, Counters* mine) {
 /// By how much this transaction's own doing changes the sum, for itself: its rows, told or taken back, in
 /// place of the seats that it took for them. Others go by the seats until it is done.
 std::int64_t own_doing() {
-    std::int64_t own = pending_seats;
+    std::int64_t own = 0;
     for (const Level& level : tally) {
-        own -= level.seats;
+        own += level.pending - level.seats;
         for (const Delta& delta : level.deltas)
             if (delta.service == "native") own += delta.rows;
     }
@@ -503,32 +502,32 @@ Take take(const World& world, Instant at) {
     }
     if (taken) {
         ++level().seats;
-        ++pending_seats;
+        ++level().pending;
         hold(mine, world.cohort_table);
     }
     return taken ? Take::taken : reliable ? Take::full : Take::unknown;
 }
 
-void take_anyway(const World& world) {
+void take_anyway(const World& world, std::int64_t seats) {
     Counters* mine = counters();
     if (!mine) return;
     hold(mine, world.cohort_table);
-    ++level().seats;
-    ++pending_seats;
+    level().seats += seats;
+    level().pending += seats;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
-    ++mine->in_flight;
+    mine->in_flight += seats;
     LWLockRelease(&mine->lock);
 }
 
-void used() {
-    pending_seats = 0;
+void used(std::int64_t seats) {
+    if (enabled() && seats > 0) level().pending -= seats;
 }
 
 void give_back(std::int64_t seats) {
-    pending_seats = std::max<std::int64_t>(0, pending_seats - seats);
     Counters* mine = counters();
     if (!mine || seats == 0) return;
     level().seats -= seats;
+    level().pending -= seats;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
     mine->in_flight -= seats;
     LWLockRelease(&mine->lock);

@@ -7,7 +7,8 @@
 // written, if the sum leaves room. The tally of the transaction remembers it, by level of subtransaction. An
 // abort gives it back at once. At commit, after the row became visible, the callback turns it into a
 // committed row: between the two the seat is counted once, as in flight, so the error is always to the safe
-// side.
+// side. Without a limit seats are taken just the same, unasked: who is under way when it is switched on has
+// one.
 //
 // Rows. Whoever adds or removes rows of the cohort tells `add_rows`; the change reaches the counters at
 // commit. A statement that nobody told about (an admin's DML) is noticed by triggers, and the counters are
@@ -39,10 +40,10 @@ enum class Take { taken, full, unknown };
 /// Asks for one seat at an instant. `unknown`: there are no counters to rely on now; count under a lock, then
 /// `take_anyway`.
 Take take(const World& world, Instant at);
-/// Takes a seat that was found in another way, so that everybody knows of it.
-void take_anyway(const World& world);
-/// Tells that the rows for the seats taken so far are written and told about.
-void used();
+/// Takes seats that were found in another way, so that everybody knows of them.
+void take_anyway(const World& world, std::int64_t seats);
+/// Tells that the rows for so many seats taken are written and told about.
+void used(std::int64_t seats);
 /// Gives back seats that were not used.
 void give_back(std::int64_t seats);
 /// The seats that other transactions under way have taken.

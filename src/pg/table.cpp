@@ -16,33 +16,38 @@ bool unfinished(const SnapshotData& dirty) {
     return TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
 }
 
-/// Whether another transaction, not done yet, holds a row lock (FOR UPDATE and the like) on the tuple.
-bool locked_by_other(TupleTableSlot* slot) {
-    if (!TTS_IS_BUFFERTUPLE(slot)) return false;
-    HeapTupleHeader const header = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data;
+/// Whether one of the transactions that hold a row lock (FOR UPDATE and the like) on the tuple, or have held
+/// it last, is such a one.
+bool locked_by(TupleTableSlot* slot, bool (*such)(TransactionId)) {
+    const auto* const buffered = reinterpret_cast<BufferHeapTupleTableSlot*>(slot);
+    HeapTupleHeader const header = buffered->base.tuple->t_data;
     if (header->t_infomask & HEAP_XMAX_INVALID) return false;
-    auto other = [](TransactionId xid) {
-        return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
-    };
+    // Who it is and whether that is one or several are written together.
+    if (BufferIsValid(buffered->buffer)) LockBuffer(buffered->buffer, BUFFER_LOCK_SHARE);
+    const std::uint16_t infomask = header->t_infomask;
     TransactionId const locker = HeapTupleHeaderGetRawXmax(header);
-    if (!(header->t_infomask & HEAP_XMAX_IS_MULTI)) return other(locker);
+    if (BufferIsValid(buffered->buffer)) LockBuffer(buffered->buffer, BUFFER_LOCK_UNLOCK);
+    if (infomask & HEAP_XMAX_INVALID) return false;
+    if (!(infomask & HEAP_XMAX_IS_MULTI)) return such(locker);
     // Savepoints make us members of a multixact too.
     MultiXactMember* members = nullptr;
-    int const count =
-        GetMultiXactIdMembers(locker, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+    int const count = GetMultiXactIdMembers(locker, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
     bool found = false;
-    for (int i = 0; i < count && !found; ++i) found = other(members[i].xid);
+    for (int i = 0; i < count && !found; ++i) found = such(members[i].xid);
     if (count > 0) pfree(members);
     return found;
 }
 
+/// Whether another transaction, not done yet, holds a row lock on the tuple.
+bool locked_by_other(TupleTableSlot* slot) {
+    return TTS_IS_BUFFERTUPLE(slot) && locked_by(slot, [](TransactionId xid) {
+               return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
+           });
+}
+
 /// Whether our own transaction holds a row lock on the tuple, perhaps with others.
 bool locked_by_ourselves(TupleTableSlot* slot) {
-    if (!TTS_IS_BUFFERTUPLE(slot)) return true;
-    HeapTupleHeader const header = reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data;
-    if (header->t_infomask & HEAP_XMAX_INVALID) return false;
-    return (header->t_infomask & HEAP_XMAX_IS_MULTI) ||
-           TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header));
+    return !TTS_IS_BUFFERTUPLE(slot) || locked_by(slot, TransactionIdIsCurrentTransactionId);
 }
 
 /// Makes the index entries of new tuples, as the executor does.
@@ -244,12 +249,18 @@ Datum key_datum(std::string_view key) {
         [&] { return PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))); });
 }
 
-void IndexWalk::open(Oid table, Oid index) {
+void IndexedTable::open(Oid table, Oid index) {
     AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
     if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
     table_ = table_open(table, AccessShareLock);
     index_ = index_open(index, AccessShareLock);
     slot_ = table_slot_create(table_, nullptr);
+}
+
+void IndexedTable::close() {
+    ExecDropSingleTupleTableSlot(slot_);
+    index_close(index_, AccessShareLock);
+    table_close(table_, AccessShareLock);
 }
 
 void IndexWalk::begin(Snapshot snapshot, ScanKey keys, int count, ScanDirection direction) {
@@ -267,20 +278,6 @@ TupleTableSlot* IndexWalk::next() {
 void IndexWalk::end() {
     index_endscan(scan_);
     ExecClearTuple(slot_);
-}
-
-void IndexWalk::close() {
-    ExecDropSingleTupleTableSlot(slot_);
-    index_close(index_, AccessShareLock);
-    table_close(table_, AccessShareLock);
-}
-
-void EntryWalk::open(Oid table, Oid index) {
-    AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
-    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
-    table_ = table_open(table, AccessShareLock);
-    index_ = index_open(index, AccessShareLock);
-    slot_ = table_slot_create(table_, nullptr);
 }
 
 void EntryWalk::begin(Snapshot snapshot, ScanKey keys, int count) {
@@ -309,9 +306,7 @@ void EntryWalk::close() {
     visibility_ = InvalidBuffer;
     if (scan_) index_endscan(scan_);
     scan_ = nullptr;
-    ExecDropSingleTupleTableSlot(slot_);
-    index_close(index_, AccessShareLock);
-    table_close(table_, AccessShareLock);
+    IndexedTable::close();
 }
 
 bool try_lock(LockSpace space, std::uint64_t key) {

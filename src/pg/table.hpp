@@ -105,40 +105,43 @@ class Appender {
 /// Ends the command, so that what was written directly is seen by what comes next.
 void end_command();
 
-/// A table read in the order of a btree, by keys on its first columns. All of it inside a guard only.
-class IndexWalk {
+/// A table and an index of it, to be walked. All of it inside a guard only.
+class IndexedTable {
   public:
     /// Opens both; the caller must have the right to SELECT on the table (else 42501).
     void open(Oid table, Oid index);
+    void close();
+
+  protected:
+    Relation table_, index_;
+    TupleTableSlot* slot_;
+};
+
+/// A table read in the order of a btree, by keys on its first columns. All of it inside a guard only.
+class IndexWalk : public IndexedTable {
+  public:
     void begin(Snapshot snapshot, ScanKey keys, int count, ScanDirection direction = ForwardScanDirection);
     /// The next row, or null at the end; good until the next call.
     TupleTableSlot* next();
     void end();
-    void close();
     Relation table() const { return table_; }
 
   private:
-    Relation table_, index_;
     IndexScanDesc scan_;
-    TupleTableSlot* slot_;
     ScanDirection direction_;
 };
 
 /// A btree read in its order for what its entries say, by keys on its first columns; the table only where a
 /// page has rows that not everybody may see. All of it inside a guard only.
-class EntryWalk {
+class EntryWalk : public IndexedTable {
   public:
-    /// Opens both; the caller must have the right to SELECT on the table (else 42501).
-    void open(Oid table, Oid index);
     void begin(Snapshot snapshot, ScanKey keys, int count);
     /// The columns of the next entry, or null at the end; good until the next call.
     const Datum* next();
     void close();
 
   private:
-    Relation table_, index_;
     IndexScanDesc scan_ = nullptr;
-    TupleTableSlot* slot_;
     Buffer visibility_ = InvalidBuffer;
     Datum values_[INDEX_MAX_KEYS];
     bool nulls_[INDEX_MAX_KEYS];

@@ -95,6 +95,9 @@ inline constexpr Kind kKinds[] = {
 /// Writes `newest` and `last_seen` of a contract whose `activity` takes {where}.
 void complete(Contract& contract);
 
+/// A text as a literal of SQL.
+std::string literal(const std::string& text);
+
 /// Puts `value` in the place of every `{name}` of a query's text.
 std::string substitute(std::string text, std::string_view name, std::string_view value);
 

@@ -71,7 +71,8 @@ Contract prosody(const Place& place) {
             text, "created_seconds",
             "CASE WHEN c.key = 'created' AND c.type = 'number' THEN " + number_seconds("c.value") + " END");
         text = substitute(text, "number_seconds", number_seconds("a.value"));
-        return substitute(text, "table", place.schema + ".prosody");
+        const std::string table = place.schema + ".prosody";
+        return substitute(substitute(text, "table_name", literal(table)), "table", table);
     };
     Contract contract;
     contract.needs = {{"prosody", {"host", "user", "store", "key", "type", "value"}}};
@@ -105,7 +106,7 @@ Contract prosody(const Place& place) {
         " accounts AS (SELECT a.host, a.\"user\","
         "     bool_or(a.key = 'disabled' AND a.type = 'boolean' AND a.value = 'true') AS disabled"
         "   FROM {table} a WHERE a.store = 'accounts' AND a.\"user\" <> '' GROUP BY a.host, a.\"user\"),"
-        " version AS (SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = '{table}'::regclass AND "
+        " version AS (SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = {table_name}::regclass AND "
         "i.indisunique"
         "     AND (SELECT array_agg(t.attname::text ORDER BY t.attname::text) FROM pg_attribute t"
         "          WHERE t.attrelid = i.indrelid AND t.attnum = ANY (i.indkey)) = '{host,key,store,user}')"

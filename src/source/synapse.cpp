@@ -99,8 +99,10 @@ Contract synapse(const Place& place) {
         "SELECT i.user_id::text, i.last_seen::bigint, i.user_agent::text FROM {schema}.user_ips i"
         " WHERE i.last_seen BETWEEN $1 AND $2 ORDER BY i.last_seen FETCH FIRST $3 ROWS WITH TIES",
         "schema", schema);
-    if (place.has("user_daily_visits", "user_id") && place.has("user_daily_visits", "timestamp") &&
-        place.has("user_daily_visits", "user_agent")) {
+    const bool visits = place.has("user_daily_visits", "user_id") &&
+                        place.has("user_daily_visits", "timestamp") &&
+                        place.has("user_daily_visits", "user_agent");
+    if (visits) {
         contract.visits = substitute(
             "SELECT v.user_id::text, v.\"timestamp\"::bigint, v.user_agent::text"
             " FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" BETWEEN $1 AND $2 ORDER BY "
@@ -131,7 +133,7 @@ Contract synapse(const Place& place) {
         "  WHERE i.last_seen > $1 + 86400000 LIMIT 1000)",
         "schema", schema);
     contract.usage = substitute(substitute(kUsage, "r30v2", "'{}'::jsonb"), "schema", schema);
-    if (place.has("user_daily_visits", "timestamp"))
+    if (visits)
         contract.usage_with_visits = substitute(substitute(kUsage, "r30v2", kR30v2), "schema", schema);
     return contract;
 }

@@ -397,6 +397,41 @@ sub names
 	return;
 }
 
+# Daily visits as an earlier or a later Synapse may have them: where they cannot be read, r30v2 is left out, and all else is there.
+sub visits_of_other_shapes
+{
+	my $database = new_homeserver($node, name => 'shapes');
+	$node->safe_psql($database, add_user('@a:x') . see('@a:x', $NOW));
+	is(attach($node, $database, $NOW)->{error}, undef, 'shapes: attached');
+	my $columns = q{user_id text, "timestamp" bigint, user_agent text};
+	my @midnights = map { $NOW - $NOW % $DAY - $_ * $DAY } 40, 0;
+	for my $case (
+		[ 'none at all', undef ],
+		[ 'as it is now', $columns, 1 ],
+		[ 'columns of other types', q{user_id varchar(300), "timestamp" numeric, user_agent varchar}, 1 ],
+		[ 'no user agent', q{user_id text, device_id text, "timestamp" bigint} ],
+		[ 'no user', q{user_name text, "timestamp" bigint, user_agent text} ],
+		[ 'no time', q{user_id text, day bigint, user_agent text} ],
+		[ 'times that are no numbers', q{user_id text, "timestamp" timestamptz, user_agent text} ],
+		[ 'times that are words', q{user_id text, "timestamp" text DEFAULT 'yesterday', user_agent text} ])
+	{
+		my ($shape, $layout, $read) = @$case;
+		$node->safe_psql($database, "DROP TABLE IF EXISTS user_daily_visits" . ($layout ? "; CREATE TABLE user_daily_visits ($layout)" : ''));
+		$node->safe_psql($database, "INSERT INTO user_daily_visits VALUES ('\@a:x', $_, 'Element Android')") for $read ? @midnights : ();
+		$node->safe_psql($database, q{INSERT INTO user_daily_visits DEFAULT VALUES}) if $layout && !$read;
+		my ($out, $err) = ask($node, $database, 'SELECT mau.usage_statistics(' . at($NOW) . ')');
+		is($err, '', "shapes: $shape: no error");
+		my $figures = decode_json($out || '{}');
+		is($figures->{total_users}, 1, "shapes: $shape: the figures that are left");
+		is_deeply([ map { $figures->{"r30v2_users_$_"} } qw(all android web) ], $read ? [ 1, 1, 0 ] : [ undef, undef, undef ], "shapes: $shape: r30v2");
+	}
+	$node->safe_psql($database, q{DROP TABLE user_daily_visits; CREATE VIEW user_daily_visits AS
+		SELECT u.name AS user_id, u.creation_ts / u.deactivated AS "timestamp", ''::text AS user_agent FROM users u});
+	my ($out, $err) = ask($node, $database, 'SELECT mau.usage_statistics(' . at($NOW) . q{) - 'total_users' ? 'r30v2_users_all'});
+	is("$out$err", 'f', 'shapes: a view that cannot compute them: no error, no r30v2');
+	return;
+}
+
 if (defined $ENV{MAU_FIXTURES})
 {
 	real_synapse('without_preload');
@@ -410,6 +445,7 @@ edge('without_preload');
 small();
 refusals();
 names();
+visits_of_other_shapes();
 
 preload($node);
 real_synapse('preloaded') if defined $ENV{MAU_FIXTURES};

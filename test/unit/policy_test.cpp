@@ -333,6 +333,7 @@ TEST(Seats, OnlyCountedNewcomersUnderALimitTakeOne) {
     EXPECT_TRUE(needs_seat(limit, with(kNative, empty_appservice), kStranger)) << "'' is native";
     EXPECT_TRUE(needs_seat(limit, Account{}, kStranger)) << "an unknown user counts as native";
     EXPECT_FALSE(needs_seat(Settings{}, kNative, kStranger)) << "no limit";
+    EXPECT_TRUE(takes_seat(kNative, kStranger)) << "but a seat, should the limit be switched on";
     EXPECT_FALSE(needs_seat(limit, with(kNative, bridged), kStranger)) << "appservice users are not counted";
     EXPECT_FALSE(needs_seat(limit, kNative, with(Membership{}, reserved))) << "reserved users hold theirs";
 }
