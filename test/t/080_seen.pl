@@ -38,6 +38,13 @@ sub call
 
 is($node->safe_psql('postgres', 'SELECT bytes FROM mau.seen_cache()'), 1024 * 1024, 'it is as large as it was told to be');
 
+# What another session is about to change about users when more lines are taken into use: at its commit they are elsewhere.
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+my $seen = q{SELECT string_agg(DISTINCT mau.record_activity('@g' || i || ':x', '2026-06-01 12:00Z'), ', ') FROM generate_series(1, 300) i};
+is($node->safe_psql('other', "CREATE EXTENSION mau; $seen"), 'joined', 'members of another database');
+my $changing = $node->background_psql('other');
+$changing->query_safe(q{BEGIN; SELECT count(mau.register_user('@g' || i || ':x', '2026-01-01', is_guest => true)) FROM generate_series(1, 300) i});
+
 # A line of 64 bytes has room for three, so some 48 000 fit in all; the first lines that are used have room for 3 072.
 my ($said, $hits) = call(16000, 1000);
 is($said, 'joined 16000', 'newcomers join');
@@ -48,6 +55,11 @@ for (1 .. 20)    # who was remembered before more lines were taken into use is r
 	last if $hits >= 15000;
 }
 cmp_ok($hits, '>=', 15000, "most of what fits is remembered: $hits of 16000");
+
+is($node->safe_psql('other', "$seen; $seen"), "unchanged\nunchanged", 'what is not committed yet changes nothing');
+$changing->query_safe('COMMIT');
+$changing->quit;
+is($node->safe_psql('other', $seen), 'guest', '… and what is, does, for all');
 
 # Sessions hand in their figures every 64 calls, so a few may be missing.
 ($said, $hits) = call(100000, 1000);
@@ -73,6 +85,12 @@ $node->safe_psql('postgres', q{ROLLBACK PREPARED 'p'});
 $node->safe_psql('postgres', q{SELECT mau.record_activity('@u1:x', '2026-06-01 12:00Z', 'Mozilla/5.0')});
 is($node->safe_psql('postgres', q{SELECT count(*) FROM mau.visits JOIN mau.users USING (user_no) WHERE user_id = '@u1:x' AND platform = 1}), 1,
 	'a visit that was rolled back after PREPARE is marked the next time');
+
+# More of them in one transaction than are told one by one.
+my $first = q{SELECT string_agg(DISTINCT mau.record_activity('@u' || i || ':x', '2026-06-01 12:00Z'), ', ') FROM generate_series(1, 2500) i};
+$node->safe_psql('postgres', $first);
+$node->safe_psql('postgres', q{SELECT count(mau.register_user('@u' || i || ':x', '2026-01-01', is_guest => true)) FROM generate_series(1, 2500) i});
+is($node->safe_psql('postgres', $first), 'guest', 'all of many changes of one transaction are heeded');
 
 $node->stop;
 done_testing();
