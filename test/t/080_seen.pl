@@ -92,5 +92,16 @@ $node->safe_psql('postgres', $first);
 $node->safe_psql('postgres', q{SELECT count(mau.register_user('@u' || i || ':x', '2026-01-01', is_guest => true)) FROM generate_series(1, 2500) i});
 is($node->safe_psql('postgres', $first), 'guest', 'all of many changes of one transaction are heeded');
 
+# A change of the settings that was undone in the middle of a transaction keeps nobody from remembering.
+my $session = $node->background_psql('postgres');
+my $again   = q{SELECT mau.record_activity('@u90000:x', '2026-06-01 12:00Z')};
+$session->query_safe($again);
+$node->safe_psql('postgres', 'BEGIN; SAVEPOINT s; UPDATE mau.settings SET max_mau_value = 1; ROLLBACK TO s; COMMIT');
+$before = $node->safe_psql('postgres', 'SELECT hits FROM mau.seen_cache()');
+$session->query_safe($again);
+$session->query_safe("$again FROM generate_series(1, 128)");
+$session->quit;
+cmp_ok($node->safe_psql('postgres', 'SELECT hits FROM mau.seen_cache()') - $before, '>=', 128, 'members are remembered after it');
+
 $node->stop;
 done_testing();
