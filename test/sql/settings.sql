@@ -113,7 +113,7 @@ UPDATE mau.settings SET hs_disabled = false;
 RESET session_replication_role;
 TRUNCATE mau.appservices, mau.reserved_threepids;
 -- Who is seen while the server is disabled is kept out the next time, too.
-UPDATE mau.settings SET hs_disabled = true, mau_stats_only = true;
+UPDATE mau.settings SET hs_disabled = true, mau_stats_only = true, limit_usage_by_mau = false;
 SELECT mau.record_activity('@d:example.com', '2026-11-21 12:00+00');
 SELECT mau.check_auth_blocking('@d:example.com', at => '2026-11-21 12:01+00') IS NULL AS open;
 UPDATE mau.settings SET hs_disabled = false;
