@@ -84,8 +84,9 @@ void init_shared_memory() {
 
 int database_number() {
     static int number = -1;  // a session never changes its database
+    static bool known_to_have_none = false;
     auto* all = databases.get<Databases>();
-    if (number >= 0 || !all || !OidIsValid(MyDatabaseId)) return number;
+    if (number >= 0 || known_to_have_none || !all || !OidIsValid(MyDatabaseId)) return number;
     const Identity mine = my_identity();
     auto find = [&](std::uint32_t from, std::uint32_t to) {
         for (std::uint32_t i = from; i < to; ++i)
@@ -105,6 +106,7 @@ int database_number() {
         number = static_cast<int>(count);
     }
     LWLockRelease(&all->lock);
+    known_to_have_none = number < 0;
     return number;
 }
 
