@@ -158,6 +158,19 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.reser
     FOR EACH STATEMENT EXECUTE FUNCTION mau.directory_changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.appservices
     FOR EACH STATEMENT EXECUTE FUNCTION mau.directory_changed();
+ALTER TABLE mau.settings ENABLE ALWAYS TRIGGER replace, ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE mau.reserved_threepids ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE mau.appservices ENABLE ALWAYS TRIGGER changed;
+-- Replication fires no triggers for statements.
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.settings
+    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.reserved_threepids
+    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.appservices
+    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+ALTER TABLE mau.settings ENABLE REPLICA TRIGGER replicated;
+ALTER TABLE mau.reserved_threepids ENABLE REPLICA TRIGGER replicated;
+ALTER TABLE mau.appservices ENABLE REPLICA TRIGGER replicated;
 
 INSERT INTO mau.settings DEFAULT VALUES;
 
@@ -204,6 +217,14 @@ COMMENT ON COLUMN mau.tasks.last_error_sqlstate IS 'Its SQLSTATE.';
 COMMENT ON COLUMN mau.tasks.last_error_at IS 'When it was.';
 COMMENT ON COLUMN mau.tasks.next_run IS 'When the worker means to run it next.';
 
+CREATE FUNCTION mau.replace_task() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_replace_task';
+COMMENT ON FUNCTION mau.replace_task() IS
+'Trigger: a row of mau.tasks that comes by replication takes the place of the one that is there since CREATE EXTENSION.';
+CREATE TRIGGER replace BEFORE INSERT ON mau.tasks
+    FOR EACH ROW EXECUTE FUNCTION mau.replace_task();
+ALTER TABLE mau.tasks ENABLE REPLICA TRIGGER replace;
+
 INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold');
 
 -------------------------------------------------------------------------------------------------------------
@@ -237,6 +258,10 @@ COMMENT ON FUNCTION mau.cohort_changed() IS
 CREATE TRIGGER changed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.monthly_active_users
     FOR EACH STATEMENT EXECUTE FUNCTION mau.cohort_changed();
 ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed;
+-- Replication fires no triggers for statements.
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.monthly_active_users
+    FOR EACH ROW EXECUTE FUNCTION mau.cohort_changed();
+ALTER TABLE mau.monthly_active_users ENABLE REPLICA TRIGGER replicated;
 
 CREATE FUNCTION mau.keep_renewed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_keep_renewed';
@@ -251,6 +276,8 @@ CREATE TABLE mau.departures (
     last_seen bigint[] NOT NULL
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE mau.departures ALTER COLUMN user_ids SET STORAGE MAIN, ALTER COLUMN last_seen SET STORAGE MAIN;
+-- Rows without a key: where all tables are published, they could not be deleted else.
+ALTER TABLE mau.departures REPLICA IDENTITY FULL;
 COMMENT ON TABLE mau.departures IS
 'Members whose rows have expired and were reaped, a hundred and more in a row, until mau.fold moves their last sightings to mau.users.last_seen: so a reap is as fast as a DELETE. mau.last_seen and the figures look here, too.';
 COMMENT ON COLUMN mau.departures.user_ids IS 'The users'' ids.';
@@ -394,6 +421,7 @@ CREATE TABLE mau.visits (
         -- Giving pages back to the file system takes a lock that sightings do not wait for.
         vacuum_truncate = off);
 CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
+ALTER TABLE mau.visits REPLICA IDENTITY FULL;  -- rows without a key, which replication must find to delete them
 COMMENT ON TABLE mau.visits IS
 'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice, or in a bitmap too, is one. The questions read it along with the bitmaps.';
 COMMENT ON COLUMN mau.visits.user_no IS 'The user''s number.';
@@ -750,7 +778,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         (6, w.no_worker IS NOT NULL, 'off',
          format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
         (7, w.extension = 'restoring', 'waiting',
-         'a restore of this database is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
+         'a restore of this database, or a subscription to mau''s tables, is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
         (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
@@ -771,7 +799,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
@@ -911,6 +939,7 @@ REVOKE ALL ON FUNCTION
     mau.users_changed(),
     mau.check_source(),
     mau.replace_settings(),
+    mau.replace_task(),
     mau.grant_to(regrole, text)
     FROM PUBLIC;
 

@@ -378,7 +378,8 @@ bool make(const World& world, const std::vector<Step>& steps, Writes& writes) {
 
 /// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
 void remember(const World& world, const std::vector<Step>& steps) {
-    if (world.settings.hs_disabled) return;  // a hit also says that requests go ahead
+    if (world.settings.hs_disabled) return;                       // a hit also says that requests go ahead
+    if (world.generation != seen::settings_generation()) return;  // keys may have been made after a change
     for (const Step& step : steps) {
         if (!step.sure || step.past) continue;
         const Instant at = step.sighting->at;
@@ -547,6 +548,7 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
     const bool possible = can_record(world);
     std::size_t users = 0;
     std::vector<Step> steps;
+    pg::Scratch scratch;
     for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
         const Sighting* const newest = sighting;
         const seen::Key key = possible ? seen::key_of(newest->user_id) : seen::Key();
@@ -559,10 +561,12 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
             steps.push_back(step_of(newest, sighting, &outcomes[users], key));
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
-            record_chunk(world, steps, how);
+            scratch.run([&] { record_chunk(world, steps, how); });
             steps.clear();
+            scratch.reset();
         }
     }
+    scratch.close();
     return users;
 }
 

@@ -94,6 +94,19 @@ void check_same_length(const Elements& a, const char* a_name, const Elements& b,
                 "Pass one element of each for each sighting.");
 }
 
+/// Runs a check of an element; an error says which one it is.
+template <class Check>
+void of_element(int i, Check&& check) {
+    try {
+        check();
+    } catch (const Error& error) {
+        const std::string which = "It is element " + std::to_string(i + 1) + ".";
+        throw Error(error.state(), error.what(),
+                    error.detail().empty() ? which : error.detail() + " " + which,
+                    "Leave that sighting out.");
+    }
+}
+
 std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
     const Elements ids(fcinfo, 0, "user_ids", TEXTOID, -1, false, TYPALIGN_INT);
     const Elements times(fcinfo, 1, "at", TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE);
@@ -111,10 +124,11 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
                         std::string(ids.nulls[i] ? "user_ids" : "at") + " must not contain NULL",
                         "Element " + std::to_string(i + 1) + " is NULL.", "Leave that sighting out.");
         const std::string_view id = ids.text(i);
-        pg::check_user_id(id, "user_id");
+        of_element(i, [&] { pg::check_user_id(id, "user_id"); });
+        Instant at = 0;
+        of_element(i, [&] { at = pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"); });
         sightings.push_back(
-            {id, pg::check_instant(DatumGetTimestampTz(times.values[i]), "at"),
-             agents && !agents->nulls[i] ? platform_of_agent(agents->text(i)) : Platform::unknown});
+            {id, at, agents && !agents->nulls[i] ? platform_of_agent(agents->text(i)) : Platform::unknown});
     }
     return sightings;
 }

@@ -283,10 +283,25 @@ Expired expire(const World& world, Instant cutoff, const std::vector<std::string
     return expired;
 }
 
-bool has(std::string_view user_id) {
-    static pg::Statement query("SELECT FROM " MAU_DEPARTED " d WHERE d.user_id OPERATOR(pg_catalog.=) $1",
-                               {TEXTOID});
-    return !query.read_latest(user_id).empty();
+bool forget(std::string_view user_id) {
+    static pg::Statement waiting("SELECT FROM " MAU_DEPARTED " d WHERE d.user_id OPERATOR(pg_catalog.=) $1",
+                                 {TEXTOID});
+    static pg::Statement take_out(
+        "WITH gone AS ("
+        "  DELETE FROM mau.departures p WHERE $1 OPERATOR(pg_catalog.=) ANY (p.user_ids)"
+        "  RETURNING p.ctid AS id, p.user_ids, p.last_seen"
+        ") INSERT INTO mau.departures (user_ids, last_seen)"
+        " SELECT pg_catalog.array_agg(v.user_id), pg_catalog.array_agg(v.at) FROM gone g,"
+        "   ROWS FROM (pg_catalog.unnest(g.user_ids), pg_catalog.unnest(g.last_seen)) v(user_id, at)"
+        "  WHERE v.user_id OPERATOR(pg_catalog.<>) $1 GROUP BY g.id",
+        {TEXTOID});
+    bool was_there = false;
+    // Whoever settles the row just now may keep the user for the next time, in another row.
+    for (; !waiting.read_latest(user_id).empty(); was_there = true) {
+        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
+        take_out.write(user_id);
+    }
+    return was_there;
 }
 
 std::int64_t settle(std::int64_t max_users) {

@@ -39,8 +39,9 @@ struct Expired {
 Expired expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
                std::int64_t max_rows);
 
-/// Whether the user is among those that are not settled.
-bool has(std::string_view user_id);
+/// Takes the user out of those that are not settled, and answers whether there was one; waits for whoever is
+/// settling.
+bool forget(std::string_view user_id);
 
 /// Moves departures on to mau.users, about `max_users`; answers how many. Rows that somebody has locked are
 /// left for the next time.

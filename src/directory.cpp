@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
+#include "seen.hpp"
 
 namespace mau {
 
@@ -69,6 +70,7 @@ pg::Statement appservices_query(
 
 void load(World& world) {
     world = World{};
+    world.generation = seen::settings_generation();
     world.settings_table = relation_oid("settings");
     world.users_table = relation_oid("users");
     world.users_index = relation_oid("users_user_id");
@@ -180,9 +182,10 @@ void init() {
 
 namespace {
 
+/// The server's message of a change may come a moment after what we were told at its commit.
 bool is_current() {
     pg::guard([] { AcceptInvalidationMessages(); });
-    return cached && cached_generation == generation;
+    return cached && cached_generation == generation && cached->generation == seen::settings_generation();
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ struct World {
     Settings settings;
     std::vector<Appservice> appservices;
     std::vector<Threepid> reserved;  // in order of position
+    std::uint32_t generation = 0;    // of all that: as it was before it was read
 
     Oid settings_table = InvalidOid;
     Oid users_table = InvalidOid, users_index = InvalidOid, users_numbers = InvalidOid;

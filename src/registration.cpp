@@ -260,11 +260,12 @@ Datum forget_user(FunctionCallInfo fcinfo) {
     const bool known = pg::with_spi([&] {
         const seats::ToldAbout told;
         const World& world = directory::world();
-        if (departures::has(user_id)) departures::settle(PG_INT64_MAX);
+        // First, for it waits for a reap that has the row: then the user is among the departures.
         const bool member = cohort::remove(world, user_id);
+        const bool departed = departures::forget(user_id);
         registration::remove_threepids_query.write(user_id);
         registration::forget_skipped_query.write(user_id);
-        return (registration::forget_query.write(user_id).count > 0) | member;
+        return (registration::forget_query.write(user_id).count > 0) | member | departed;
     });
     return BoolGetDatum(known);
 }
@@ -317,7 +318,7 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
-    seen::invalidate_all();
+    seen::invalidate_settings();
     return PointerGetDatum(nullptr);
 }
 

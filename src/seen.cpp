@@ -54,6 +54,7 @@ static_assert((kDay >> 13) < 1 << 14);
 struct Shared {
     pg_atomic_uint64 lines;  // in use: whole pages
     pg_atomic_uint32 database_generation[pg::kMaxDatabases];
+    pg_atomic_uint32 settings_generation[pg::kMaxDatabases];
     std::uint64_t most_lines;
     std::uint64_t seeds[2];
     pg_atomic_uint64 hits, misses;
@@ -85,6 +86,7 @@ pg::SharedPiece piece("mau recently seen", bytes, [](void* memory) {
     pg_atomic_init_u64(&shared->pressure, 0);
     // The generation 0 is nobody's.
     for (auto& generation : shared->database_generation) pg_atomic_init_u32(&generation, 1);
+    for (auto& generation : shared->settings_generation) pg_atomic_init_u32(&generation, 1);
     pg_atomic_init_u64(&shared->hits, 0);
     pg_atomic_init_u64(&shared->misses, 0);
     for (std::uint64_t i = 0; i < shared->most_lines; ++i) {
@@ -103,6 +105,7 @@ struct alignas(64) Session {
     Shared* shared = nullptr;
     Line* line = nullptr;
     pg_atomic_uint32* generation = nullptr;  // the database's
+    pg_atomic_uint32* settings_generation = nullptr;
     std::uint64_t seeds[2];
     bool has_changes = false;            // that will invalidate something at commit
     std::uint32_t hits = 0, misses = 0;  // not handed in yet
@@ -117,6 +120,7 @@ bool attached() {
     if (database < 0) return false;
     session.line = shared->line();
     session.generation = &shared->database_generation[database];
+    session.settings_generation = &shared->settings_generation[database];
     for (int i = 0; i < 2; ++i) session.seeds[i] = shared->seeds[i] + static_cast<std::uint64_t>(database);
     session.shared = shared;
     return true;
@@ -187,7 +191,7 @@ struct Pending {
 };
 std::vector<Pending> to_remember;
 std::vector<Key> to_invalidate;
-bool all_to_invalidate = false;
+bool all_to_invalidate = false, settings_to_invalidate = false;
 
 /// Takes more lines into use.
 void grow(Shared* shared, std::uint64_t lines) {
@@ -252,7 +256,7 @@ void write(const Pending& pending) {
 void forget_pending() {
     to_remember.clear();
     to_invalidate.clear();
-    all_to_invalidate = session.has_changes = false;
+    all_to_invalidate = settings_to_invalidate = session.has_changes = false;
 }
 
 void on_transaction(XactEvent event, void*) {
@@ -263,6 +267,8 @@ void on_transaction(XactEvent event, void*) {
                         errhint("Commit the transaction, or make the change in one of its own.")));
     if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
     if (event == XACT_EVENT_COMMIT) {
+        // First: who makes a key of what comes next finds out that the settings have changed.
+        if (settings_to_invalidate) pg_atomic_fetch_add_u32(session.settings_generation, 1);
         if (all_to_invalidate) pg_atomic_fetch_add_u32(session.generation, 1);
         for (Key& key : to_invalidate) {
             key.lines = pg_atomic_read_u64(&session.shared->lines);
@@ -361,6 +367,18 @@ void invalidate_all() {
     if (!attached()) return;
     all_to_invalidate = session.has_changes = true;
     to_remember.clear();
+}
+
+void invalidate_settings() {
+    invalidate_all();
+    settings_to_invalidate = session.has_changes;
+}
+
+std::uint32_t settings_generation() {
+    if (!attached()) return 0;
+    const std::uint32_t generation = pg_atomic_read_u32(session.settings_generation);
+    pg_read_barrier();
+    return generation;
 }
 
 Figures figures() {

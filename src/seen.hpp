@@ -10,8 +10,9 @@
 //
 // Truth. Entries are written at commit only, with the generation that was read before the tables were looked
 // at. Whatever makes an entry wrong raises the generation, the database's or the user's, after it became
-// visible: who looked before writes an entry that is old already. A session that has such a change in its own
-// open transaction does not ask the cache.
+// visible: who looked before writes an entry that is old already. Settings are read once and kept, so they
+// have a generation besides. A session that has such a change in its own open transaction does not ask the
+// cache.
 #pragma once
 
 #include "calendar.hpp"
@@ -49,6 +50,13 @@ void remember(const Key& key, Instant from, Instant until, unsigned client);
 /// At commit, no entry of the user (of anybody) that was written before holds any more.
 void invalidate(std::string_view user_id);
 void invalidate_all();
+
+/// Likewise for a change of the settings: nobody who has read them before then remembers anything any more.
+/// (The server tells sessions of such a change only after the generation is raised.)
+void invalidate_settings();
+/// How often that was. To be read before the settings are, and compared before anything is remembered by
+/// them.
+std::uint32_t settings_generation();
 
 struct Figures {
     std::int64_t size;  // bytes; 0 without preload

@@ -1,6 +1,9 @@
+#include "calendar.hpp"
+
 #include "tasks.hpp"
 
 #include "pg/table.hpp"
+#include "pg/values.hpp"
 
 namespace mau::tasks {
 
@@ -47,3 +50,38 @@ void Task::fail(const pg::Trouble& trouble) const {
 }
 
 }  // namespace mau::tasks
+
+namespace mau {
+namespace {
+
+Datum replace_task(FunctionCallInfo fcinfo) {
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
+    if (std::string_view(RelationGetRelationName(trigger->tg_relation)) != "tasks" ||
+        !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+        !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+        throw Error(sqlstate::trigger_protocol_violated,
+                    "mau.replace_task() is for rows inserted into mau.tasks", {}, "Drop that trigger.");
+    // Rows of our own have ON CONFLICT: should somebody have enabled the trigger for them, they stay.
+    if (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+        return PointerGetDatum(trigger->tg_trigtuple);
+    const std::string_view task = pg::guard([&]() -> std::string_view {
+        bool null = false;
+        Datum const name =
+            heap_getattr(trigger->tg_trigtuple, 1, RelationGetDescr(trigger->tg_relation), &null);
+        if (null) return {};
+        text* const value = DatumGetTextPP(name);
+        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+    });
+    pg::with_spi([&] {
+        static pg::Statement query("DELETE FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) $1",
+                                   {TEXTOID});
+        query.write(task);
+    });
+    return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_replace_task, replace_task);
+
+}  // namespace mau

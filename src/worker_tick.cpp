@@ -41,7 +41,7 @@ Door open_door(As who) {
         Oid const found = get_extension_oid("mau", true);
         if (!OidIsValid(found)) return found;
         // Whoever drops it holds this lock to the end; who alters it may, too.
-        if (!ConditionalLockDatabaseObject(ExtensionRelationId, found, 0, AccessShareLock))
+        if (!pg::compat::lock_object_at_hand(ExtensionRelationId, found, AccessShareLock))
             return InvalidOid - 1;
         return found;
     });

@@ -72,6 +72,16 @@ inline bool is_invalid(Form_pg_database database) {
            -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
 }
 
+/// Locks an object of this database for the transaction unless that would mean to wait: what lmgr.h has as
+/// ConditionalLockDatabaseObject in the later minor releases only.
+inline bool lock_object_at_hand(Oid catalog, Oid object, LOCKMODE mode) {
+    LOCKTAG tag;
+    SET_LOCKTAG_OBJECT(tag, MyDatabaseId, catalog, object, 0);
+    if (LockAcquire(&tag, mode, false, true) == LOCKACQUIRE_NOT_AVAIL) return false;
+    AcceptInvalidationMessages();
+    return true;
+}
+
 /// This process's place in the array of all processes.
 inline int proc_number() {
 #if PG_VERSION_NUM >= 170000

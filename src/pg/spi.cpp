@@ -120,11 +120,13 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
     return guard([&]() -> Rows {
         if (count != count_)
             elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
+        MemoryContext const memory = CurrentMemoryContext;  // SPI leaves us in its own
         if (!plan_) {
             SPIPlanPtr plan = SPI_prepare(sql_, count_, types_);
             if (!plan) check(SPI_result);
             SPI_keepplan(plan);
             plan_ = plan;
+            MemoryContextSwitchTo(memory);
         }
         Datum values[kMaxParams];
         char nulls[kMaxParams];
@@ -142,6 +144,7 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
         else
             check(SPI_execute_snapshot(plan_, values, nulls, snapshot ? snapshot : GetLatestSnapshot(),
                                        InvalidSnapshot, mode != Mode::write, true, 0));
+        MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);
         return rows;
@@ -150,8 +153,10 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
 
 Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only) {
     return guard([&, text = sql.c_str(), data = params.data(), size = params.size()]() -> Rows {
+        MemoryContext const memory = CurrentMemoryContext;  // SPI leaves us in its own
         Bound const bound = bind(data, size);
         check(SPI_execute_with_args(text, bound.count, bound.types, bound.values, bound.nulls, read_only, 0));
+        MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);
         return rows;

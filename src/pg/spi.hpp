@@ -84,7 +84,7 @@ class Field {
     bool null_;
 };
 
-/// A result: plain data in SPI's memory, values detoasted.
+/// A result: plain data in the memory that was current, values detoasted.
 struct Rows {
     std::uint64_t count = 0;  // rows returned or, without a result set, rows touched
     int columns = 0;

@@ -199,3 +199,7 @@ SELECT see('y', '7 h'), mau.register_user('@y:x', t('0'), appservice_id => 'irc'
 SELECT see('y', '9 h'), see('y', '11 h'), (SELECT service FROM mau.monthly_active_users WHERE user_id = '@y:x');
 UPDATE mau.settings SET track_appservice_user_ips = false;
 SELECT see('y', '11 h 50 min');
+-- So is one that was on trial until a moment ago, by what comes in late.
+UPDATE mau.settings SET mau_trial_days = 3;
+SELECT mau.register_user('@z:x', t('-3 days')), see('z', '-1 h'), see('z', '1 h');
+SELECT see('z', '-30 min');

@@ -42,6 +42,7 @@ COMMIT;
 -- An error leaves nothing: not the other users either.
 SELECT count(*) FROM mau.monthly_active_users WHERE user_id LIKE '@z%';
 SELECT * FROM mau.record_activities('{@z1:x,@z2:x,""}', ARRAY[t('0'), t('0'), t('0')]);
+SELECT * FROM mau.record_activities(ARRAY['@z1:x', '@z2:x', repeat('z', 256)], ARRAY[t('0'), t('0'), t('0')]);
 SELECT * FROM mau.record_activities('{@z1:x,@z2:x}', ARRAY[t('0'), 'infinity']);
 SELECT * FROM mau.record_activities('{@z1:x,@z2:x}', ARRAY[t('0')]);
 SELECT * FROM mau.record_activities('{@z1:x,@z2:x}', ARRAY[t('0'), t('0')], '{agent}');
@@ -52,3 +53,11 @@ SELECT * FROM mau.record_activities('{@z1:x,@z2:x}', ARRAY[ARRAY[t('0'), t('0')]
 SELECT * FROM mau.record_activities(NULL, ARRAY[t('0')]);
 SELECT * FROM mau.record_activities('{@z1:x}', NULL);
 SELECT count(*) FROM mau.monthly_active_users WHERE user_id LIKE '@z%';
+-- What the backend allocates on the way does not grow with the batch.
+CREATE TABLE memory (bytes bigint);
+CREATE FUNCTION look_at_memory() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO memory SELECT sum(total_bytes) FROM pg_backend_memory_contexts; RETURN NULL; END $$;
+CREATE TRIGGER look AFTER INSERT ON mau.users FOR EACH STATEMENT EXECUTE FUNCTION look_at_memory();
+SELECT * FROM mau.record_activities((SELECT array_agg('@large' || n || ':x') FROM generate_series(1, 20000) n), (SELECT array_agg(t('0')) FROM generate_series(1, 20000)));
+SELECT count(*) > 10 AS looks, max(bytes) - min(bytes) < 2000000 AS little_more FROM memory;
+DROP TRIGGER look ON mau.users;

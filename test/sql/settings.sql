@@ -102,6 +102,16 @@ INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES ('irc', '{@irc_}
 SELECT mau.check_auth_blocking('@irc_a:example.com') IS NULL AS open;
 TRUNCATE mau.appservices;
 SELECT mau.check_auth_blocking('@irc_a:example.com') IS NULL AS open;
+-- Also where triggers are off, as for a load of data.
+SET session_replication_role = replica;
+INSERT INTO mau.reserved_threepids VALUES ('email', 'c@example.com');
+INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES ('irc', '{@irc_}');
+SELECT mau.check_auth_blocking(medium => 'email', address => 'c@example.com') IS NULL AS open, mau.check_auth_blocking('@irc_a:example.com') IS NULL AS open;
+UPDATE mau.settings SET hs_disabled = true;
+SELECT mau.check_auth_blocking('@a:example.com') IS NULL AS open;
+UPDATE mau.settings SET hs_disabled = false;
+RESET session_replication_role;
+TRUNCATE mau.appservices, mau.reserved_threepids;
 
 \set VERBOSITY terse
 -- Constraints of the other tables.

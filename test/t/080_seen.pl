@@ -11,7 +11,7 @@ use Test::More;
 my $node = PostgreSQL::Test::Cluster->new('seen');
 $node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
 $node->append_conf('postgresql.conf',
-	"shared_preload_libraries = 'mau'\nmau.databases = ''\nmau.seen_cache_size = '1MB'\nautovacuum = off\n");
+	"shared_preload_libraries = 'mau'\nmau.databases = ''\nmau.seen_cache_size = '1MB'\nautovacuum = off\nmax_prepared_transactions = 1\n");
 $node->start;
 $node->safe_psql('postgres',
 	"CREATE EXTENSION mau; UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1000000000");
@@ -65,6 +65,14 @@ my $before = $node->safe_psql('postgres', 'SELECT hits FROM mau.seen_cache()');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM mau.fold('2026-06-01 12:00Z') WHERE what = 'settled' AND rows = 1}), 1, '… and is settled');
 $node->safe_psql('postgres', q{SELECT mau.record_activity('@u1:x', '2026-06-01 12:00Z') FROM generate_series(1, 128)});
 is($node->safe_psql('postgres', 'SELECT hits FROM mau.seen_cache()') - $before, 128, 'who was remembered still is');
+
+
+# What a prepared transaction marks may be undone yet: it is not remembered.
+$node->safe_psql('postgres', q{BEGIN; SELECT mau.record_activity('@u1:x', '2026-06-01 12:00Z', 'Mozilla/5.0'); PREPARE TRANSACTION 'p'});
+$node->safe_psql('postgres', q{ROLLBACK PREPARED 'p'});
+$node->safe_psql('postgres', q{SELECT mau.record_activity('@u1:x', '2026-06-01 12:00Z', 'Mozilla/5.0')});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM mau.visits JOIN mau.users USING (user_no) WHERE user_id = '@u1:x' AND platform = 1}), 1,
+	'a visit that was rolled back after PREPARE is marked the next time');
 
 $node->stop;
 done_testing();
