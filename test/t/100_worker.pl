@@ -395,6 +395,29 @@ subtest 'left alone for good reasons' => sub {
     goes_on('two', 'refresh', 'it goes on afterwards');
 };
 
+subtest 'a source of whom nobody is known yet' => sub {
+    for my $case (
+        [ 'users of another server', q(UPDATE mau.settings SET server_name = 'example.com'), q('@a:elsewhere.example') ],
+        [ 'no ids that can be',      q(SELECT), q(repeat('x', 300)) ],
+        [ 'nothing recorded',        q(UPDATE mau.settings SET mau_stats_only = false), q('@a:example.com') ])
+    {
+        my ($name, $setting, $stranger) = @$case;
+        (my $db = $name) =~ s/ /_/g;
+        sql('postgres', "CREATE DATABASE $db");
+        sql($db, 'CREATE EXTENSION mau; CREATE TABLE public.seen (who text, at timestamptz DEFAULT now())',
+            q(INSERT INTO mau.custom_source VALUES ('activity',
+                'SELECT who AS user_id, floor(extract(epoch FROM at) * 1000)::bigint AS last_seen FROM public.seen WHERE who IS NOT NULL')),
+            $setting, "INSERT INTO public.seen VALUES ($stranger)", q(SELECT mau.attach('custom')));
+        becomes($db, q(SELECT coalesce(sum(runs), 0) >= 2 FROM mau.tasks WHERE task = 'sync'), "$name: sync runs");
+        is(sql($db, q(SELECT health FROM mau.health())), $name eq 'nothing recorded' ? 'off' : 'ok', "$name: health");
+        sql($db, q(UPDATE mau.settings SET mau_stats_only = true),
+            q(INSERT INTO public.seen VALUES ('@new:example.com')));
+        becomes($db, q(SELECT mau.last_seen('@new:example.com') IS NOT NULL), "$name: the first who is somebody is seen");
+        goes_on($db, 'sync', "$name: and so it goes on");
+        sql('postgres', "DROP DATABASE $db WITH (FORCE)");
+    }
+};
+
 subtest 'a hot standby, and its promotion' => sub {
     sql('one', q(SELECT mau.record_activity('@alice:example.com')));
     $node->backup('backup');
