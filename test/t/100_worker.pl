@@ -409,7 +409,8 @@ subtest 'a source of whom nobody is known yet' => sub {
                 'SELECT who AS user_id, floor(extract(epoch FROM at) * 1000)::bigint AS last_seen FROM public.seen WHERE who IS NOT NULL')),
             $setting, "INSERT INTO public.seen VALUES ($stranger)", q(SELECT mau.attach('custom')));
         becomes($db, q(SELECT coalesce(sum(runs), 0) >= 2 FROM mau.tasks WHERE task = 'sync'), "$name: sync runs");
-        is(sql($db, q(SELECT health FROM mau.health())), $name eq 'nothing recorded' ? 'off' : 'ok', "$name: health");
+        my $health = $name eq 'nothing recorded' ? 'off' : 'ok';
+        becomes($db, "SELECT health = '$health' FROM mau.health()", "$name: health");
         sql($db, q(UPDATE mau.settings SET mau_stats_only = true),
             q(INSERT INTO public.seen VALUES ('@new:example.com')));
         becomes($db, q(SELECT mau.last_seen('@new:example.com') IS NOT NULL), "$name: the first who is somebody is seen");
