@@ -101,9 +101,11 @@ void of_element(int i, Check&& check) {
         check();
     } catch (const Error& error) {
         const std::string which = "It is element " + std::to_string(i + 1) + ".";
+        // A wrong encoding is not of that element alone.
+        const bool encoding = std::string_view(error.state()) == sqlstate::untranslatable_character;
         throw Error(error.state(), error.what(),
                     error.detail().empty() ? which : error.detail() + " " + which,
-                    "Leave that sighting out.");
+                    encoding ? error.hint() : "Leave that sighting out.");
     }
 }
 

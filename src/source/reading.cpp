@@ -16,9 +16,9 @@ constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a pa
 // Nobody may be known yet: those who were seen are of another server, say, or nothing is recorded. Then there
 // is no position, which without users would tell the worker of a restore under way.
 pg::Statement progress_query(
-    "UPDATE mau.source SET activity_until = CASE WHEN activity_until IS NOT NULL OR EXISTS (SELECT FROM "
-    "mau.users)"
-    " THEN greatest(activity_until, $1) END, pass_from = $2,"
+    "UPDATE mau.source SET activity_until = CASE WHEN activity_until IS NOT NULL"
+    " OR (SELECT min(u.user_no) FROM mau.users u) IS NOT NULL THEN greatest(activity_until, $1) END,"
+    " pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
     " visits_until = coalesce(date '1970-01-01' + $4::int4, visits_until),"
     " trouble = NULL, trouble_sqlstate = NULL, trouble_at = NULL",
