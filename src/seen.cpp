@@ -225,12 +225,12 @@ struct Place {
     std::size_t i;
 };
 
-/// The place for an entry that has none: the first of one that does not hold any more at `at`, or else of the
-/// one that ends first.
+/// The place for an entry that has none: the first of one that ended a day before `at`, or else of the one
+/// that ends first; what ended lately still vouches for its user.
 Place place_for(const Choices& choices, Instant at) {
     Place place{};
     Instant worst = INT64_MAX;
-    for (std::size_t c = 0; c < Choices::kCount && worst >= at; ++c) {
+    for (std::size_t c = 0; c < Choices::kCount && worst >= at - kDay; ++c) {
         for (std::size_t i = 0; i < kEntries; ++i) {
             const Instant ends = Span(pg_atomic_read_u64(&choices[c].spans[i])).until();
             if (ends >= worst) continue;
