@@ -206,8 +206,8 @@ void grow(Shared* shared, std::uint64_t lines) {
 
 /// Takes from the pressure.
 void relieve(std::int64_t by) {
-    if (static_cast<std::int64_t>(pg_atomic_read_u64(&session.shared->pressure)) > 0)
-        pg_atomic_fetch_sub_u64(&session.shared->pressure, by);
+    const auto pressure = static_cast<std::int64_t>(pg_atomic_read_u64(&session.shared->pressure));
+    if (pressure > 0) pg_atomic_fetch_sub_u64(&session.shared->pressure, std::min(by, pressure));
 }
 
 /// Notes whether there was room for a new entry, and takes more lines into use if too often there was none.
