@@ -9,9 +9,11 @@ SUPPORTED = 18 17 16 15
 
 # --- Which PostgreSQL ------------------------------------------------------------------------------------------
 # PG_CONFIG=... chooses. Otherwise the newest of Debian's versions that can be both built against and started,
-# else the pg_config in PATH if it can. (Debian's /usr/bin/pg_config may know no server at all.)
+# else the pg_config in PATH if it can. (Debian's /usr/bin/pg_config may know no server at all, and pgxs.mk comes with
+# the client, so that it does not tell whether postgres.h is there.)
 
-pgxs_of = $(wildcard $(shell $(1) --pgxs 2>/dev/null))
+pgxs_of = $(and $(wildcard $(shell $(1) --includedir-server 2>/dev/null)/postgres.h),\
+	$(wildcard $(shell $(1) --pgxs 2>/dev/null)))
 has_server = $(wildcard $(shell $(1) --bindir 2>/dev/null)/postgres)
 usable = $(if $(and $(call pgxs_of,$(1)),$(call has_server,$(1))),$(1))
 debian = $(wildcard $(SUPPORTED:%=/usr/lib/postgresql/%/bin/pg_config))
@@ -98,7 +100,7 @@ build/test/boundary.so: build/test/boundary.o src/pg/boundary.o
 else # no PGXS: only what can do without, or installs it
 
 all install installcheck:
-	@echo "mau: $(if $(PG_CONFIG),PG_CONFIG=$(PG_CONFIG) has no PGXS,no PostgreSQL to build against)." >&2
+	@echo "mau: $(if $(PG_CONFIG),PG_CONFIG=$(PG_CONFIG) has no PGXS or no server headers,no PostgreSQL to build against)." >&2
 	@echo "Run test/setup (it installs one from Debian's packages; make test and make demo do so too)," >&2
 	@echo "or say which: make PG_CONFIG=/path/to/pg_config" >&2
 	@exit 1
@@ -182,11 +184,14 @@ demo: # make demo DUMP=file.sql takes a real homeserver's dump
 test:
 	@WERROR='$(WERROR)' test/run
 
+test-matrix: # make test-matrix ON="trixie sid" takes some of the systems
+	@test/matrix $(ON)
+
 bench:
 	@test/bench/run
 
 OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/boundary/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp test/bench/*.[ch]pp)
-SCRIPTS_OF_OURS = test/setup test/run test/suite test/demo test/bench/run test/lib.sh .ci/run
+SCRIPTS_OF_OURS = test/setup test/run test/suite test/matrix test/demo test/bench/run test/lib.sh .ci/run
 
 format:
 	clang-format -i $(OURS)
@@ -205,6 +210,7 @@ dist:
 help:
 	@echo "make demo               see it work, on a throw-away server (DUMP=file.sql: on your homeserver's dump)"
 	@echo "make test               every test, on throw-away servers (test/run --help: some of them)"
+	@echo "make test-matrix        make demo and make test in fresh Debian systems (ON=\"trixie sid\", SHORT=1; root or sudo)"
 	@echo "make bench              measure"
 	@echo "make; make install      build; install into $(or $(PG_CONFIG),the PostgreSQL of PG_CONFIG=...)"
 	@echo "make unit, make fuzz    the pure rooms alone, without a server (FUZZ_SECONDS=$(FUZZ_SECONDS))"
@@ -217,4 +223,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test bench format lint dist help FORCE
+.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix bench format lint dist help FORCE

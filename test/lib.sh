@@ -13,6 +13,9 @@ die() {
     exit 1
 }
 
+# Whether tests of a kind are asked for; $MAU_ONLY is a list of kinds with commas, or empty for all.
+only() { [[ -z ${MAU_ONLY:-} || ,$MAU_ONLY, == *,"$1",* ]]; }
+
 # --- Who does what ---------------------------------------------------------------------------------------------
 
 as_root() {
