@@ -16,15 +16,10 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Replaces a tuple by a new version; `new_index_entries` tells whether that one needs entries in the
-/// indexes, from 16 on perhaps only in those that summarize (an admin's BRIN). Where another transaction has
-/// the tuple, waits for it with `wait` only. (heap_update asserts that whoever does not want to wait meets
-/// nobody; without assertions it answers TM_BeingModified, as it says it does.)
-inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot* tuple, bool wait,
+/// Replaces a tuple, which the caller has locked, by a new version; `new_index_entries` tells whether that one
+/// needs entries in the indexes, from 16 on perhaps only in those that summarize (an admin's BRIN).
+inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot* tuple,
                               bool* new_index_entries, bool* only_summarizing) {
-#ifdef USE_ASSERT_CHECKING
-    wait = true;
-#endif
     TM_FailureData failure;
     LockTupleMode mode = LockTupleNoKeyExclusive;
 #if PG_VERSION_NUM >= 160000
@@ -32,9 +27,10 @@ inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot*
 #else
     bool entries = false;
 #endif
+    // It waits for nobody: others can share a tuple that we have locked by key share only.
     TM_Result const result =
         table_tuple_update(table, place, tuple, GetCurrentCommandId(true), GetActiveSnapshot(),
-                           InvalidSnapshot, wait, &failure, &mode, &entries);
+                           InvalidSnapshot, true, &failure, &mode, &entries);
 #if PG_VERSION_NUM >= 160000
     *new_index_entries = result == TM_Ok && entries != TU_None;
     *only_summarizing = entries == TU_Summarizing;

@@ -156,6 +156,12 @@ bool KeyedTable::update(const Change* changes, int count) {
     return guard([&] {
         if (!fresh_) fresh_ = MakeSingleTupleTableSlot(RelationGetDescr(table_), &TTSOpsVirtual);
         const auto columns = static_cast<std::size_t>(RelationGetDescr(table_)->natts);
+        end_command();  // a row that this very statement has written can be changed once more
+        // Locked first, without waiting: then the update meets nobody whom it would wait for.
+        TM_FailureData failure;
+        if (table_tuple_lock(table_, &row_->tts_tid, GetActiveSnapshot(), row_, GetCurrentCommandId(true),
+                             LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure) != TM_Ok)
+            return false;
         ExecClearTuple(fresh_);
         slot_getallattrs(row_);
         std::memcpy(fresh_->tts_values, row_->tts_values, columns * sizeof(Datum));
@@ -165,10 +171,9 @@ bool KeyedTable::update(const Change* changes, int count) {
             fresh_->tts_isnull[changes[i].column] = false;
         }
         ExecStoreVirtualTuple(fresh_);
-        end_command();  // a row that this very statement has written can be changed once more
         bool new_index_entries = false, only_summarizing = false;
-        const bool done = compat::update_tuple(table_, &row_->tts_tid, fresh_, locked_by_ourselves(row_),
-                                               &new_index_entries, &only_summarizing) == TM_Ok;
+        const bool done = compat::update_tuple(table_, &row_->tts_tid, fresh_, &new_index_entries,
+                                               &only_summarizing) == TM_Ok;
         if (done && new_index_entries) add_index_entries(table_, &fresh_, 1, only_summarizing);
         ExecClearTuple(fresh_);
         return done;
