@@ -187,6 +187,9 @@ test:
 test-matrix: # make test-matrix ON="trixie sid" takes some of the systems
 	@test/matrix $(ON)
 
+test-assert: # on a PostgreSQL with assertions, which is built once
+	@test/matrix assert
+
 bench:
 	@test/bench/run
 
@@ -211,6 +214,7 @@ help:
 	@echo "make demo               see it work, on a throw-away server (DUMP=file.sql: on your homeserver's dump)"
 	@echo "make test               every test, on throw-away servers (test/run --help: some of them)"
 	@echo "make test-matrix        make demo and make test in fresh Debian systems (ON=\"trixie sid\", SHORT=1; root or sudo)"
+	@echo "make test-assert        regress and isolation tests on a PostgreSQL 17 with assertions (root or sudo)"
 	@echo "make bench              measure"
 	@echo "make; make install      build; install into $(or $(PG_CONFIG),the PostgreSQL of PG_CONFIG=...)"
 	@echo "make unit, make fuzz    the pure rooms alone, without a server (FUZZ_SECONDS=$(FUZZ_SECONDS))"
@@ -223,4 +227,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix bench format lint dist help FORCE
+.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint dist help FORCE
