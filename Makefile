@@ -189,6 +189,11 @@ build/test/history_bench: test/bench/history_bench.cpp test/bench/figures.hpp $(
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -Isrc -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 
+# The clock of test/run --clock.
+build/test/clock.so: test/clock.c
+	@mkdir -p $(@D)
+	$(CC) -Wall -Wextra -O2 -fPIC -shared -o $@ $<
+
 # --- What people type ------------------------------------------------------------------------------------------
 
 demo: # make demo DUMP=file.sql takes a real homeserver's dump
