@@ -1,8 +1,8 @@
-// Shifts the clock of the processes that load it, for test/run --clock: LD_PRELOAD=build/test/clock.so. The file
-// MAU_CLOCK_FILE holds the number of seconds to add; a test may rewrite it in place.
+// Shifts the clock of the processes that load it, for test/run --clock: LD_PRELOAD=build/test/clock.so. The
+// file MAU_CLOCK_FILE holds the number of seconds to add; a test may rewrite it in place.
 //
-// libfaketime does not serve: while a wait is interrupted it answers with the real time, so that the timeouts of
-// PostgreSQL, whose signal handler reads the clock, never come.
+// libfaketime does not serve: while a wait is interrupted it answers with the real time, so that the timeouts
+// of PostgreSQL, whose signal handler reads the clock, never come.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
