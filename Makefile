@@ -37,6 +37,11 @@ BITCODE = $(SOURCES:.cpp=.bc)
 PURE_HEADERS := $(shell grep -ls '^ *\# *include "pure.hpp"' src/*.hpp src/*/*.hpp)
 PURE := $(filter $(PURE_HEADERS:.hpp=.cpp),$(SOURCES))
 
+# Each header also compiles alone: one that lacks an include would build or not build by its place among the others.
+HEADERS := $(wildcard src/*.hpp src/*/*.hpp)
+alone = $(HEADERS:src/%=build/alone/%.o)
+alone_pure = $(patsubst src/%,build/alone/%.o,$(PURE_HEADERS) src/pure.hpp)
+
 ifneq ($(CI),)
 WERROR ?= 1
 endif
@@ -80,6 +85,11 @@ $(BITCODE): %.bc: %.cpp build/flags | build/dep
 build/flags: FORCE
 	@$(call note,$(PG_CONFIG) $(VERSION) $(CXX) $(CXXFLAGS) $(CPPFLAGS) $(CLANG) $(BITCODE_CXXFLAGS))
 
+# A header without "pure.hpp" may need PostgreSQL's headers: it gets the flags of the extension.
+$(filter-out $(alone_pure),$(alone)): build/alone/%.o: src/% build/flags | build/dep
+	@mkdir -p $(@D)
+	@echo '#include "$*"' | $(CXX) $(CXXFLAGS) $(CPPFLAGS) $(NOTE_HEADERS) -c -x c++ -o $@ -
+
 # A module of functions that fail, to prove the boundary; test/t/030_boundary.pl loads it.
 test-modules: build/test/boundary.so
 
@@ -116,13 +126,18 @@ endif
 SANITIZE ?= undefined
 UNIT_FLAGS = $(STRICT) -O1 -g -Isrc -D_GLIBCXX_ASSERTIONS \
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+UNIT_HEADERS = $(if $(PGXS),$(alone),$(alone_pure))
 UNIT_TESTS := $(patsubst test/unit/%.cpp,build/unit/%,$(wildcard test/unit/*_test.cpp))
 UNIT_SHARED := $(filter-out %_test.cpp,$(wildcard test/unit/*.cpp))
 
 unit: unit-build
 	@for t in $(UNIT_TESTS); do $$t --gtest_brief=1 || exit 1; done
 
-unit-build: $(UNIT_TESTS)
+unit-build: $(UNIT_TESTS) $(UNIT_HEADERS)
+
+$(alone_pure): build/alone/%.o: src/% build/unit-flags | build/dep
+	@mkdir -p $(@D)
+	@echo '#include "$*"' | $(CXX) $(UNIT_FLAGS) $(NOTE_HEADERS) -c -x c++ -o $@ -
 
 $(UNIT_TESTS): build/unit/%: build/pure/test/unit/%.o $(patsubst %.cpp,build/pure/%.o,$(UNIT_SHARED) $(PURE))
 	@mkdir -p $(@D)
@@ -175,6 +190,11 @@ build/test/cap_client build/test/bench_client: test/load/pq.hpp
 build/test/history_bench: test/bench/history_bench.cpp test/bench/figures.hpp $(filter src/bitmap%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap*)
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -Isrc -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
+
+# The clock of test/run --clock.
+build/test/clock.so: test/clock.c
+	@mkdir -p $(@D)
+	$(CC) -Wall -Wextra -O2 -fPIC -shared -o $@ $<
 
 # --- What people type ------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class Session(slixmpp.ClientXMPP):
         )
 
     async def get_dns_records(self, _domain, _port=None):
-        return []  # there is only the address given
+        return []  # slixmpp before 1.9 asks in spite of the address given
 
     async def registers(self, _form):
         request = self.Iq()
@@ -72,7 +72,12 @@ class Session(slixmpp.ClientXMPP):
 
 
 session = Session()
-session.connect(address=("127.0.0.1", int(port)), disable_starttls=True)
+if hasattr(session, "enable_plaintext"):
+    session.enable_starttls = session.enable_direct_tls = False
+    session.enable_plaintext = True
+    session.connect("127.0.0.1", int(port))
+else:  # slixmpp before 1.9
+    session.connect(address=("127.0.0.1", int(port)), disable_starttls=True)
 try:
     session.loop.run_until_complete(asyncio.wait_for(session.disconnected, 20))
 except asyncio.TimeoutError:

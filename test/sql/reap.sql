@@ -137,7 +137,7 @@ SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
 SELECT count(*) < 300 AS together, sum(cardinality(user_ids)) AS users, bool_and(cardinality(user_ids) = cardinality(last_seen)) AS pairs FROM mau.departures;
 SELECT count(*) AS wrong FROM leaving WHERE mau.last_seen(user_id) IS DISTINCT FROM to_timestamp(seen / 1000.0);
 SELECT mau.record_activity('@7:example.com', t('-30 days -1 hours')), mau.last_seen('@14:example.com') IS NOT NULL AS known;
-SELECT mau.forget_user('@14:example.com'), mau.last_seen('@14:example.com');
+SELECT mau.forget_user('@14:example.com'), mau.last_seen('@14:example.com') AT TIME ZONE 'UTC' AS last_seen;
 SELECT count(*) FILTER (WHERE '@14:example.com' = ANY (user_ids)) AS said, sum(cardinality(user_ids)) AS users, bool_and(cardinality(user_ids) = cardinality(last_seen)) AS pairs FROM mau.departures;
 SELECT count(*) AS wrong FROM leaving WHERE mau.last_seen(user_id) IS DISTINCT FROM to_timestamp(seen / 1000.0);
 SELECT rows FROM mau.fold(t('0')) WHERE what = 'settled';
