@@ -1,6 +1,6 @@
 #include "registration.hpp"
 
-#include "departures.hpp"
+#include "leaving.hpp"
 #include "pg/values.hpp"
 #include "seats.hpp"
 #include "seen.hpp"
@@ -260,12 +260,10 @@ Datum forget_user(FunctionCallInfo fcinfo) {
     const bool known = pg::with_spi([&] {
         const seats::ToldAbout told;
         const World& world = directory::world();
-        // First, for it waits for a reap that has the row: then the user is among the departures.
         const bool member = cohort::remove(world, user_id);
-        const bool departed = departures::forget(user_id);
         registration::remove_threepids_query.write(user_id);
         registration::forget_skipped_query.write(user_id);
-        return (registration::forget_query.write(user_id).count > 0) | member | departed;
+        return (registration::forget_query.write(user_id).count > 0) | member;
     });
     return BoolGetDatum(known);
 }
