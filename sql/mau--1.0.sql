@@ -182,7 +182,7 @@ COMMENT ON FUNCTION mau.fold_address(text, text) IS
 CREATE FUNCTION mau.registered_reserved_users() RETURNS SETOF text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_registered_reserved_users';
 COMMENT ON FUNCTION mau.registered_reserved_users() IS
-'The users who own one of the first max_mau_value reserved threepids: they hold a seat for ever.';
+'The users who own one of the first max_mau_value reserved threepids: they hold a seat for ever. Nobody unless limit_usage_by_mau is on.';
 
 -------------------------------------------------------------------------------------------------------------
 -- tasks: what is done regularly, and how it went

@@ -89,7 +89,7 @@ std::string fold_address(std::string_view medium, std::string_view address);
 bool is_reserved(const World& world, std::string_view medium, std::string_view address);
 
 /// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never
-/// members. In SPI's memory.
+/// members. Nobody without `limit_usage_by_mau`. In SPI's memory.
 std::vector<std::string_view> registered_reserved_users(const World& world);
 /// Whether the user is one of them.
 bool is_reserved_user(const World& world, std::string_view user_id);
