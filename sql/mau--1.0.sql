@@ -182,7 +182,7 @@ COMMENT ON FUNCTION mau.fold_address(text, text) IS
 CREATE FUNCTION mau.registered_reserved_users() RETURNS SETOF text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_registered_reserved_users';
 COMMENT ON FUNCTION mau.registered_reserved_users() IS
-'The users who own one of the first max_mau_value reserved threepids: they hold a seat for ever.';
+'The users who own one of the first max_mau_value reserved threepids: they hold a seat for ever. Nobody unless limit_usage_by_mau is on.';
 
 -------------------------------------------------------------------------------------------------------------
 -- tasks: what is done regularly, and how it went
@@ -270,18 +270,6 @@ COMMENT ON FUNCTION mau.keep_renewed() IS
 CREATE TRIGGER keep_renewed BEFORE INSERT OR UPDATE ON mau.monthly_active_users
     FOR EACH ROW WHEN (NEW.renewed > NEW."timestamp") EXECUTE FUNCTION mau.keep_renewed();
 ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER keep_renewed;
-
-CREATE TABLE mau.departures (
-    user_ids text[] COLLATE "C" NOT NULL,
-    last_seen bigint[] NOT NULL
-) WITH (toast_tuple_target = 8160);
-ALTER TABLE mau.departures ALTER COLUMN user_ids SET STORAGE MAIN, ALTER COLUMN last_seen SET STORAGE MAIN;
--- Rows without a key: where all tables are published, they could not be deleted else.
-ALTER TABLE mau.departures REPLICA IDENTITY FULL;
-COMMENT ON TABLE mau.departures IS
-'Members whose rows have expired and were reaped, a hundred and more in a row, until mau.fold moves their last sightings to mau.users.last_seen: so a reap is as fast as a DELETE. mau.last_seen and the figures look here, too.';
-COMMENT ON COLUMN mau.departures.user_ids IS 'The users'' ids.';
-COMMENT ON COLUMN mau.departures.last_seen IS 'When each of them was last seen, epoch milliseconds.';
 
 CREATE FUNCTION mau.monthly_active_count(at timestamptz DEFAULT now()) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_monthly_active_count';
@@ -458,7 +446,7 @@ CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_fold';
 COMMENT ON FUNCTION mau.fold(timestamptz, bigint) IS
-'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away, of which it keeps who was active at all, on the day -infinity. Also moves the last sightings of who was reaped from mau.departures to mau.users (settled). Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after; it can be stopped anywhere and run again. at is what history_retention counts from, at most now. Returns what was done, in rows (visits taken, bitmaps written, bitmaps purged); busy when another session is at it. Errors: 22008 for an infinite time, 22023 for max_rows below 1, XX001 for a corrupt bitmap.';
+'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away, of which it keeps who was active at all, on the day -infinity. Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after; it can be stopped anywhere and run again. at is what history_retention counts from, at most now. Returns what was done, in rows (visits taken, bitmaps written, bitmaps purged); busy when another session is at it. Errors: 22008 for an infinite time, 22023 for max_rows below 1, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                                  platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
@@ -876,7 +864,6 @@ SELECT pg_catalog.pg_extension_config_dump('mau.users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.departures', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.visits', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.active_days', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
@@ -904,7 +891,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
         EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
         EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
         IF rights = 'homeserver' THEN
-            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.departures, mau.user_threepids '
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
                     || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;

@@ -6,6 +6,7 @@
 
 #include "activity_rows.hpp"
 #include "pg/values.hpp"
+#include "seating.hpp"
 #include "seats.hpp"
 
 namespace mau::activity {
@@ -20,8 +21,6 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;  // before the horizon: kept as last seen only
-    bool late =
-        false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
     bool sure = false;     // judged on rows that nobody else has in flight
     bool vouched = false;  // the cache vouches for the account: its row was not looked at
     bool written = false;  // the row that takes the sighting is written
@@ -34,22 +33,13 @@ struct Step {
     bool visited_changes = false;  // the row has to be told
 };
 
-/// How long before its end a membership is renewed with a seat: longer than transactions are open.
-constexpr Instant kLate = kDay;
-
-/// The latest instant at which somebody may have decided about seats: now, where a sighting still counts now.
-Instant latest(Instant at) {
-    const Instant now = pg::to_instant(GetCurrentTimestamp());
-    return at < now && now - at <= kWindow ? now : at;
-}
-
 /// Whether all that could be asked of the user's row is known: the account is a member's as it was when the
-/// cache wrote it down (once out of trial, nobody comes back to it), the member will hold for a while, and
+/// cache wrote it down (once out of trial, nobody comes back to it), the member holds, and
 /// the visits are marked.
 bool needs_no_user(const Step& step, const pg::Found& member) {
     if (!step.locked || !member.exists || member.in_flight) return false;
     const Instant at = step.sighting->at;
-    if (!membership_of(member).holds(std::max(latest(at), at) + kLate)) return false;
+    if (!membership_of(member).holds(at)) return false;
     const history::Visited visited(member.int4(cohort::visited));
     for (const Sighting* sighting = step.sighting; sighting != step.end; ++sighting)
         if (!visited.has(day_of(sighting->at), sighting->platform)) return false;
@@ -67,9 +57,8 @@ void understand(const World& world, Step& step) {
         step.account = directory::account(world, sighting.user_id, step.rows.user);
     }
     step.membership = membership_of(step.rows.member);
-    step.late = step.membership.last_seen && !step.membership.holds(latest(sighting.at) + kLate);
     // Who is reserved matters only to a user without a row that holds by itself.
-    if (!world.reserved.empty() && (step.late || !step.membership.holds(sighting.at)))
+    if (!world.reserved.empty() && !step.membership.holds(sighting.at))
         step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
     step.visited = visited_of(step.rows);
 }
@@ -80,7 +69,6 @@ void judge(const World& world, Step& step, Instant horizon) {
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
     if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
-        step.late = false;
         if (*step.outcome != Outcome::remote) *step.outcome = Outcome::unchanged;
         return;
     }
@@ -89,103 +77,28 @@ void judge(const World& world, Step& step, Instant horizon) {
     if (step.past) *step.outcome = Outcome::unchanged;
 }
 
-/// Gives out seats to those who would join, in the order of the queue; who gets none finds the house full.
-///
-/// A row that expires frees its seat at that instant, for whoever asks then; its owner may be under way with
-/// an earlier time, as a member still. So who is late takes a seat first, which keeps others from counting
-/// the old row as free, and then looks at the clock: if the row has expired by now, the seat may be
-/// another's, and is asked for.
-class Seating {
-  public:
-    Seating(const World& world, Queue order) : world_(world), order_(order) {}
-
-    void give(std::vector<Step>& steps) {
-        std::vector<Step*> queue;
-        for (Step& step : steps) {
-            if (!step.locked || !takes_seat(step.account, step.membership)) continue;
-            const bool refreshed = *step.outcome == Outcome::refreshed;
-            // An appservice's row, which took no seat, becomes a native's.
-            const bool moves = refreshed && step.rows.member.text(cohort::service) != "native";
-            step.late = step.late && refreshed && !moves;
-            if (step.late || moves || *step.outcome == Outcome::joined) queue.push_back(&step);
-        }
-        if (queue.empty()) return;
-        if (!world_.settings.limit_usage_by_mau) return give_to_all(queue.size());
-        std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
-            return order_ == Queue::first_come ? a->sighting->at < b->sighting->at
-                                               : a->sighting->at > b->sighting->at;
-        });
-        auto next = queue.begin();
-        for (; next != queue.end() && seats::enabled(); ++next)
-            if (!give_one(**next)) break;
-        if (next != queue.end()) give_under_lock(next, queue.end());
+/// Gives out seats to those who would join, in the order of the queue; the outcome of the others is `full`.
+void give_seats(const World& world, Queue order, std::vector<Step>& steps, cohort::Seating& seating) {
+    std::vector<Step*> queue;
+    for (Step& step : steps) {
+        if (!step.locked || !takes_seat(step.account, step.membership)) continue;
+        // An appservice's row, which took no seat, becomes a native's.
+        const bool moves =
+            *step.outcome == Outcome::refreshed && step.rows.member.text(cohort::service) != "native";
+        if (moves || *step.outcome == Outcome::joined) queue.push_back(&step);
     }
-
-    /// To be called when the rows are written, or were not.
-    void done(bool written) {
-        if (taken_ > 0) written ? seats::used(taken_) : seats::give_back(taken_);
-        if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
+    if (queue.empty()) return;
+    if (!world.settings.limit_usage_by_mau)
+        return seating.take_unlimited(static_cast<std::int64_t>(queue.size()));
+    std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
+        return order == Queue::first_come ? a->sighting->at < b->sighting->at
+                                          : a->sighting->at > b->sighting->at;
+    });
+    for (Step* const step : queue) {
+        const bool has_row = *step->outcome == Outcome::joined && step->rows.member.exists;
+        if (!seating.take(step->sighting->user_id, step->sighting->at, has_row)) *step->outcome = Outcome::full;
     }
-
-  private:
-    /// Without a limit there is a seat for everybody; should it be switched on, those under way have theirs.
-    void give_to_all(std::size_t count) {
-        if (!seats::enabled()) return;
-        taken_ = static_cast<std::int64_t>(count);
-        seats::take_anyway(world_, taken_);
-    }
-
-    /// False where there are no counters to rely on now.
-    bool give_one(Step& step) {
-        Instant at = step.sighting->at;
-        if (step.late) {
-            seats::take_anyway(world_, 1);
-            at = latest(at);
-            if (step.membership.holds(at)) {
-                ++taken_;
-                return true;
-            }
-            seats::give_back(1);
-        }
-        const seats::Take take = seats::take(world_, at);
-        if (take == seats::Take::taken) ++taken_;
-        if (take == seats::Take::full) *step.outcome = Outcome::full;
-        return take != seats::Take::unknown;
-    }
-
-    /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written.
-    /// It is held for the length of a statement, so nobody waits for an open transaction here either.
-    template <class Iterator>
-    void give_under_lock(Iterator next, Iterator end) {
-        pg::take_lock(pg::LockSpace::seats, 0);
-        auto instant = [](const Step& step) {
-            return step.late ? latest(step.sighting->at) : step.sighting->at;
-        };
-        // The earliest instant has the fewest expired rows: counting once, at it, is never too few.
-        Instant earliest = instant(**next);
-        for (Iterator i = next; i != end; ++i) earliest = std::min(earliest, instant(**i));
-        std::int64_t counted = cohort::count_with_in_flight(world_, earliest) + seats::in_flight_elsewhere();
-        for (; next != end; ++next) {
-            const bool sits = (*next)->late && (*next)->membership.holds(instant(**next));
-            if (!sits && full(world_.settings, counted)) {
-                *(*next)->outcome = Outcome::full;
-                continue;
-            }
-            if (!sits) ++counted;
-            if (seats::enabled()) {
-                seats::take_anyway(world_, 1);
-                ++taken_;
-            }
-            locked_ = true;
-        }
-        if (!locked_) pg::release_lock(pg::LockSpace::seats, 0);
-    }
-
-    const World& world_;
-    const Queue order_;
-    std::int64_t taken_ = 0;
-    bool locked_ = false;
-};
+}
 
 /// Tells the counters what the writes have done to the cohort's rows. What was looked at may not be what was
 /// written to: the reaper takes rows out, and seats the reserved, without asking for the users' locks.
@@ -200,12 +113,9 @@ void tell_seats(const World& world, const std::vector<Step>& steps, const Writes
         const pg::Found& row = step.rows.member;
         if (writes.made[next++]) {
             seats::add_rows(world, service, 1);
-        } else if (row.exists) {
-            if (row.text(cohort::service) != service) {
-                seats::add_rows(world, row.text(cohort::service), -1);
-                seats::add_rows(world, service, 1);
-            }
-            if (*step.outcome == Outcome::joined || step.late) seats::add_return(world);
+        } else if (row.exists && row.text(cohort::service) != service) {
+            seats::add_rows(world, row.text(cohort::service), -1);
+            seats::add_rows(world, service, 1);
         }
     }
 }
@@ -290,7 +200,7 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
     const Place place = place_of(step);
     const pg::Found& member = step.rows.member;
     if (place == Place::member && looker.members_change() && member.exists &&
-        (step.rows.user.exists || step.vouched) && *step.outcome != Outcome::joined && !step.late) {
+        (step.rows.user.exists || step.vouched) && *step.outcome != Outcome::joined) {
         if (*step.outcome == Outcome::refreshed) {
             if (member.text(cohort::service) != directory::service(step.account)) return;
             change(cohort::timestamp, Int64GetDatum(at));
@@ -429,8 +339,8 @@ class Chunk {
         }
         looker.close();
 
-        Seating seating(world_, how_.queue);
-        seating.give(steps_);
+        cohort::Seating seating(world_);
+        give_seats(world_, how_.queue, steps_, seating);
         plan(world_, steps_, writes);
         const bool written = (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes);
         if (!written)

@@ -1,7 +1,6 @@
 // The SQL functions of activity: what homeservers call.
 #include "activity.hpp"
 
-#include "departures.hpp"
 #include "pg/values.hpp"
 
 namespace mau {
@@ -238,8 +237,7 @@ Datum last_seen(FunctionCallInfo fcinfo) {
         static pg::Statement query(
             "SELECT greatest((SELECT m.\"timestamp\" FROM mau.monthly_active_users m"
             "                  WHERE m.user_id OPERATOR(pg_catalog.=) $1),"
-            " (SELECT u.last_seen FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) $1),"
-            " (SELECT d.at FROM " MAU_DEPARTED " d WHERE d.user_id OPERATOR(pg_catalog.=) $1))",
+            " (SELECT u.last_seen FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) $1))",
             {TEXTOID});
         return query.read(user_id).at(0, 0).optional_integer();
     });

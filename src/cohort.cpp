@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <set>
 
-#include "departures.hpp"
+#include "leaving.hpp"
 #include "pg/values.hpp"
 #include "seats.hpp"
 #include "seen.hpp"
@@ -67,10 +67,7 @@ pg::Statement active_by_host_query(
     "SELECT m.user_id FROM mau.monthly_active_users m WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1"
     " AND ($3 IS NULL OR m.service OPERATOR(pg_catalog.=) $3) UNION ALL "
     "SELECT u.user_id FROM mau.users u"
-    " LEFT JOIN " MAU_DEPARTED
-    " d ON d.user_id OPERATOR(pg_catalog.=) u.user_id"
-    " WHERE greatest(u.last_seen, d.at) OPERATOR(pg_catalog.>=) $1"
-    " AND greatest(u.last_seen, d.at) OPERATOR(pg_catalog.<) $2"
+    " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
     " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U
     ") OPERATOR(pg_catalog.=) $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
@@ -98,43 +95,6 @@ pg::Statement write_many_query(
 #undef MAU_INSERT_ROW
 #undef MAU_OR_REFRESH
 
-// Whoever leaves takes the last sighting along (law L5). Rows that somebody is changing right now are left
-// for the next time: the reaper waits for nobody. (An upsert draws a user number even where it only updates,
-// so who is known is updated.)
-#define MAU_LEAVE(victims)                                                                                 \
-    "WITH victims AS MATERIALIZED (" victims                                                               \
-    "), gone AS ("                                                                                         \
-    "  DELETE FROM mau.monthly_active_users m USING victims v"                                             \
-    "   WHERE m.user_id OPERATOR(pg_catalog.=) v.user_id RETURNING m.user_id, m.\"timestamp\" AS seen, "   \
-    "m.service, m.visited"                                                                                 \
-    "), known AS ("                                                                                        \
-    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, k.seen),"                                  \
-    "   visited = greatest(u.visited, k.visited) FROM"                                                     \
-    "   (SELECT l.user_no, g.seen, g.visited FROM gone g JOIN mau.users l ON l.user_id "                   \
-    "OPERATOR(pg_catalog.=) "                                                                              \
-    "g.user_id"                                                                                            \
-    "     ORDER BY l.user_id FOR UPDATE OF l) k"                                                           \
-    "   WHERE u.user_no OPERATOR(pg_catalog.=) k.user_no RETURNING u.user_id"                              \
-    "), kept AS ("                                                                                         \
-    "  INSERT INTO mau.users AS u (user_id, last_seen, visited) SELECT g.user_id, g.seen, g.visited FROM " \
-    "gone g"                                                                                               \
-    "   WHERE NOT EXISTS (SELECT FROM known k WHERE k.user_id OPERATOR(pg_catalog.=) g.user_id)"           \
-    "   ORDER BY g.user_id"                                                                                \
-    "  ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"         \
-    "   visited = greatest(u.visited, EXCLUDED.visited)"                                                   \
-    ") SELECT g.service, pg_catalog.count(*) FROM gone g GROUP BY 1"
-
-pg::Statement remove_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
-                                     " WHERE m.user_id OPERATOR(pg_catalog.=) $1 FOR UPDATE"),
-                           {TEXTOID});
-
-pg::Statement expire_query(MAU_LEAVE("SELECT m.user_id FROM mau.monthly_active_users m"
-                                     " WHERE m.renewed OPERATOR(pg_catalog.<) $1"
-                                     " AND m.\"timestamp\" OPERATOR(pg_catalog.<) $1"
-                                     " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
-                                     " ORDER BY m.renewed LIMIT $3 FOR UPDATE SKIP LOCKED"),
-                           {INT8OID, TEXTARRAYOID, INT8OID});
-
 // Those whom the index calls expired and who have been seen since: it is told when. So the range that is
 // looked at for expired rows stays as short as they are few.
 pg::Statement renew_query(
@@ -144,29 +104,27 @@ pg::Statement renew_query(
     " WHERE m.user_id OPERATOR(pg_catalog.=) r.user_id",
     {INT8OID, INT8OID});
 
-pg::Statement deactivated_query(MAU_LEAVE("SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
-                                          " ON m.user_id OPERATOR(pg_catalog.=) u.user_id"
-                                          " WHERE u.is_deactivated LIMIT $1 FOR UPDATE OF m SKIP LOCKED"),
-                                {INT8OID});
+pg::Statement deactivated_query(
+    "SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
+    " ON m.user_id OPERATOR(pg_catalog.=) u.user_id WHERE u.is_deactivated LIMIT $1",
+    {INT8OID});
 
-// The oldest by "timestamp", found by the index on `renewed`, which is never after it: whoever is among the
-// $2 oldest of a sample has at most the last time among these, and whoever is older than that is in the index
+// The oldest by "timestamp", found by the index on `renewed`, which is never after it: a user who is among the
+// $2 oldest of a sample has at most the last time among these, and all who are older than that are in the index
 // up to it.
 #define MAU_CANDIDATES                                 \
     " FROM mau.monthly_active_users m"                 \
     " WHERE m.service OPERATOR(pg_catalog.=) 'native'" \
     " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
 pg::Statement over_limit_query(
-    MAU_LEAVE("SELECT m.user_id" MAU_CANDIDATES
-              " AND m.renewed OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(o.\"timestamp\") FROM ("
-              "   SELECT s.\"timestamp\" FROM (SELECT m.\"timestamp\"" MAU_CANDIDATES
-              "     ORDER BY m.renewed LIMIT 4 OPERATOR(pg_catalog.*) $2 OPERATOR(pg_catalog.+) 1000) s"
-              "   ORDER BY s.\"timestamp\" LIMIT $2) o)"
-              " ORDER BY m.\"timestamp\" LIMIT $2 FOR UPDATE SKIP LOCKED"),
+    "SELECT m.user_id, m.\"timestamp\"" MAU_CANDIDATES
+    " AND m.renewed OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(o.\"timestamp\") FROM ("
+    "   SELECT s.\"timestamp\" FROM (SELECT m.\"timestamp\"" MAU_CANDIDATES
+    "     ORDER BY m.renewed LIMIT 4 OPERATOR(pg_catalog.*) $2 OPERATOR(pg_catalog.+) 1000) s"
+    "   ORDER BY s.\"timestamp\" LIMIT $2) o)"
+    " ORDER BY m.\"timestamp\" LIMIT $2",
     {TEXTARRAYOID, INT8OID});
 #undef MAU_CANDIDATES
-
-#undef MAU_LEAVE
 
 // As Synapse does at its start, but a row that is there keeps its time.
 pg::Statement seat_reserved_query(
@@ -209,75 +167,47 @@ std::int64_t seat(const World& world, const std::vector<std::string_view>& reser
     return static_cast<std::int64_t>(seated.count);
 }
 
-/// Runs one of the statements by which users leave; tells the counters, and answers how many left.
-template <class... Args>
-std::int64_t leave(const World& world, pg::Statement& statement, const Args&... args) {
-    const seats::ToldAbout told;
-    const pg::Rows left = statement.write(args...);
-    std::int64_t users = 0;
-    for (std::uint64_t i = 0; i < left.count; ++i) {
-        seats::add_rows(world, left.at(i, 0).text(), -left.at(i, 1).integer());
-        users += left.at(i, 1).integer();
-    }
-    return users;
-}
-
-/// Takes expired rows out, the fast way where there is nothing that it would pass by; and moves on what the
-/// index has before the cutoff of users who were seen since. Answers how many left.
+/// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since. Answers
+/// how many left.
 std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
                     std::int64_t max_rows) {
-    std::int64_t users = 0;
-    bool seen_since = true;
-    if (departures::can_expire(world)) {
-        const departures::Expired expired = departures::expire(world, cutoff, reserved, max_rows);
-        for (const auto& [service, rows] : expired.left) {
-            seats::add_rows(world, service, -rows);
-            users += rows;
-        }
-        seen_since = expired.seen_since;
-    } else {
-        users = leave(world, expire_query, cutoff, reserved, max_rows);
-    }
-    if (seen_since && users < max_rows) {
+    const Expired expired = remove_expired(world, cutoff, reserved, max_rows);
+    if ((expired.seen_since || !OidIsValid(world.cohort_by_time)) && expired.rows < max_rows) {
         const seats::ToldAbout told;
-        renew_query.write(cutoff, max_rows - users);
+        renew_query.write(cutoff, max_rows - expired.rows);
     }
-    return users;
+    return expired.rows;
 }
 
-/// The members by service from the counters; nothing where they cannot tell.
-struct Counted {
-    std::vector<ServiceCount> services;
-    bool all;  // natives are among them in any case
-};
-std::optional<Counted> counted_by_service(const World& world, Instant at, seats::For purpose) {
-    for (int tries = 0; tries < 3; ++tries) {
-        const std::uint64_t before = seats::changes();
-        const auto rows = seats::rows(world, purpose);
-        if (!rows) return std::nullopt;
-        const std::vector<seats::ServiceRows> expired = seats::expired(world, at);
-        if (seats::changes() != before) continue;  // something left or came back between the two looks
-        Counted counted{{}, rows->all};
-        for (const auto& [service, all] : rows->services) {
-            std::int64_t users = all;
-            for (const seats::ServiceRows& gone : expired)
-                if (gone.service == service) users -= gone.rows;
-            if (users > 0) counted.services.push_back({service, users});
-        }
-        std::sort(counted.services.begin(), counted.services.end(),
-                  [](const ServiceCount& a, const ServiceCount& b) { return a.service < b.service; });
-        return counted;
+/// Takes out the oldest counted rows above the maximum.
+std::int64_t remove_over_limit(const World& world, const std::vector<std::string_view>& reserved,
+                               std::int64_t count) {
+    const pg::Rows oldest = over_limit_query.read_latest(reserved, count);
+    std::vector<std::string_view> user_ids;
+    Instant last = INT64_MIN;
+    for (std::uint64_t i = 0; i < oldest.count; ++i) {
+        user_ids.push_back(oldest.at(i, 0).text());
+        last = std::max(last, oldest.at(i, 1).integer());
     }
-    return std::nullopt;
+    return remove(world, user_ids, last + 1);
+}
+
+std::int64_t remove_deactivated(const World& world, std::int64_t max_rows) {
+    const pg::Rows deactivated = deactivated_query.read_latest(max_rows);
+    std::vector<std::string_view> user_ids;
+    for (std::uint64_t i = 0; i < deactivated.count; ++i) user_ids.push_back(deactivated.at(i, 0).text());
+    return remove(world, user_ids, INT64_MAX);
 }
 
 /// The native members from the counters; nothing where they cannot tell.
 std::optional<std::int64_t> counted_natives(const World& world, Instant at, seats::For purpose) {
-    const auto counted = counted_by_service(world, at, purpose);
-    if (!counted) return std::nullopt;
-    for (const auto& [service, users] : counted->services)
-        if (service == "native") return users;
-    return 0;
+    for (int tries = 0; tries < 3; ++tries) {
+        const auto rows = seats::rows(world, purpose);
+        if (!rows) return std::nullopt;
+        const std::int64_t expired = count_expired_natives(world, at);
+        if (seats::rows(world, purpose) == rows) return *rows - expired;  // none left between the two looks
+    }
+    return std::nullopt;
 }
 
 std::vector<HostCount> by_host(const pg::Rows& rows) {
@@ -317,9 +247,9 @@ bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
            (TransactionIdIsInProgress(maker) || TransactionIdDidCommit(maker));
 }
 
-/// Looks at every version of every row by one snapshot, so that a user whose row moves while we scan is met.
-Census take_census(const World& world, Instant at, const std::string_view* reserved,
-                   std::size_t reserved_count) {
+/// Looks at every version of every native row by one snapshot, so that a user whose row moves while we scan is
+/// met.
+Census take_census(const World& world) {
     Census census{0, NIL};
     CommandCounterIncrement();  // rows that this very statement has written count, too
     TransactionId const later = ReadNextTransactionId();
@@ -345,9 +275,6 @@ Census take_census(const World& world, Instant at, const std::string_view* reser
             return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
         };
         if (text(service) != "native") continue;
-        bool counts = DatumGetInt64(slot->tts_values[timestamp]) >= cutoff(at);
-        for (std::size_t i = 0; i < reserved_count && !counts; ++i) counts = reserved[i] == text(user_id);
-        if (!counts) continue;
         if (visible && !changing)
             ++census.settled;
         else
@@ -362,11 +289,8 @@ Census take_census(const World& world, Instant at, const std::string_view* reser
 
 }  // namespace
 
-std::int64_t count_with_in_flight(const World& world, Instant at) {
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
-    const Census census = pg::guard([&, first = reserved.data(), count = reserved.size()] {
-        return take_census(world, at, first, count);
-    });
+std::int64_t count_rows_with_in_flight(const World& world) {
+    const Census census = pg::guard([&] { return take_census(world); });
     std::set<std::string_view> moving;
     for (int i = 0; i < list_length(census.moving); ++i)
         moving.insert(static_cast<const char*>(list_nth(census.moving, i)));
@@ -374,8 +298,6 @@ std::int64_t count_with_in_flight(const World& world, Instant at) {
 }
 
 std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
-    auto counted = counted_by_service(world, at, seats::For::statement);
-    if (counted && counted->all) return std::move(counted->services);
     const pg::Rows rows =
         count_by_service_query.read(cutoff(at), directory::registered_reserved_users(world));
     std::vector<ServiceCount> services;
@@ -431,11 +353,6 @@ std::vector<bool> write(const std::vector<Row>& rows) {
     return made;
 }
 
-bool remove(const World& world, std::string_view user_id) {
-    seen::invalidate(user_id);
-    return leave(world, remove_query, user_id) > 0;
-}
-
 std::int64_t seat_reserved(const World& world, Instant at) {
     return seat(world, directory::registered_reserved_users(world), at);
 }
@@ -451,7 +368,7 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
     left -= reaped.expired;
 
     if (!world.settings.count_deactivated_users && left > 0) {
-        reaped.deactivated = leave(world, deactivated_query, left);
+        reaped.deactivated = remove_deactivated(world, left);
         left -= reaped.deactivated;
     }
 
@@ -461,7 +378,7 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
         const std::int64_t stay = std::max<std::int64_t>(0, world.settings.max_mau_value - held);
         const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) - held;
         if (others > stay)
-            reaped.over_limit = leave(world, over_limit_query, reserved, std::min(others - stay, left));
+            reaped.over_limit = remove_over_limit(world, reserved, std::min(others - stay, left));
     }
     // Who has expired was not seen lately, but by a time that has not come; the others may have been.
     const bool early = at > pg::to_instant(GetCurrentTimestamp());
@@ -520,8 +437,6 @@ bool is_history(Instant period, Instant at) {
         "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" "
         "OPERATOR(pg_catalog.>=) $1)"
         " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $1)"
-        " OR EXISTS (SELECT 1 FROM " MAU_DEPARTED
-        " d WHERE d.at OPERATOR(pg_catalog.>=) $2)"
         " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $2"
         "   AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
         "   AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"

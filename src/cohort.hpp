@@ -19,10 +19,10 @@ std::int64_t count(const World& world, Instant at);
 /// The same by what is committed now, whatever the isolation level: for decisions.
 std::int64_t count_now(const World& world, Instant at);
 
-/// The same figure as it could become at most: what is committed now and what other transactions have in
-/// flight. Costs a scan of the table; for admission without shared memory, under the lock of
-/// `admit_under_lock`.
-std::int64_t count_with_in_flight(const World& world, Instant at);
+/// The native rows, expired ones too, that there could be at most: those committed now and those that other
+/// transactions have in flight. Costs a scan of the table; for admission without counters, under the lock of
+/// seating.hpp.
+std::int64_t count_rows_with_in_flight(const World& world);
 
 /// Users and their number, by service.
 struct ServiceCount {
@@ -59,9 +59,6 @@ struct Row {
     std::int32_t visited;
 };
 std::vector<bool> write(const std::vector<Row>& rows);
-
-/// Takes a user out of the cohort, keeping the last sighting in mau.users. Answers whether there was a row.
-bool remove(const World& world, std::string_view user_id);
 
 /// Gives registered reserved users without a row theirs. Answers how many.
 std::int64_t seat_reserved(const World& world, Instant at);

@@ -68,6 +68,16 @@ pg::Statement appservices_query(
     " LEFT JOIN LATERAL pg_catalog.unnest(a.exclusive_user_regexes) WITH ORDINALITY r(regex, n) ON true"
     " ORDER BY a.id, r.n");
 
+// A trigger that was disabled and enabled again is another version of its row.
+pg::Statement cohort_triggers_query(
+    "SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', t.oid, t.xmin), ',' ORDER BY t.oid),"
+    " coalesce(pg_catalog.bool_or(t.tgname OPERATOR(pg_catalog.=) 'changed' AND t.tgenabled "
+    "OPERATOR(pg_catalog.=) 'A'), false)"
+    " AND coalesce(pg_catalog.bool_or(t.tgname OPERATOR(pg_catalog.=) 'replicated' AND t.tgenabled "
+    "OPERATOR(pg_catalog.=) 'R'), false)"
+    " FROM pg_catalog.pg_trigger t WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
+    {INT8OID});
+
 void load(World& world) {
     world = World{};
     world.generation = seen::settings_generation();
@@ -80,7 +90,6 @@ void load(World& world) {
     world.cohort_by_time = pg::guard(
         [] { return get_relname_relid("monthly_active_users_renewed", get_namespace_oid("mau", false)); });
     world.threepids_table = relation_oid("user_threepids");
-    world.departures_table = relation_oid("departures");
     world.visits_table = relation_oid("visits");
     world.visits_index = relation_oid("visits_user_no");
     world.days_table = relation_oid("active_days");
@@ -89,6 +98,9 @@ void load(World& world) {
     world.on_cohort.triggers[0] = trigger_function("cohort_changed");
     world.on_cohort.triggers[1] = trigger_function("keep_renewed");
     world.on_cohort.checks = 1;
+    const pg::Rows triggers = cohort_triggers_query.read_latest(std::int64_t{world.cohort_table});
+    world.cohort_version = pg::hash(triggers.at(0, 0).text());
+    world.cohort_is_watched = triggers.at(0, 1).boolean();
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults
@@ -145,11 +157,13 @@ const Appservice* owner_of_unregistered(const World& world, std::string_view use
     return nullptr;
 }
 
-/// The first `max_mau_value` reserved threepids as two parallel arrays.
+/// The first `max_mau_value` reserved threepids as two parallel arrays; none without a limit, as the homeserver
+/// ignores that number then.
 struct Seated {
     std::vector<std::string_view> mediums, addresses;
     explicit Seated(const World& world) {
-        const auto limit = static_cast<std::size_t>(world.settings.max_mau_value);
+        const auto limit = static_cast<std::size_t>(
+            world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
         for (const Threepid& threepid : world.reserved) {
             if (mediums.size() == limit) break;
             mediums.push_back(threepid.medium);

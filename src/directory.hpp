@@ -35,8 +35,9 @@ struct World {
     Oid users_table = InvalidOid, users_index = InvalidOid, users_numbers = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
     Oid cohort_by_time = InvalidOid;  // the index on `renewed`; an admin may have dropped it
+    std::uint64_t cohort_version = 0;  // changes with the cohort's triggers
+    bool cohort_is_watched = false;    // whether these triggers notice whatever is written to it
     Oid threepids_table = InvalidOid;
-    Oid departures_table = InvalidOid;
     Oid visits_table = InvalidOid, visits_index = InvalidOid;
     Oid days_table = InvalidOid, days_index = InvalidOid;
     pg::Known on_users, on_cohort;  // what of ours is on the tables
@@ -88,7 +89,7 @@ std::string fold_address(std::string_view medium, std::string_view address);
 bool is_reserved(const World& world, std::string_view medium, std::string_view address);
 
 /// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never
-/// members. In SPI's memory.
+/// members. Nobody without `limit_usage_by_mau`. In SPI's memory.
 std::vector<std::string_view> registered_reserved_users(const World& world);
 /// Whether the user is one of them.
 bool is_reserved_user(const World& world, std::string_view user_id);

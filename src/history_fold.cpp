@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <tuple>
 
-#include "departures.hpp"
 #include "pg/values.hpp"
 #include "tasks.hpp"
 
@@ -430,13 +429,11 @@ Datum fold(FunctionCallInfo fcinfo) {
         history::Folder folder(directory::world(), history::first_kept_day(now));
         const std::int64_t visits = folder.take_visits(max_rows);
         const std::int64_t purged = folder.purge(max_rows);
-        const std::int64_t settled = visits < max_rows ? departures::settle(max_rows - visits) : 0;
-        task.end(visits + purged + settled);
+        task.end(visits + purged);
         result.add({"visits", visits});
         result.add({"bitmaps", folder.rows});
         result.add({"purged", purged});
-        result.add({"settled", settled});
-        if (visits + settled >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
+        if (visits >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
     });
     return Datum(0);
 }

@@ -1,7 +1,8 @@
 #include "registration.hpp"
 
-#include "departures.hpp"
+#include "leaving.hpp"
 #include "pg/values.hpp"
+#include "seating.hpp"
 #include "seats.hpp"
 #include "seen.hpp"
 
@@ -117,6 +118,29 @@ pg::Statement forget_query(
 
 }  // namespace
 
+namespace {
+
+/// Moves a member's row to the service of the account. A bridge's user who becomes a native needs a seat; where
+/// there is none, the row leaves the cohort.
+void move_service(const World& world, std::string_view user_id, std::string_view from, std::string_view to) {
+    cohort::Seating seating(world);
+    const bool asks = to == "native" && !directory::is_reserved_user(world, user_id);
+    if (asks && !world.settings.limit_usage_by_mau) {
+        seating.take_unlimited(1);
+    } else if (asks && !seating.take(user_id, pg::to_instant(GetCurrentTimestamp()), false)) {
+        cohort::remove(world, std::vector<std::string_view>{user_id}, INT64_MAX);
+        return seating.done(false);
+    }
+    const bool moved = move_service_query.write(user_id).count > 0;
+    if (moved) {
+        seats::add_rows(world, from, -1);
+        seats::add_rows(world, to, 1);
+    }
+    seating.done(moved);
+}
+
+}  // namespace
+
 void register_user(const World& world, const Report& report) {
     const seats::ToldAbout told;
     const auto write = [&report](pg::Statement& statement) {
@@ -127,9 +151,7 @@ void register_user(const World& world, const Report& report) {
     seen::invalidate(report.user_id);
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
-    move_service_query.write(report.user_id);
-    seats::add_rows(world, misplaced.at(0, 0).text(), -1);
-    seats::add_rows(world, misplaced.at(0, 1).text(), 1);
+    move_service(world, report.user_id, misplaced.at(0, 0).text(), misplaced.at(0, 1).text());
 }
 
 std::int64_t take_over(const World& world, const Accounts& accounts) {
@@ -145,11 +167,8 @@ std::int64_t take_over(const World& world, const Accounts& accounts) {
     }
     if (ids.empty()) return 0;
     const pg::Rows misplaced = misplaced_among_query.read_latest(ids);
-    for (std::uint64_t i = 0; i < misplaced.count; ++i) {
-        move_service_query.write(misplaced.at(i, 0).text());
-        seats::add_rows(world, misplaced.at(i, 1).text(), -1);
-        seats::add_rows(world, misplaced.at(i, 2).text(), 1);
-    }
+    for (std::uint64_t i = 0; i < misplaced.count; ++i)
+        move_service(world, misplaced.at(i, 0).text(), misplaced.at(i, 1).text(), misplaced.at(i, 2).text());
     return static_cast<std::int64_t>(ids.size());
 }
 
@@ -260,12 +279,10 @@ Datum forget_user(FunctionCallInfo fcinfo) {
     const bool known = pg::with_spi([&] {
         const seats::ToldAbout told;
         const World& world = directory::world();
-        // First, for it waits for a reap that has the row: then the user is among the departures.
         const bool member = cohort::remove(world, user_id);
-        const bool departed = departures::forget(user_id);
         registration::remove_threepids_query.write(user_id);
         registration::forget_skipped_query.write(user_id);
-        return (registration::forget_query.write(user_id).count > 0) | member | departed;
+        return (registration::forget_query.write(user_id).count > 0) | member;
     });
     return BoolGetDatum(known);
 }

@@ -91,7 +91,6 @@ pg::Statement state_query(
     " THEN 'restoring' ELSE 'whole' END"
     " WHEN EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
     " OR EXISTS (SELECT FROM mau.active_days) OR EXISTS (SELECT FROM mau.visits)"
-    " OR EXISTS (SELECT FROM mau.departures)"
     " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) THEN 'restoring'"
     " WHEN EXISTS (SELECT FROM mau.source) THEN 'whole' ELSE 'empty' END");
 

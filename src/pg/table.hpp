@@ -153,6 +153,8 @@ enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6
 
 /// Tries to take the lock `key` of `space` in this database, without waiting.
 bool try_lock(LockSpace space, std::uint64_t key);
+/// Likewise, but not where this transaction has it already.
+bool try_new_lock(LockSpace space, std::uint64_t key);
 /// Tries to take it for the session, beyond the transaction.
 bool try_session_lock(LockSpace space, std::uint64_t key);
 /// Takes the lock, waiting for others; for locks that are held for the length of a statement only. The

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "leaving.hpp"
 #include "pg/values.hpp"
 #include "registration.hpp"
 #include "source/source.hpp"

@@ -4,7 +4,6 @@
 
 #include "source/reading.hpp"
 
-#include "departures.hpp"
 #include "history_fold.hpp"
 
 #include "pg/values.hpp"
@@ -32,10 +31,8 @@ pg::Statement trouble_query(
     "clock_timestamp())",
     {TEXTOID, TEXTOID});
 pg::Statement own_usage_query(
-    "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen, d.at) AS at FROM mau.users u"
-    "   FULL JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
-    "   FULL JOIN " MAU_DEPARTED
-    " d ON d.user_id = coalesce(u.user_id, m.user_id)),"
+    "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen) AS at FROM mau.users u"
+    "   FULL JOIN mau.monthly_active_users m ON m.user_id = u.user_id),"
     " accounts AS (SELECT nullif(u.appservice_id, '') AS appservice_id, u.is_guest AS guest,"
     "   coalesce(u.registered_at > $1 - 86400000, false) AS young FROM mau.users u WHERE u.is_registered"
     "   AND u.user_id IS NOT NULL)"

@@ -3,7 +3,7 @@
 \pset null -
 CREATE EXTENSION mau;
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 3, track_appservice_user_ips = true;
-CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2026-11-21 12:00:00Z' $$;
+CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2020-11-21 12:00:00Z' $$;
 SELECT mau.register_user('@ghost' || i || ':x', t(), appservice_id => CASE i WHEN 7 THEN repeat('long', 20) ELSE 'bridge' || i END) AS said, count(*)
 FROM generate_series(1, 20) i GROUP BY 1;
 SELECT mau.record_activity('@ghost' || i || ':x', t()) AS said, count(*) FROM generate_series(1, 20) i GROUP BY 1;

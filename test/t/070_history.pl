@@ -213,7 +213,7 @@ subtest 'late sightings' => sub {
 	is(sql($db, $fresh), $new, 'nobody is new who was there before');
 	is(sql($db, 'SELECT count(DISTINCT user_no) FROM visits_now()'), $ever, 'who was ever there is known');
 	sql($db, q{SELECT mau.record_activity('@ancient:x', '2026-06-05 12:00Z', 'curl')});
-	is(sql($db, q{SELECT what, rows FROM mau.fold()}), "visits|1\nbitmaps|1\npurged|0\nsettled|0", 'a sighting of such a day');
+	is(sql($db, q{SELECT what, rows FROM mau.fold()}), "visits|1\nbitmaps|1\npurged|0", 'a sighting of such a day');
 	is(sql($db, q{SELECT day FROM visits_now() v JOIN mau.users u USING (user_no) WHERE user_id = '@ancient:x'}), '-infinity', 'is one before');
 	sql($db, q{SELECT mau.record_activity('@ancient:x', '2026-07-20 12:00Z', 'curl')});
 	is(sql($db, $fresh), $new, 'so that its user is not new later');
