@@ -141,6 +141,38 @@ COMMENT ON COLUMN mau.user_threepids.medium IS 'email or msisdn.';
 COMMENT ON COLUMN mau.user_threepids.address IS 'The address; e-mail in lower case.';
 COMMENT ON COLUMN mau.user_threepids.user_id IS 'The owner.';
 
+CREATE TABLE mau.deferred_calls (
+    called_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    function text NOT NULL,
+    user_id text COLLATE "C" NOT NULL
+        CONSTRAINT user_id_is_given CHECK (octet_length(user_id) BETWEEN 1 AND 255),
+    at bigint CONSTRAINT at_is_from_1970_to_2999 CHECK (at BETWEEN 0 AND 32503679999999),
+    platform smallint CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4),
+    user_type text CONSTRAINT user_type_is_short CHECK (octet_length(user_type) <= 255),
+    appservice_id text CONSTRAINT appservice_id_is_short CHECK (octet_length(appservice_id) <= 255),
+    is_guest boolean,
+    medium text CONSTRAINT medium_is_short CHECK (octet_length(medium) <= 255),
+    address text COLLATE "C" CONSTRAINT address_is_short CHECK (octet_length(address) <= 4096),
+    CONSTRAINT arguments_are_complete CHECK (CASE
+        WHEN function IN ('record_activity', 'register_user') THEN at IS NOT NULL AND (medium IS NULL) = (address IS NULL)
+        WHEN function IN ('add_threepid', 'remove_threepid') THEN medium IS NOT NULL AND address IS NOT NULL
+        ELSE function = 'deactivate_user' END)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
+CREATE INDEX deferred_calls_user_id ON mau.deferred_calls (user_id);
+ALTER TABLE mau.deferred_calls REPLICA IDENTITY FULL;  -- rows without a key, which replication must find to delete them
+COMMENT ON TABLE mau.deferred_calls IS
+'Calls that could not be carried out at once, because another transaction held what they write. mau.fold carries them out; a report about an account or a threepid also brings about the earlier ones of the same user.';
+COMMENT ON COLUMN mau.deferred_calls.called_at IS 'When the call was made.';
+COMMENT ON COLUMN mau.deferred_calls.function IS 'record_activity (record_activities and admit, too), register_user, add_threepid, remove_threepid or deactivate_user.';
+COMMENT ON COLUMN mau.deferred_calls.user_id IS 'The argument of that name.';
+COMMENT ON COLUMN mau.deferred_calls.at IS 'When the user was seen, or registered_at, epoch milliseconds.';
+COMMENT ON COLUMN mau.deferred_calls.platform IS 'The kind of client of a sighting: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
+COMMENT ON COLUMN mau.deferred_calls.user_type IS 'The argument of that name.';
+COMMENT ON COLUMN mau.deferred_calls.appservice_id IS 'The argument of that name.';
+COMMENT ON COLUMN mau.deferred_calls.is_guest IS 'The argument of that name.';
+COMMENT ON COLUMN mau.deferred_calls.medium IS 'The argument of that name.';
+COMMENT ON COLUMN mau.deferred_calls.address IS 'The argument of that name; e-mail in lower case.';
+
 CREATE FUNCTION mau.directory_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_directory_changed';
 COMMENT ON FUNCTION mau.directory_changed() IS
@@ -863,6 +895,7 @@ SELECT pg_catalog.pg_extension_config_dump('mau.appservices', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
+SELECT pg_catalog.pg_extension_config_dump('mau.deferred_calls', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.visits', '');
 SELECT pg_catalog.pg_extension_config_dump('mau.active_days', '');
@@ -891,7 +924,8 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
         EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
         EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
         IF rights = 'homeserver' THEN
-            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids '
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids,'
+                    ' mau.deferred_calls '
                     || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;

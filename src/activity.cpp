@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "activity_rows.hpp"
+#include "deferred.hpp"
 #include "pg/values.hpp"
 #include "seating.hpp"
 #include "seats.hpp"
@@ -25,6 +26,7 @@ struct Step {
     bool vouched = false;  // the cache vouches for the account: its row was not looked at
     bool written = false;  // the row that takes the sighting is written
     bool marked = false;   // the days and clients of the sightings are in the history, or will be
+    bool deferred = false;  // something of the sightings is left to be recorded later
     seen::Key key{};       // made before the rows were looked at
     Rows rows{};
     Account account{};
@@ -63,13 +65,52 @@ void understand(const World& world, Step& step) {
     step.visited = visited_of(step.rows);
 }
 
-/// Judges by the rows; what somebody else has in flight is left alone.
+/// Whether a sighting outside the cohort is news enough to be written.
+bool is_news(const World& world, const Step& step) {
+    if (!step.rows.user.exists || step.rows.user.is_null(directory::users::last_seen)) return true;
+    return step.sighting->at - step.rows.user.integer(directory::users::last_seen) >
+           world.settings.last_seen_granularity;
+}
+
+/// Where the last sighting of a user belongs who met with an outcome.
+enum class Place { nowhere, member, user };
+
+Place place_of(Outcome outcome) {
+    switch (outcome) {
+        case Outcome::joined:
+        case Outcome::refreshed:
+        case Outcome::unchanged:
+            return Place::member;
+        case Outcome::remote:
+        case Outcome::off:
+            return Place::nowhere;
+        case Outcome::guest:
+        case Outcome::trial:
+        case Outcome::support:
+        case Outcome::appservice:
+        case Outcome::deactivated:
+        case Outcome::full:
+            break;
+    }
+    return Place::user;
+}
+
+Place place_of(const Step& step) {
+    if (!step.sure) return Place::nowhere;
+    return step.past ? Place::user : place_of(*step.outcome);
+}
+
+/// Judges by the rows. What another transaction has in flight is left alone: a sighting that says more than what
+/// is committed is recorded later, because that transaction may be undone.
 void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
     if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
-        if (*step.outcome != Outcome::remote) *step.outcome = Outcome::unchanged;
+        const Place place = place_of(*step.outcome);
+        step.deferred = (place == Place::member && *step.outcome != Outcome::unchanged) ||
+                        (place == Place::user && is_news(world, step));
+        if (place != Place::nowhere) *step.outcome = Outcome::unchanged;
         return;
     }
     step.sure = true;
@@ -120,25 +161,19 @@ void tell_seats(const World& world, const std::vector<Step>& steps, const Writes
     }
 }
 
-/// Whether a sighting outside the cohort is news enough to be written.
-bool is_news(const World& world, const Step& step) {
-    if (step.rows.user.in_flight) return false;
-    if (!step.rows.user.exists || step.rows.user.is_null(directory::users::last_seen)) return true;
-    return step.sighting->at - step.rows.user.integer(directory::users::last_seen) >
-           world.settings.last_seen_granularity;
-}
-
 /// The visits of a user's sightings that are not in the history yet. They are marked also where the row is
 /// somebody else's now, who may mark them, too, or may be undone; only a number is needed.
 void plan_visits(const World& world, Step& step, std::vector<history::Visit>& visits) {
     const pg::Found& user = step.rows.user;
     if (*step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
-    if (!user.exists && !step.sure) return;
     const auto is_marked = [&](const Sighting& sighting) {
         return step.visited.has(day_of(sighting.at), sighting.platform);
     };
     if (!std::all_of(step.sighting, step.end, is_marked)) {
-        if (!history::can_mark(world)) return;
+        if ((!user.exists && !step.sure) || !history::can_mark(world)) {
+            step.deferred = true;
+            return;
+        }
         const std::int64_t number =
             user.exists ? user.integer(directory::users::user_no) : history::kNoNumber;
         const std::string_view service = directory::service(step.account);
@@ -154,35 +189,16 @@ void plan_visits(const World& world, Step& step, std::vector<history::Visit>& vi
     step.marked = true;
 }
 
-/// Where the last sighting of a user belongs.
-enum class Place { nowhere, member, user };
-
-Place place_of(const Step& step) {
-    if (!step.sure) return Place::nowhere;
-    switch (*step.outcome) {
-        case Outcome::joined:
-        case Outcome::refreshed:
-            return Place::member;
-        case Outcome::unchanged:
-            return step.past ? Place::user : Place::member;
-        case Outcome::remote:
-        case Outcome::off:
-            return Place::nowhere;
-        case Outcome::guest:
-        case Outcome::trial:
-        case Outcome::support:
-        case Outcome::appservice:
-        case Outcome::deactivated:
-        case Outcome::full:
-            break;
-    }
-    return Place::user;
-}
-
-/// Somebody was faster than our look: as good as a row in flight.
+/// Leaves a user alone; nothing is written.
 void leave_alone(Step& step) {
     *step.outcome = Outcome::unchanged;
     step.sure = false;
+}
+
+/// Somebody was faster than our look, or has locked what is to be written.
+void defer(Step& step) {
+    leave_alone(step);
+    step.deferred = true;
 }
 
 void forbid_read_only() {
@@ -209,7 +225,7 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
         }
         if (step.visited_changes) change(cohort::visited, Int32GetDatum(step.visited.stored()));
         if (count > 0) forbid_read_only();
-        if (count > 0 && !looker.change_member(changes.data(), count)) return leave_alone(step);
+        if (count > 0 && !looker.change_member(changes.data(), count)) return defer(step);
         step.written = true;
     } else if (place == Place::user && looker.users_change() && step.rows.user.exists &&
                !step.rows.user.in_flight) {
@@ -217,15 +233,16 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
         if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
         if (count > 0) forbid_read_only();
         // The first change of a table's row in a session looks at all its indexes.
-        if (count > 0 && !(pg::try_read_lock(world.users_table) && looker.change_user(changes.data(), count)))
-            return leave_alone(step);
+        if (count > 0 && !(pg::try_lock_with_indexes(world.users_table, RowExclusiveLock) &&
+                           looker.change_user(changes.data(), count)))
+            return defer(step);
         step.written = true;
     }
 }
 
 /// Plans what is left to be written.
-void plan(const World& world, const std::vector<Step>& steps, Writes& writes) {
-    for (const Step& step : steps) {
+void plan(const World& world, std::vector<Step>& steps, Writes& writes) {
+    for (Step& step : steps) {
         const Sighting& sighting = *step.sighting;
         const bool known = step.rows.user.exists || step.vouched;
         switch (step.written ? Place::nowhere : place_of(step)) {
@@ -241,7 +258,10 @@ void plan(const World& world, const std::vector<Step>& steps, Writes& writes) {
                     writes.visited_members.add(sighting.user_id, 0, step.visited);
                 break;
             case Place::user:
-                if (step.rows.user.in_flight) break;
+                if (step.rows.user.in_flight) {
+                    step.deferred = step.deferred || is_news(world, step);
+                    break;
+                }
                 if (!known)
                     writes.noted_new.add(sighting.user_id, sighting.at, step.visited);
                 else if (is_news(world, step))
@@ -253,28 +273,36 @@ void plan(const World& world, const std::vector<Step>& steps, Writes& writes) {
     }
 }
 
-/// Makes the writes; answers false if a row that we took for free was changed under us by direct DML, or if
-/// the statements would have to wait for somebody's index.
-bool make(const World& world, const std::vector<Step>& steps, Writes& writes) {
+/// Whether the statements can be made without waiting for a lock on a table, an index or the sequence.
+bool can_make(const World& world, const Writes& writes) {
+    const bool draws_numbers = !writes.newly_known.empty() || writes.noted_new.any();
+    return pg::try_lock_with_indexes(world.cohort_table, RowExclusiveLock) &&
+           pg::try_lock_with_indexes(world.users_table, RowExclusiveLock) &&
+           (!draws_numbers || pg::try_table_lock(world.users_sequence, RowExclusiveLock));
+}
+
+/// Makes the writes; answers false if a row that we took for free was changed under us, or if the statements
+/// would have to wait. `only_ours`: nobody else has a trigger there, which may wait for what it likes.
+bool make(const World& world, const std::vector<Step>& steps, Writes& writes, bool only_ours) {
     forbid_read_only();
     auto write = [&] {
-        if (!writes.any()) return;
         const seats::ToldAbout told;
+        std::optional<pg::NoWaiting> no_waiting;
+        if (only_ours) no_waiting.emplace();
         writes.make();
         tell_seats(world, steps, writes);
     };
     auto mark = [&] {
         if (!writes.visits.empty()) history::mark(world, writes.visits);
     };
-    if (writes.any() && !(pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table))) {
+    if (writes.any() && !can_make(world, writes)) {
         const auto nameless = [](const history::Visit& visit) { return visit.user_no == history::kNoNumber; };
         writes.visits.erase(std::remove_if(writes.visits.begin(), writes.visits.end(), nameless),
                             writes.visits.end());
         mark();
         return false;
     }
-    if (!IsolationUsesXactSnapshot() || !writes.any()) {
-        write();
+    if (!writes.any()) {
         mark();
         return true;
     }
@@ -306,6 +334,16 @@ void remember(const World& world, const std::vector<Step>& steps) {
     }
 }
 
+void add_calls(const Sighting* sighting, const Sighting* end, std::vector<deferred::Call>& calls) {
+    for (; sighting != end; ++sighting) {
+        deferred::Call call;
+        call.user_id = sighting->user_id;
+        call.at = sighting->at;
+        call.platform = sighting->platform;
+        calls.push_back(call);
+    }
+}
+
 /// Looks at the users of a chunk, under their locks, and judges.
 class Chunk {
   public:
@@ -332,22 +370,25 @@ class Chunk {
             judge(world_, step, how_.horizon);
             if (!may_go_on(step)) {
                 leave_alone(step);
+                step.deferred = false;
                 continue;
             }
             if (how_.visits) plan_visits(world_, step, writes.visits);
             write_to_row(world_, looker, step);
         }
         looker.close();
+        const bool only_ours = looker.members_change() && looker.users_change();
 
         cohort::Seating seating(world_);
         give_seats(world_, how_.queue, steps_, seating);
         plan(world_, steps_, writes);
-        const bool written = (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes);
+        const bool written = (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes, only_ours);
         if (!written)
             for (Step& step : steps_)
-                if (!step.written) leave_alone(step);
+                if (!step.written && place_of(step) != Place::nowhere) defer(step);
         seating.done(written);
         remember(world_, steps_);
+        append_deferred();
     }
 
     void release() {
@@ -356,6 +397,13 @@ class Chunk {
     }
 
   private:
+    void append_deferred() const {
+        std::vector<deferred::Call> calls;
+        for (const Step& step : steps_)
+            if (step.deferred) add_calls(step.sighting, step.end, calls);
+        deferred::append(calls);
+    }
+
     const World& world_;
     std::vector<Step>& steps_;
     const How& how_;
@@ -367,10 +415,13 @@ void record_chunk(const World& world, std::vector<Step>& steps, const How& how) 
     chunk.release();
 }
 
-/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX.
+/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX, and
+/// is there: with the locks taken, no index can be dropped any more.
 bool can_read(const World& world) {
     return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
-           (world.reserved.empty() || pg::try_read_lock(world.threepids_table));
+           OidIsValid(world.cohort_index) && OidIsValid(world.users_index) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table)) &&
+           directory::is_latest(world);
 }
 
 /// Likewise for what a sighting writes.
@@ -378,11 +429,12 @@ bool can_write(const World& world) {
     // An index alone is locked by ALTER INDEX … SET TABLESPACE.
     return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
            pg::try_table_lock(world.users_table, RowExclusiveLock) &&
-           pg::try_table_lock(world.cohort_index, AccessShareLock) &&
-           pg::try_table_lock(world.users_index, AccessShareLock) &&
-           (!OidIsValid(world.cohort_by_time) || pg::try_table_lock(world.cohort_by_time, AccessShareLock)) &&
+           pg::try_table_lock(world.cohort_index, RowExclusiveLock) &&
+           pg::try_table_lock(world.users_index, RowExclusiveLock) &&
+           (!OidIsValid(world.cohort_by_time) || pg::try_table_lock(world.cohort_by_time, RowExclusiveLock)) &&
            (world.reserved.empty() ||
-            (pg::try_read_lock(world.threepids_table) && pg::try_read_lock(world.users_table)));
+            (pg::try_read_lock(world.threepids_table) && pg::try_read_lock(world.users_table))) &&
+           directory::is_latest(world);
 }
 
 }  // namespace
@@ -428,6 +480,13 @@ Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, c
 
 }  // namespace
 
+void defer(const Sighting* sightings, std::size_t count) {
+    if (RecoveryInProgress()) forbid_read_only();
+    std::vector<deferred::Call> calls;
+    add_calls(sightings, sightings + count, calls);
+    deferred::append(calls);
+}
+
 std::size_t leave_news(std::vector<Sighting>& sightings) {
     std::vector<seen::Key> all, news;
     all.reserve(sightings.size());
@@ -458,6 +517,7 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
     const bool possible = can_record(world);
     std::size_t users = 0;
     std::vector<Step> steps;
+    if (!possible && recording(world.settings)) defer(sightings, count);
     pg::Scratch scratch;
     for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
         const Sighting* const newest = sighting;
@@ -483,7 +543,10 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
 Outcome record(const World& world, const Sighting& sighting, const seen::Key& key) {
     if (!recording(world.settings)) return Outcome::off;
     Outcome outcome = Outcome::unchanged;
-    if (!can_record(world)) return outcome;
+    if (!can_record(world)) {
+        defer(&sighting, 1);
+        return outcome;
+    }
     std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
     record_chunk(world, steps, How());
     return outcome;
@@ -541,7 +604,9 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting, c
     if (!can_read(world)) {  // nor can it be written
         Request request;
         request.user_id = sighting.user_id;
-        return check(world, request, sighting.at);
+        auto body = check(world, request, sighting.at);
+        if (!body && recording(world.settings)) defer(&sighting, 1);
+        return body;
     }
     Answer given;
     Outcome outcome = Outcome::unchanged;
@@ -559,7 +624,7 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting, c
     } else {
         const Known known = look_up(world, sighting.user_id, sighting.at, false);
         given = answer(world, sighting, known.account, known.membership);
-        if (!given.blocked) can_record(world);  // says where it cannot be
+        if (!given.blocked && recording(world.settings)) defer(&sighting, 1);
     }
     if (given.blocked || (given.gate == Gate::if_seat && outcome == Outcome::full))
         return error_body(world.settings, given.gate);

@@ -1,12 +1,14 @@
 // The way a sighting takes: look, judge, write.
 //
-// The locking law. For each user a try-lock of ours is held for the length of the statement, not the
-// transaction; who does not get it leaves the rows alone: somebody is recording this very user now, and that
-// is as good as done. Under the lock the user's rows are looked at with a dirty snapshot, which shows what
-// other transactions have in flight; a row in flight is left alone for the same reason. What remains can be
-// written without waiting for anybody, in READ COMMITTED and REPEATABLE READ alike: a row that takes no seat
-// at the place where it was found, by its address, the others by statements with a fresh snapshot. An
-// admission under a limit takes a seat first.
+// Locks. For each user a try-lock of ours is held for the length of the statement, not the transaction. Under
+// it the user's rows are looked at with a dirty snapshot, which shows what other transactions have in flight.
+// Rows in flight, and those of a user whose lock another session has, are left alone. That session may be
+// recording the same, or something else, or be undone: a sighting that says more than what is committed is
+// appended to mau.deferred_calls (deferred.hpp). What remains can be written without waiting for anybody, in
+// READ COMMITTED and REPEATABLE READ alike: a row that takes no seat at the place where it was found, by its
+// address, the others by statements with a fresh snapshot, in a subtransaction that ends where one of them
+// would have to wait. An admission under a limit takes a seat first. Likewise, while somebody has locked our
+// tables as a whole, all sightings are deferred.
 //
 // Visits. The row that a sighting is written to also says which visits are marked (history::Visited). One
 // that is not in it is appended to mau.visits, in the same transaction.
@@ -44,6 +46,10 @@ inline constexpr std::size_t kChunk =
     256;  // users locked at once: bounds the lock table's share of one batch
 std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                    const How& how = {});
+
+/// Keeps sightings that cannot be recorded now, because somebody has locked our tables as a whole; replay
+/// records them. Where they never can be, on a standby, that is an error.
+void defer(const Sighting* sightings, std::size_t count);
 
 /// Records one sighting that the cache of recently seen users, asked by `key`, does not know.
 Outcome record(const World& world, const Sighting& sighting, const seen::Key& key);

@@ -53,8 +53,10 @@ Datum record_activity(FunctionCallInfo fcinfo) {
     const Call call{pg::Arguments(fcinfo)};
     if (call.is_known_to_change_nothing()) return text_of(Outcome::unchanged);
     return text_of(pg::with_spi([&] {
-        const World* const world = directory::world_at_hand();
-        return world ? activity::record(*world, call.sighting, call.key) : Outcome::unchanged;
+        const auto world = directory::world_at_hand();
+        if (world) return activity::record(*world, call.sighting, call.key);
+        activity::defer(&call.sighting, 1);
+        return Outcome::unchanged;
     }));
 }
 
@@ -151,9 +153,10 @@ Datum record_activities(FunctionCallInfo fcinfo) {
     std::vector<Outcome> outcomes(sightings.size(), Outcome::unchanged);
     if (!sightings.empty()) {
         const std::size_t recorded = pg::with_spi([&] {
-            const World* const world = directory::world_at_hand();
-            return world ? activity::record(*world, sightings.data(), sightings.size(), outcomes.data())
-                         : users_of(sightings);
+            const auto world = directory::world_at_hand();
+            if (world) return activity::record(*world, sightings.data(), sightings.size(), outcomes.data());
+            activity::defer(sightings.data(), sightings.size());
+            return users_of(sightings);
         });
         outcomes.resize(recorded);
     }
@@ -183,7 +186,7 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     const auto body = pg::with_spi([&]() -> std::optional<std::string> {
-        const World* const world = directory::world_at_hand();
+        const auto world = directory::world_at_hand();
         if (!world) return std::nullopt;  // nobody is kept out for a lock of ours
         if (medium) request.threepid_reserved = directory::is_reserved(*world, *medium, *address);
         return activity::check(*world, request, at);
@@ -198,8 +201,10 @@ Datum admit(FunctionCallInfo fcinfo) {
     std::optional<std::string> body;
     if (!call.is_known_to_change_nothing())
         body = pg::with_spi([&]() -> std::optional<std::string> {
-            const World* const world = directory::world_at_hand();
-            return world ? activity::admit(*world, call.sighting, call.key) : std::nullopt;
+            const auto world = directory::world_at_hand();
+            if (world) return activity::admit(*world, call.sighting, call.key);
+            activity::defer(&call.sighting, 1);
+            return std::nullopt;
         });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;
@@ -226,7 +231,7 @@ Datum explain(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
         ExplainTrace trace(result);
-        activity::explain(directory::world(), user_id, at, trace);
+        activity::explain(*directory::world(), user_id, at, trace);
     });
     return Datum(0);
 }

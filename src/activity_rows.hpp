@@ -18,8 +18,8 @@ struct Rows {
 class Looker {
   public:
     explicit Looker(const World& world) : world_(world) {
-        users_.open(world.users_table, world.users_index);
-        cohort_.open(world.cohort_table, world.cohort_index);
+        users_.open(world.users_table, world.users_index, kUsersIndex);
+        cohort_.open(world.cohort_table, world.cohort_index, kCohortIndex);
     }
     Rows find(std::string_view user_id) {
         const Datum key = pg::key_datum(user_id);

@@ -154,7 +154,7 @@ std::int64_t seat(const World& world, const std::vector<std::string_view>& reser
     // Who has a row, or is being given one by a transaction that the statement would wait for, needs none.
     std::vector<std::string_view> missing;
     pg::KeyedTable cohort;
-    cohort.open(world.cohort_table, world.cohort_index);
+    cohort.open(world.cohort_table, world.cohort_index, kCohortIndex);
     for (const std::string_view user : reserved) {
         const pg::Found row = cohort.find(pg::key_datum(user));
         if (!row.exists && !row.in_flight) missing.push_back(user);
@@ -393,14 +393,14 @@ namespace {
 
 Datum monthly_active_count(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
-    const std::int64_t users = pg::with_spi([&] { return cohort::count(directory::world(), at); });
+    const std::int64_t users = pg::with_spi([&] { return cohort::count(*directory::world(), at); });
     return Int64GetDatum(users);
 }
 
 Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    const auto services = pg::with_spi([&] { return cohort::count_by_service(directory::world(), at); });
+    const auto services = pg::with_spi([&] { return cohort::count_by_service(*directory::world(), at); });
     for (const auto& [service, users] : services) result.add({service, users});
     return Datum(0);
 }
@@ -408,7 +408,7 @@ Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
 Datum monthly_active_count_by_host(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    const auto hosts = pg::with_spi([&] { return cohort::count_by_host(directory::world(), at); });
+    const auto hosts = pg::with_spi([&] { return cohort::count_by_host(*directory::world(), at); });
     for (const auto& [host, users] : hosts) result.add({host, users});
     return Datum(0);
 }
@@ -463,7 +463,7 @@ Datum active_users(FunctionCallInfo fcinfo) {
         if (service) question.service = std::string(*service);
         const Day last = day_of(at);
         const auto days = static_cast<Day>(std::min<Instant>((length + kDay - 1) / kDay, kLastDay));
-        return history::active(directory::world(), question, {last - days + 1, last},
+        return history::active(*directory::world(), question, {last - days + 1, last},
                                static_cast<std::size_t>(min_days));
     });
     return Int64GetDatum(users);
@@ -490,7 +490,7 @@ Datum reap(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     const cohort::Reaped reaped = pg::with_spi([&] {
-        const cohort::Reaped done = cohort::reap(directory::world(), at, max_rows);
+        const cohort::Reaped done = cohort::reap(*directory::world(), at, max_rows);
         task.end(done.seated + done.expired + done.deactivated + done.over_limit);
         return done;
     });

@@ -17,17 +17,16 @@ namespace directory {
 
 namespace {
 
-World* cached = nullptr;       // C++ memory: lives as long as the session
+std::shared_ptr<const World> cached;  // the one that was loaded last
 std::uint64_t generation = 1;  // raised by every invalidation that concerns us
 std::uint64_t cached_generation = 0;
 
 void on_relcache_invalidation(Datum, Oid relation) {
     if (!cached || relation == InvalidOid || relation == cached->settings_table ||
         relation == cached->users_table || relation == cached->users_index ||
-        relation == cached->users_numbers || relation == cached->cohort_table ||
+        relation == cached->users_sequence || relation == cached->cohort_table ||
         relation == cached->cohort_index || relation == cached->threepids_table ||
-        relation == cached->visits_table || relation == cached->visits_index ||
-        relation == cached->days_table || relation == cached->days_index)
+        relation == cached->visits_table || relation == cached->days_table)
         ++generation;
 }
 
@@ -78,22 +77,20 @@ pg::Statement cohort_triggers_query(
     " FROM pg_catalog.pg_trigger t WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
     {INT8OID});
 
-void load(World& world) {
-    world = World{};
+std::shared_ptr<const World> load() {
+    const auto loaded = std::make_shared<World>();
+    World& world = *loaded;
     world.generation = seen::settings_generation();
     world.settings_table = relation_oid("settings");
     world.users_table = relation_oid("users");
-    world.users_index = relation_oid("users_user_id");
-    world.users_numbers = relation_oid("users_pkey");
+    world.users_index = pg::usable_index(kUsersIndex, world.users_table);
+    world.users_sequence = relation_oid("users_user_no_seq");
     world.cohort_table = relation_oid("monthly_active_users");
-    world.cohort_index = relation_oid("monthly_active_users_pkey");
-    world.cohort_by_time = pg::guard(
-        [] { return get_relname_relid("monthly_active_users_renewed", get_namespace_oid("mau", false)); });
+    world.cohort_index = pg::usable_index(kCohortIndex, world.cohort_table);
+    world.cohort_by_time = pg::usable_index("monthly_active_users_renewed", world.cohort_table);
     world.threepids_table = relation_oid("user_threepids");
     world.visits_table = relation_oid("visits");
-    world.visits_index = relation_oid("visits_user_no");
     world.days_table = relation_oid("active_days");
-    world.days_index = relation_oid("active_days_pkey");
     world.on_users.triggers[0] = trigger_function("users_changed");
     world.on_cohort.triggers[0] = trigger_function("cohort_changed");
     world.on_cohort.triggers[1] = trigger_function("keep_renewed");
@@ -133,6 +130,7 @@ void load(World& world) {
         if (!appservices.at(i, 3).is_null())
             world.appservices.back().exclusive_user_regexes.push_back(appservices.at(i, 3).string());
     }
+    return loaded;
 }
 
 /// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse. (The
@@ -204,21 +202,24 @@ bool is_current() {
 
 }  // namespace
 
-const World* world_at_hand() {
+bool is_latest(const World& world) {
+    return cached.get() == &world && cached_generation == generation;
+}
+
+std::shared_ptr<const World> world_at_hand() {
     if (!is_current())
         for (const char* const table : {"settings", "reserved_threepids", "appservices"})
             if (!pg::try_read_lock(relation_oid(table))) return nullptr;
-    return &world();
+    return world();
 }
 
-const World& world() {
-    if (is_current()) return *cached;
-    if (!cached) cached = new World;
-    cached_generation = 0;
+std::shared_ptr<const World> world() {
+    if (is_current()) return cached;
+    cached = nullptr;  // every invalidation is taken for one that concerns us until the load has ended
     const std::uint64_t before = generation;
-    load(*cached);
+    std::shared_ptr<const World> loaded = load();
     cached_generation = before;  // a change that came in meanwhile makes the next call load again
-    return *cached;
+    return cached = std::move(loaded);
 }
 
 Account account(const World& world, std::string_view user_id, const pg::Found& row) {

@@ -3,7 +3,12 @@
 // The cache (`World`) is loaded with what is committed now and dropped by relcache invalidation of
 // mau.settings: the tables' triggers send one at commit, and DROP/CREATE EXTENSION sends one by itself. So a
 // change is effective at commit, in every session, before its next statement.
+//
+// A `World` never changes. After a change the next call loads a new one; callers share the ownership of
+// theirs, because a trigger of an administrator's, or a homeserver's view, may call mau while it is in use.
 #pragma once
+
+#include <memory>
 
 #include "policy.hpp"
 
@@ -24,6 +29,11 @@ struct Threepid {
     std::string address;  // folded
 };
 
+inline constexpr const char* kUsersIndex = "users_user_id";
+inline constexpr const char* kCohortIndex = "monthly_active_users_pkey";
+inline constexpr const char* kDaysIndex = "active_days_pkey";
+inline constexpr const char* kVisitsIndex = "visits_user_no";
+
 /// Everything that is configured, and where our tables are.
 struct World {
     Settings settings;
@@ -31,15 +41,16 @@ struct World {
     std::vector<Threepid> reserved;  // in order of position
     std::uint32_t generation = 0;    // of all that: as it was before it was read
 
+    // An index is none while an administrator has dropped it, or builds it anew.
     Oid settings_table = InvalidOid;
-    Oid users_table = InvalidOid, users_index = InvalidOid, users_numbers = InvalidOid;
+    Oid users_table = InvalidOid, users_index = InvalidOid, users_sequence = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
-    Oid cohort_by_time = InvalidOid;  // the index on `renewed`; an admin may have dropped it
+    Oid cohort_by_time = InvalidOid;  // the index on `renewed`
     std::uint64_t cohort_version = 0;  // changes with the cohort's triggers
     bool cohort_is_watched = false;    // whether these triggers notice whatever is written to it
     Oid threepids_table = InvalidOid;
-    Oid visits_table = InvalidOid, visits_index = InvalidOid;
-    Oid days_table = InvalidOid, days_index = InvalidOid;
+    Oid visits_table = InvalidOid;
+    Oid days_table = InvalidOid;
     pg::Known on_users, on_cohort;  // what of ours is on the tables
 
     const Appservice* appservice(std::string_view id) const;
@@ -56,11 +67,14 @@ namespace directory {
 /// Registers the invalidation callback; called once per process.
 void init();
 
-/// The world as it is configured now. The reference is good until the next call. Needs SPI (`pg::with_spi`)
-/// only when something changed; `fresh` says whether it does.
-const World& world();
-/// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; nothing where it cannot be had.
-const World* world_at_hand();
+/// The world as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the pointer
+/// as long as references or views into it are in use.
+std::shared_ptr<const World> world();
+/// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; null where it cannot be had.
+std::shared_ptr<const World> world_at_hand();
+/// Whether a world is the one that was loaded last, and nothing that it is about has changed since. With locks
+/// on its tables, that is so to the end of the transaction: the relations are there, and are those.
+bool is_latest(const World& world);
 
 /// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or
 /// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into

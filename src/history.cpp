@@ -51,8 +51,7 @@ void corrupt(std::string_view service, int platform, Day day, std::int32_t chunk
 }
 
 bool can_mark(const World& world) {
-    return pg::try_table_lock(world.visits_table, RowExclusiveLock) &&
-           pg::try_table_lock(world.visits_index, AccessShareLock);
+    return pg::try_lock_with_indexes(world.visits_table, RowExclusiveLock);
 }
 
 namespace {

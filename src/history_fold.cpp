@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "pg/values.hpp"
+#include "replay.hpp"
 #include "tasks.hpp"
 
 namespace mau::history {
@@ -130,7 +131,7 @@ void Folder::flush() {
 void Folder::open() {
     pg::guard([&] {
         PushActiveSnapshot(GetLatestSnapshot());
-        walk_.open(world_.days_table, world_.days_index);
+        walk_.open(world_.days_table, kDaysIndex);
     });
 }
 
@@ -207,9 +208,9 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         PushActiveSnapshot(GetLatestSnapshot());
         const BlockNumber blocks = RelationGetNumberOfBlocks(table);
         const float rows_known = table->rd_rel->reltuples;
-        if (OidIsValid(world_.visits_index) && blocks > kManyBlocks && rows_known >= 0 &&
+        if (OidIsValid(pg::usable_index(kVisitsIndex, world_.visits_table)) && blocks > kManyBlocks && rows_known >= 0 &&
             rows_known < kFewRows * static_cast<float>(blocks)) {
-            walk.open(world_.visits_table, world_.visits_index);
+            walk.open(world_.visits_table, kVisitsIndex);
             walk.begin(GetActiveSnapshot(), nullptr, 0);
         } else {
             scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
@@ -426,14 +427,18 @@ Datum fold(FunctionCallInfo fcinfo) {
     pg::with_spi([&] {
         // A fold for a time to come must not purge the present.
         const Instant now = std::min(at, pg::to_instant(GetCurrentTimestamp()));
-        history::Folder folder(directory::world(), history::first_kept_day(now));
+        const auto world = directory::world();
+        history::Folder folder(*world, history::first_kept_day(now));
         const std::int64_t visits = folder.take_visits(max_rows);
         const std::int64_t purged = folder.purge(max_rows);
-        task.end(visits + purged);
+        const replay::Replayed calls =
+            visits < max_rows ? replay::run(*world, now, max_rows - visits) : replay::Replayed();
+        task.end(visits + purged + calls.carried_out);
         result.add({"visits", visits});
         result.add({"bitmaps", folder.rows});
         result.add({"purged", purged});
-        if (visits >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
+        if (calls.carried_out > 0) result.add({"calls", calls.carried_out});
+        if (calls.more || visits >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
     });
     return Datum(0);
 }

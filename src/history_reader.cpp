@@ -114,7 +114,7 @@ std::optional<DayRange> extent(const World& world) {
     Ends ends = pg::guard([&]() -> Ends {
         Ends found;
         pg::IndexWalk walk;
-        walk.open(world.days_table, world.days_index);
+        walk.open(world.days_table, kDaysIndex);
         for (std::int32_t chunk = -1; (chunk = neighbour(walk, chunk, ForwardScanDirection)) >= 0;) {
             CHECK_FOR_INTERRUPTS();
             ScanKeyData keys[2];
@@ -236,7 +236,7 @@ Chunks::Chunks(const World& world, const Question& question, Layout layout)
     pg::guard([&] {
         used_ = static_cast<char*>(palloc(all));
         std::memset(used_, 1, all);
-        bitmaps_.open(world.days_table, world.days_index);
+        bitmaps_.open(world.days_table, kDaysIndex);
         last_chunk_ = neighbour(bitmaps_, -1, BackwardScanDirection);
         reported_ = GetCurrentTimestamp();
     });

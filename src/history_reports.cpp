@@ -63,7 +63,8 @@ Datum billing_months(FunctionCallInfo fcinfo) {
     Question question = question_of(args, 2, -1, 4);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const World& world = directory::world();
+        const auto held = directory::world();
+        const World& world = *held;
         const auto known = extent(world);
         const auto months = billing::months(range, known ? known->first : now + 1, now);
         const std::vector<std::string> names =
@@ -90,7 +91,8 @@ Datum forecast(FunctionCallInfo fcinfo) {
     const Question question = question_of(args, 3, -1, -1);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const World& world = directory::world();
+        const auto held = directory::world();
+        const World& world = *held;
         std::optional<std::int64_t> target = args.integer(0);
         if (target && *target < 0)
             throw Error(sqlstate::invalid_parameter, "target must not be negative",
@@ -147,7 +149,8 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
         ") OPERATOR(pg_catalog.=) 'native'"
         " AND u.user_id IS NOT NULL");
     const std::string json = pg::with_spi([&] {
-        const World& world = directory::world();
+        const auto held = directory::world();
+        const World& world = *held;
         Question question;
         question.service = "native";
         const std::int64_t month = active(world, question, ending(last, 30), 1);
@@ -173,7 +176,7 @@ Datum draw_chart(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
         std::vector<std::int64_t> arrived;
-        const auto counts = series(directory::world(), question, days, {1, 7, 30}, 1,
+        const auto counts = series(*directory::world(), question, days, {1, 7, 30}, 1,
                                    what == "new_users" ? &arrived : nullptr);
         std::vector<double> values;
         for (std::size_t i = 0; i < length(days); ++i)

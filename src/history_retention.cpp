@@ -44,14 +44,7 @@ class Accounts {
   public:
     Accounts(const World& world, const Periods& periods) : periods_(periods) {
         pg::guard([&] {
-            Oid const index = get_relname_relid("users_registered_at", get_rel_namespace(world.users_table));
-            if (!OidIsValid(index))
-                ereport(
-                    ERROR,
-                    (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("mau's index users_registered_at is missing"),
-                     errhint("CREATE INDEX users_registered_at ON mau.users (registered_at) INCLUDE "
-                             "(user_no) WHERE is_registered;")));
-            walk_.open(world.users_table, index);
+            walk_.open(world.users_table, "users_registered_at");
             ScanKeyData keys[2];
             ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
                         Int64GetDatum(day_start(periods.begins.front())));
@@ -192,7 +185,7 @@ Datum retention(FunctionCallInfo fcinfo) {
     const Periods periods = periods_of(unit, range);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const Table table = retention_table(directory::world(), question, periods);
+        const Table table = retention_table(*directory::world(), question, periods);
         const std::size_t count = periods.count();
         for (std::size_t c = 0; c < count; ++c) {
             check_for_interrupts();

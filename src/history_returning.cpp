@@ -65,7 +65,7 @@ ByClient r30v2_at(const World& world, Instant at) {
 Datum r30v2(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    pg::with_spi([&] { r30v2_at(directory::world(), at).report(result); });
+    pg::with_spi([&] { r30v2_at(*directory::world(), at).report(result); });
     return Datum(0);
 }
 
@@ -79,7 +79,7 @@ Datum r30v2_series(FunctionCallInfo fcinfo) {
         std::vector<std::int64_t> users(length(days), 0);
         const bitmap::Span span;  // at any time of the day but its first second
         const bitmap::Rows space = scratch(bitmap::returning_scratch(span));
-        for_blocks(directory::world(), question, days, {days}, static_cast<Day>(span.back),
+        for_blocks(*directory::world(), question, days, {days}, static_cast<Day>(span.back),
                    static_cast<Day>(span.ahead), [&](const Block& block) {
                        bitmap::returning(block.days(), block.from, block.to, span, space,
                                          users.data() + block.offset);
@@ -99,7 +99,7 @@ struct Account {
 class Accounts {
   public:
     explicit Accounts(const World& world) : found_(bitmap::kUsers) {
-        pg::guard([&] { walk_.open(world.users_table, world.users_numbers); });
+        pg::guard([&] { walk_.open(world.users_table, "users_pkey"); });
     }
     void read(std::int32_t chunk) {
         count_ = pg::guard([&] {
@@ -175,7 +175,7 @@ ByClient r30_at(const World& world, Instant at) {
 Datum r30(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    pg::with_spi([&] { r30_at(directory::world(), at).report(result); });
+    pg::with_spi([&] { r30_at(*directory::world(), at).report(result); });
     return Datum(0);
 }
 

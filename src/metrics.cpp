@@ -138,7 +138,7 @@ Datum refresh(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     const std::int64_t purged = pg::with_spi([&] {
-        metrics::keep(metrics::figures(directory::world(), at), exact);
+        metrics::keep(metrics::figures(*directory::world(), at), exact);
         const std::int64_t gone = metrics::purge(exact);
         task.end(1 + gone);
         return gone;
@@ -150,7 +150,7 @@ Datum refresh(FunctionCallInfo fcinfo) {
 
 Datum metrics_text(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
-    const std::string text = pg::with_spi([&] { return metrics::exposition(directory::world(), at); });
+    const std::string text = pg::with_spi([&] { return metrics::exposition(*directory::world(), at); });
     return pg::text_datum(text);
 }
 

@@ -116,10 +116,6 @@ pg::Statement forget_query(
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
     {TEXTOID});
 
-}  // namespace
-
-namespace {
-
 /// Moves a member's row to the service of the account. A bridge's user who becomes a native needs a seat; where
 /// there is none, the row leaves the cohort.
 void move_service(const World& world, std::string_view user_id, std::string_view from, std::string_view to) {
@@ -139,12 +135,12 @@ void move_service(const World& world, std::string_view user_id, std::string_view
     seating.done(moved);
 }
 
-}  // namespace
-
-void register_user(const World& world, const Report& report) {
+/// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
+/// appservice that is given replaces the old one, and the account is active again.
+void make_known(const World& world, const deferred::Call& report) {
     const seats::ToldAbout told;
     const auto write = [&report](pg::Statement& statement) {
-        return statement.write(report.user_id, report.registered_at, report.user_type, report.appservice_id,
+        return statement.write(report.user_id, report.at, report.user_type, report.appservice_id,
                                report.is_guest);
     };
     if (write(register_query).count == 0) write(register_new_query);
@@ -152,6 +148,53 @@ void register_user(const World& world, const Report& report) {
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
     move_service(world, report.user_id, misplaced.at(0, 0).text(), misplaced.at(0, 1).text());
+}
+
+/// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is
+/// off. Answers whether the user is in now.
+bool join_reserved(const World& world, std::string_view user_id, Instant at) {
+    if (!recording(world.settings)) return false;
+    const seats::ToldAbout told;
+    const pg::Rows joined = join_reserved_query.write(user_id, at);
+    if (joined.empty()) return false;
+    if (joined.at(0, 0).boolean()) seats::add_rows(world, joined.at(0, 1).text(), 1);
+    return true;
+}
+
+void add_threepid(const deferred::Call& report) {
+    add_threepid_query.write(report.medium, report.address, report.user_id);
+}
+
+bool deactivate(const World& world, std::string_view user_id) {
+    const seats::ToldAbout told;
+    if (deactivate_query.write(user_id).count == 0) return false;
+    seen::invalidate(user_id);
+    remove_threepids_query.write(user_id);  // as Synapse does
+    if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
+    return true;
+}
+
+}  // namespace
+
+bool carry_out(const World& world, const deferred::Call& report) {
+    switch (report.function) {
+        case deferred::Function::register_user:
+            make_known(world, report);
+            if (!report.medium) return false;
+            add_threepid(report);
+            return directory::is_reserved(world, *report.medium, *report.address) &&
+                   join_reserved(world, report.user_id, *report.at);
+        case deferred::Function::add_threepid:
+            add_threepid(report);
+            return true;
+        case deferred::Function::remove_threepid:
+            return remove_threepid_query.write(report.medium, report.address, report.user_id).count > 0;
+        case deferred::Function::deactivate_user:
+            return deactivate(world, report.user_id);
+        case deferred::Function::record_activity:
+            break;
+    }
+    return false;
 }
 
 std::int64_t take_over(const World& world, const Accounts& accounts) {
@@ -181,15 +224,6 @@ std::int64_t take_over_first(const Accounts& accounts) {
                                          .count);
 }
 
-bool join_reserved(const World& world, std::string_view user_id, Instant at) {
-    if (!recording(world.settings)) return false;
-    const seats::ToldAbout told;
-    const pg::Rows joined = join_reserved_query.write(user_id, at);
-    if (joined.empty()) return false;
-    if (joined.at(0, 0).boolean()) seats::add_rows(world, joined.at(0, 1).text(), 1);
-    return true;
-}
-
 }  // namespace mau::registration
 
 namespace mau {
@@ -213,76 +247,100 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
     return threepid;
 }
 
-void add_threepid(const ThreepidArgument& threepid, std::string_view user_id) {
-    registration::add_threepid_query.write(
-        threepid.medium, directory::fold_address(threepid.medium, threepid.address), user_id);
+/// Carries a report out, after those of the user that were deferred. Waits for nobody: what would, is undone,
+/// and deferred. Answers as `carry_out`, of a deferred report `otherwise`.
+bool report(const deferred::Call& call, bool otherwise) {
+    return pg::with_spi([&] {
+        bool answer = otherwise;
+        const auto trouble = pg::attempt(
+            [&] {
+                const pg::NoWaiting no_waiting;
+                const auto world = directory::world();
+                if (!OidIsValid(world->users_index) || !OidIsValid(world->cohort_index))
+                    throw Error(sqlstate::lock_not_available, "an index is being built");
+                if (deferred::has_reports(call.user_id))
+                    for (const deferred::Call& earlier : deferred::take_reports(call.user_id))
+                        registration::carry_out(*world, earlier);
+                if (deferred::has_reports(call.user_id))
+                    throw Error(sqlstate::lock_not_available, "an earlier report is being carried out");
+                answer = registration::carry_out(*world, call);
+            },
+            pg::is_concurrency);
+        if (!trouble) return answer;
+        deferred::append({call});
+        return otherwise;
+    });
+}
+
+/// A report with a threepid, whose address is folded into `address`.
+deferred::Call threepid_report(deferred::Function function, std::string_view user_id,
+                               const ThreepidArgument& threepid, std::string& address) {
+    address = directory::fold_address(threepid.medium, threepid.address);
+    deferred::Call call;
+    call.function = function;
+    call.user_id = user_id;
+    call.medium = threepid.medium;
+    call.address = address;
+    return call;
 }
 
 Datum register_user(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    const registration::Report report{args.user_id(0), args.instant(1, "registered_at"),
-                                      args.name(2, "user_type"), args.name(3, "appservice_id"),
-                                      args.boolean(4)};
+    deferred::Call call;
+    call.function = deferred::Function::register_user;
+    call.user_id = args.user_id(0);
+    call.at = args.instant(1, "registered_at");
+    call.user_type = args.name(2, "user_type");
+    call.appservice_id = args.name(3, "appservice_id");
+    call.is_guest = args.boolean(4);
     if (args.is_null(5) != args.is_null(6))
         throw Error(sqlstate::invalid_parameter, "medium and address go together", {},
                     "Pass both, or neither.");
-    std::optional<ThreepidArgument> threepid;
-    if (!args.is_null(5)) threepid = threepid_of(args, 5);
-    const bool joined = pg::with_spi([&] {
-        const World& world = directory::world();
-        registration::register_user(world, report);
-        if (!threepid) return false;
-        add_threepid(*threepid, report.user_id);
-        return directory::is_reserved(world, threepid->medium, threepid->address) &&
-               registration::join_reserved(world, report.user_id, report.registered_at);
-    });
-    return pg::text_datum(joined ? "joined" : "registered");
+    std::string address;
+    if (!args.is_null(5)) {
+        const deferred::Call with = threepid_report(call.function, call.user_id, threepid_of(args, 5), address);
+        call.medium = with.medium;
+        call.address = with.address;
+    }
+    return pg::text_datum(report(call, false) ? "joined" : "registered");
 }
 
 Datum add_threepid(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const std::string_view user_id = args.user_id(0);
-    const ThreepidArgument threepid = threepid_of(args, 1);
-    pg::with_spi([&] { add_threepid(threepid, user_id); });
+    std::string address;
+    report(threepid_report(deferred::Function::add_threepid, user_id, threepid_of(args, 1), address), true);
     return Datum(0);
 }
 
 Datum remove_threepid(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const std::string_view user_id = args.user_id(0);
-    const ThreepidArgument threepid = threepid_of(args, 1);
-    const bool removed = pg::with_spi([&] {
-        const std::string address = directory::fold_address(threepid.medium, threepid.address);
-        return registration::remove_threepid_query.write(threepid.medium, address, user_id).count > 0;
-    });
-    return BoolGetDatum(removed);
+    std::string address;
+    return BoolGetDatum(report(
+        threepid_report(deferred::Function::remove_threepid, user_id, threepid_of(args, 1), address), true));
 }
 
 Datum deactivate_user(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    const std::string_view user_id = args.user_id(0);
+    deferred::Call call;
+    call.function = deferred::Function::deactivate_user;
+    call.user_id = args.user_id(0);
     args.instant(1);
-    const bool deactivated = pg::with_spi([&] {
-        const seats::ToldAbout told;
-        if (registration::deactivate_query.write(user_id).count == 0) return false;
-        seen::invalidate(user_id);
-        registration::remove_threepids_query.write(user_id);  // as Synapse does
-        const World& world = directory::world();
-        if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
-        return true;
-    });
-    return BoolGetDatum(deactivated);
+    return BoolGetDatum(report(call, true));
 }
 
 Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
         const seats::ToldAbout told;
-        const World& world = directory::world();
+        const auto held = directory::world();
+        const World& world = *held;
         const bool member = cohort::remove(world, user_id);
+        const bool deferred = deferred::forget(user_id);
         registration::remove_threepids_query.write(user_id);
         registration::forget_skipped_query.write(user_id);
-        return (registration::forget_query.write(user_id).count > 0) | member;
+        return (registration::forget_query.write(user_id).count > 0) | member | deferred;
     });
     return BoolGetDatum(known);
 }
@@ -290,7 +348,8 @@ Datum forget_user(FunctionCallInfo fcinfo) {
 Datum registered_reserved_users(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
-        for (const std::string_view user : directory::registered_reserved_users(directory::world()))
+        const auto world = directory::world();
+        for (const std::string_view user : directory::registered_reserved_users(*world))
             result.add({user});
     });
     return Datum(0);

@@ -1,22 +1,18 @@
 // What homeservers tell about accounts: registered, deactivated, threepids, forgotten.
 #pragma once
 
+#include "policy.hpp"
+
+#include "deferred.hpp"
+
 #include "cohort.hpp"
 
 namespace mau::registration {
 
-/// What a homeserver says of an account. Fields without a value say nothing.
-struct Report {
-    std::string_view user_id;
-    Instant registered_at;
-    std::optional<std::string_view> user_type;
-    std::optional<std::string_view> appservice_id;
-    std::optional<bool> is_guest;
-};
-
-/// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
-/// appservice that is given replaces the old one, and the account is active again.
-void register_user(const World& world, const Report& report);
+/// Carries out what a homeserver reports of an account or a threepid (any call but record_activity); answers
+/// what the SQL function answers: whether a registered user joined, a threepid was removed, or the account
+/// deactivated. Waits for others.
+bool carry_out(const World& world, const deferred::Call& report);
 
 /// Accounts as a homeserver's tables show them, in parallel arrays; no user twice. A text without data is
 /// NULL.
@@ -32,9 +28,5 @@ std::int64_t take_over(const World& world, const Accounts& accounts);
 
 /// The same where mau.users is empty: nobody is looked for; a user who is there already is an error (23505).
 std::int64_t take_over_first(const Accounts& accounts);
-
-/// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is
-/// off. Answers whether the user is in now.
-bool join_reserved(const World& world, std::string_view user_id, Instant at);
 
 }  // namespace mau::registration

@@ -11,6 +11,30 @@ LOCKTAG tag_of(LockSpace space, std::uint64_t key) {
     return tag;
 }
 
+bool is_usable(Relation index) {
+    return index->rd_index->indisvalid && index->rd_index->indisready && index->rd_index->indislive;
+}
+
+/// Opens an index of a locked table by its name.
+Relation open_index(Relation table, const char* name) {
+    Oid const index = get_relname_relid(name, RelationGetNamespace(table));
+    Relation const opened = OidIsValid(index) ? try_relation_open(index, AccessShareLock) : nullptr;
+    if (opened && opened->rd_index && is_usable(opened)) return opened;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("mau's index \"%s\" is missing", name),
+                    errdetail("It is an index of \"%s\".", RelationGetRelationName(table)),
+                    errhint("Create it again as in the extension's script, or end what is building it.")));
+    pg_unreachable();
+}
+
+/// Opens an index that was looked up before the table was locked; it may have been replaced since.
+Relation open_index(Relation table, Oid index, const char* name) {
+    Relation const opened = OidIsValid(index) ? try_relation_open(index, AccessShareLock) : nullptr;
+    if (opened && is_usable(opened)) return opened;
+    if (opened) index_close(opened, AccessShareLock);
+    return open_index(table, name);
+}
+
 /// Whether a tuple that a dirty snapshot showed belongs to a transaction of somebody else that is not done.
 bool unfinished(const SnapshotData& dirty) {
     return TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
@@ -69,12 +93,12 @@ void add_index_entries(Relation table, TupleTableSlot** slots, int count, bool o
 
 }  // namespace
 
-void KeyedTable::open(Oid table, Oid index) {
+void KeyedTable::open(Oid table, Oid index, const char* name) {
     guard([&] {
         AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
         if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
         table_ = table_open(table, AccessShareLock);
-        index_ = index_open(index, AccessShareLock);
+        index_ = open_index(table_, index, name);
         slot_ = table_slot_create(table_, nullptr);
         row_ = table_slot_create(table_, nullptr);
         is_heap_ = table_->rd_tableam == GetHeapamTableAmRoutine();
@@ -254,11 +278,11 @@ Datum key_datum(std::string_view key) {
         [&] { return PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))); });
 }
 
-void IndexedTable::open(Oid table, Oid index) {
+void IndexedTable::open(Oid table, const char* index) {
     AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
     if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
     table_ = table_open(table, AccessShareLock);
-    index_ = index_open(index, AccessShareLock);
+    index_ = open_index(table_, index);
     slot_ = table_slot_create(table_, nullptr);
 }
 
@@ -359,20 +383,34 @@ void release_lock(LockSpace space, std::uint64_t key) {
     });
 }
 
-bool try_table_lock(Oid table, LOCKMODE mode) {
-    return guard([&] { return ConditionalLockRelationOid(table, mode); });
+bool try_table_lock(Oid relation, LOCKMODE mode) {
+    return OidIsValid(relation) && guard([&] { return ConditionalLockRelationOid(relation, mode); });
 }
 
-bool try_read_lock(Oid table) {
+bool try_lock_with_indexes(Oid table, LOCKMODE mode) {
     return guard([&] {
-        if (!ConditionalLockRelationOid(table, AccessShareLock)) return false;
-        Relation const relation = table_open(table, NoLock);
+        if (!ConditionalLockRelationOid(table, mode)) return false;
+        Relation const relation = try_relation_open(table, NoLock);
+        if (!relation) return false;
         List* const indexes = RelationGetIndexList(relation);
         table_close(relation, NoLock);
         ListCell* cell;
         foreach (cell, indexes)
-            if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock)) return false;
+            if (!ConditionalLockRelationOid(lfirst_oid(cell), mode)) return false;
         return true;
+    });
+}
+
+Oid usable_index(const char* name, Oid table) {
+    return guard([&]() -> Oid {
+        Oid const index = get_relname_relid(name, get_rel_namespace(table));
+        HeapTuple const row =
+            OidIsValid(index) ? SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index)) : nullptr;
+        if (!HeapTupleIsValid(row)) return InvalidOid;
+        auto* const form = reinterpret_cast<Form_pg_index>(GETSTRUCT(row));
+        const bool usable = form->indrelid == table && form->indisvalid && form->indisready && form->indislive;
+        ReleaseSysCache(row);
+        return usable ? index : InvalidOid;
     });
 }
 

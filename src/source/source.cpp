@@ -102,12 +102,12 @@ Datum attach(FunctionCallInfo fcinfo) {
             throw Error(sqlstate::object_not_in_prerequisite_state, "mau is already attached",
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
                         "Call mau.detach() first; the numbers are kept.");
-        const World& world = directory::world();
+        const auto world = directory::world();
         if (source.kind == "custom") {
             source.queries = queries(custom_queries_query);
-            check_queries(place_of(world, source));
+            check_queries(place_of(*world, source));
         }
-        Reading reading(world, source);
+        Reading reading(*world, source);
         reading.check_there("Pass the schema that holds the homeserver's tables, such as public.");
         reading.check_rights();
         reading.begin();
@@ -141,11 +141,11 @@ Datum sync(FunctionCallInfo fcinfo) {
             result.add({"not attached", std::int64_t{0}});
             return;
         }
-        const World& world = directory::world();
+        const auto world = directory::world();
         std::optional<Reading> reading;
         bool complete = false;
         const auto trouble = pg::attempt([&] {
-            reading.emplace(world, *source);
+            reading.emplace(*world, *source);
             reading->begin();
             complete = reading->sync(at, max_rows);
             reading->done();
@@ -189,7 +189,8 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
         const std::optional<Source> source = attached();
         Datum figures;
         if (source) {
-            Reading reading(directory::world(), *source);
+            const auto world = directory::world();
+            Reading reading(*world, *source);
             if (reading.has_usage()) {
                 reading.begin();
                 figures = reading.usage(at);

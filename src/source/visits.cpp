@@ -23,7 +23,7 @@ std::vector<pg::Found> find(const World& world, const std::vector<std::string_vi
     std::vector<pg::Found> rows;
     rows.reserve(ids.size());
     pg::KeyedTable users;
-    users.open(world.users_table, world.users_index);
+    users.open(world.users_table, world.users_index, kUsersIndex);
     for (const std::string_view id : ids) rows.push_back(users.find(pg::key_datum(id)));
     users.close();
     return rows;
