@@ -19,8 +19,8 @@ pg::Statement settle_query(
     "p.last_seen"
     "), d AS MATERIALIZED ("
     "  SELECT v.user_id, pg_catalog.max(v.at) AS at FROM gone g,"
-    "   ROWS FROM (pg_catalog.unnest(g.user_ids), pg_catalog.unnest(g.last_seen)) v(user_id, at) GROUP BY "
-    "v.user_id"
+    "   ROWS FROM (pg_catalog.unnest(g.user_ids), pg_catalog.unnest(g.last_seen)) v(user_id, at)"
+    "   WHERE pg_catalog.octet_length(v.user_id) OPERATOR(pg_catalog.<=) 255 GROUP BY v.user_id"
     "), known AS MATERIALIZED ("
     "  SELECT d.user_id, d.at, (SELECT u.user_no FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) "
     "d.user_id)"
@@ -243,7 +243,7 @@ bool can_expire(const World& world) {
         Relation const cohort = table_open(world.cohort_table, RowExclusiveLock);
         Relation const departures = table_open(world.departures_table, RowExclusiveLock);
         const bool can = pg::writable_directly(cohort, world.on_cohort, ACL_DELETE) &&
-                         pg::writable_directly(departures, pg::Known(), ACL_INSERT);
+                         pg::writable_directly(departures, pg::Known{{}, 1}, ACL_INSERT);
         table_close(departures, NoLock);
         table_close(cohort, NoLock);
         return can;

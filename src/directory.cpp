@@ -88,7 +88,9 @@ void load(World& world) {
     world.on_users.triggers[0] = trigger_function("users_changed");
     world.on_cohort.triggers[0] = trigger_function("cohort_changed");
     world.on_cohort.triggers[1] = trigger_function("keep_renewed");
-    world.on_cohort.checks = 1;
+    // As many as the install script puts on the tables.
+    world.on_users.checks = 7;
+    world.on_cohort.checks = 5;
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults
