@@ -251,6 +251,9 @@ struct Counted {
     bool all;  // natives are among them in any case
 };
 std::optional<Counted> counted_by_service(const World& world, Instant at, seats::For purpose) {
+    // The counters tell no more than the table would.
+    if (purpose == seats::For::statement)
+        pg::guard([&] { pg::check_rights(world.cohort_table, ACL_SELECT); });
     for (int tries = 0; tries < 3; ++tries) {
         const std::uint64_t before = seats::changes();
         const auto rows = seats::rows(world, purpose);

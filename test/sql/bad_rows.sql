@@ -60,7 +60,7 @@ SELECT task, failures, runs FROM mau.tasks ORDER BY task;
 INSERT INTO mau.visits SELECT 1, '2026-11-20', 0, 's' || i FROM generate_series(1, 70000) i;
 SELECT * FROM mau.fold(t());
 SELECT count(*), count(DISTINCT service) FROM mau.active_days WHERE day = '2026-11-20';
-SELECT mau.active_users('2 days', t(), NULL, 1), mau.active_users('2 days', t(), 's70000', 1), mau.active_users('2 days', t(), 's4465', 2);
+SELECT s, dau FROM unnest('{s1,s4464,s4465,s65536,s65537,s70000}'::text[]) s, mau.daily_series('2026-11-20', '2026-11-20', s);
 INSERT INTO mau.monthly_active_users SELECT '@s' || i || ':x', 1795262400000, 's' || i FROM generate_series(1, 70000) i;
 SELECT * FROM mau.refresh(t());
 SELECT (SELECT count(*) FROM jsonb_object_keys(by_service)) FROM mau.snapshots;
