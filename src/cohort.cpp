@@ -201,6 +201,9 @@ std::int64_t remove_deactivated(const World& world, std::int64_t max_rows) {
 
 /// The native members from the counters; nothing where they cannot tell.
 std::optional<std::int64_t> counted_natives(const World& world, Instant at, seats::For purpose) {
+    // The counters tell no more than the table would.
+    if (purpose == seats::For::statement)
+        pg::guard([&] { pg::check_rights(world.cohort_table, ACL_SELECT); });
     for (int tries = 0; tries < 3; ++tries) {
         const auto rows = seats::rows(world, purpose);
         if (!rows) return std::nullopt;

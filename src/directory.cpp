@@ -94,7 +94,9 @@ std::shared_ptr<const World> load() {
     world.on_users.triggers[0] = trigger_function("users_changed");
     world.on_cohort.triggers[0] = trigger_function("cohort_changed");
     world.on_cohort.triggers[1] = trigger_function("keep_renewed");
-    world.on_cohort.checks = 1;
+    // As many as the install script puts on the tables.
+    world.on_users.checks = 7;
+    world.on_cohort.checks = 5;
     const pg::Rows triggers = cohort_triggers_query.read_latest(std::int64_t{world.cohort_table});
     world.cohort_version = pg::hash(triggers.at(0, 0).text());
     world.cohort_is_watched = triggers.at(0, 1).boolean();

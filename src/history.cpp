@@ -60,7 +60,7 @@ namespace {
 bool append(const World& world, const Visit* visits, std::size_t count) {
     return pg::guard([&] {
         Relation const table = table_open(world.visits_table, RowExclusiveLock);
-        const bool possible = pg::writable_directly(table, pg::Known(), ACL_INSERT);
+        const bool possible = pg::writable_directly(table, pg::Known{{}, 4}, ACL_INSERT);
         if (possible) {
             pg::Appender rows;
             rows.open(table);

@@ -20,7 +20,8 @@ constexpr std::size_t kRows = 32;  // bitmaps that are written by one statement:
 // vacuum found them, the rows are found through the index; else in the order in which they came, which is by
 // day.
 constexpr BlockNumber kManyBlocks = 1024;
-constexpr float kFewRows = 8;  // a page
+constexpr float kFewRows = 8;             // a page
+constexpr std::size_t kMaxService = 255;  // bytes: it is a part of an index's key
 constexpr std::int64_t kLastNumber = (std::int64_t{1} << 46) - 1;
 
 // Names need no schema here: these are called by fold, attach and sync only, which set search_path.
@@ -73,11 +74,6 @@ Decoded decode_row(TupleTableSlot* slot, std::int32_t chunk, bitmap::Bits& into)
     return decoded;
 }
 
-void check_rights(Oid table, AclMode rights) {
-    AclResult const result = pg_class_aclcheck(table, GetUserId(), rights);
-    if (result != ACLCHECK_OK) aclcheck_error(result, OBJECT_TABLE, get_rel_name(table));
-}
-
 }  // namespace
 
 Day first_kept_day(Instant at) {
@@ -88,15 +84,16 @@ Day first_kept_day(Instant at) {
 
 Folder::Folder(const World& world, Day first_kept) : world_(world), first_kept_(first_kept) {}
 
-std::uint16_t Folder::number_of(std::string_view service) {
-    for (std::size_t i = 0; i < services_.size(); ++i)
-        if (services_[i] == service) return static_cast<std::uint16_t>(i);
-    if (services_.size() > UINT16_MAX) throw Error(sqlstate::internal_error, "too many services");
+std::uint32_t Folder::number_of(std::string_view service) {
+    const auto known = numbers_.find(service);
+    if (known != numbers_.end()) return known->second;
+    const auto number = static_cast<std::uint32_t>(services_.size());
     services_.emplace_back(service);
-    return static_cast<std::uint16_t>(services_.size() - 1);
+    numbers_.emplace(services_.back(), number);
+    return number;
 }
 
-Folder::Visit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint16_t service) const {
+Folder::Visit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const {
     if (day < first_kept_) day = kBefore;
     return {std::uint64_t{static_cast<std::uint32_t>(chunk_of(user_no))} << 32 |
                 (static_cast<std::uint32_t>(day) ^ 0x80000000U),
@@ -136,7 +133,7 @@ void Folder::open() {
 }
 
 /// Unites users with the bitmap that is there; what changes is kept for writing.
-void Folder::merge(std::int32_t chunk, Day day, std::uint16_t service, int platform,
+void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platform,
                    const bitmap::Bits& users) {
     auto united = std::make_unique<bitmap::Bits>(users);
     Decoded old;
@@ -202,7 +199,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
     pg::IndexWalk walk;
     CommandId command = 0;
     pg::guard([&] {
-        check_rights(world_.visits_table, ACL_SELECT | ACL_DELETE);
+        pg::check_rights(world_.visits_table, ACL_SELECT | ACL_DELETE);
         command = GetCurrentCommandId(true);
         table = table_open(world_.visits_table, RowExclusiveLock);
         PushActiveSnapshot(GetLatestSnapshot());
@@ -218,7 +215,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         }
     });
     struct Step {
-        std::int64_t taken = 0;
+        std::int64_t taken = 0, skipped = 0;
         std::size_t kept = 0;
         bool end = false, new_service = false;
         std::string_view service;  // in the slot
@@ -250,17 +247,24 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
                 done.platform = DatumGetInt16(slot->tts_values[visits::platform]);
                 if (!pg::delete_row(table, slot, command, GetActiveSnapshot())) continue;
                 ++done.taken;
-                // A row by hand that says nothing is taken away, and that is all.
-                if (done.user_no < 0 || done.user_no > kLastNumber || DATE_NOT_FINITE(date) ||
-                    done.platform < 0 || done.platform >= kPlatforms)
-                    continue;
-                done.day = from_date_datum(date);
+                // The table's constraints keep such rows out; were they dropped, a row is taken away and
+                // counted.
                 done.service = text_of(slot, visits::service);
-                if (last >= services_.size() || services_[last] != done.service)
-                    for (last = 0; last < services_.size() && services_[last] != done.service;) ++last;
-                done.new_service = last == services_.size();
-                if (done.new_service) break;
-                *to++ = visit(done.user_no, done.day, done.platform, static_cast<std::uint16_t>(last));
+                if (done.user_no < 0 || done.user_no > kLastNumber || DATE_NOT_FINITE(date) ||
+                    from_date_datum(date) < 0 || from_date_datum(date) > kLastDay || done.platform < 0 ||
+                    done.platform >= kPlatforms || done.service.empty() ||
+                    done.service.size() > kMaxService) {
+                    ++done.skipped;
+                    continue;
+                }
+                done.day = from_date_datum(date);
+                if (last >= services_.size() || services_[last] != done.service) {
+                    const auto known = numbers_.find(done.service);
+                    done.new_service = known == numbers_.end();
+                    if (done.new_service) break;
+                    last = known->second;
+                }
+                *to++ = visit(done.user_no, done.day, done.platform, static_cast<std::uint32_t>(last));
             }
             done.kept = static_cast<std::size_t>(to - visits_.data()) - before;
             return done;
@@ -269,6 +273,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         if (step.new_service)
             visits_.push_back(visit(step.user_no, step.day, step.platform, number_of(step.service)));
         taken += step.taken;
+        skipped += step.skipped;
         end = step.end;
     }
     pg::guard([&] {
@@ -302,7 +307,7 @@ std::int64_t Folder::take_visits(std::int64_t max_rows) {
 /// Unites the days of a chunk before the first that is kept into what was before, about `max_rows` of them.
 std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
     struct Before {
-        std::uint16_t service;
+        std::uint32_t service;
         int platform;
         std::unique_ptr<bitmap::Bits> users;
     };
@@ -317,7 +322,7 @@ std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
     std::int64_t purged = 0;
     open();
     CommandId const command = pg::guard([&] {
-        check_rights(world_.days_table, ACL_DELETE);
+        pg::check_rights(world_.days_table, ACL_DELETE);
         ScanKeyData keys[3];
         ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(chunk));
         ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_DATE_GT, DateADTGetDatum(DATEVAL_NOBEGIN));
@@ -339,7 +344,7 @@ std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
             return next;
         });
         if (!row.found) break;
-        const std::uint16_t service = number_of(row.service);
+        const std::uint32_t service = number_of(row.service);
         auto known = std::find_if(before.begin(), before.end(), [&](const Before& b) {
             return b.service == service && b.platform == row.platform;
         });
@@ -437,6 +442,7 @@ Datum fold(FunctionCallInfo fcinfo) {
         result.add({"visits", visits});
         result.add({"bitmaps", folder.rows});
         result.add({"purged", purged});
+        if (folder.skipped > 0) result.add({"skipped", folder.skipped});
         if (calls.carried_out > 0) result.add({"calls", calls.carried_out});
         if (calls.more || visits >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
     });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -35,14 +36,16 @@ class Folder {
     /// bitmaps, and answers how many they were.
     std::int64_t purge(std::int64_t max_rows);
 
-    std::int64_t marked = 0;  // visits that were not in a bitmap before
-    std::int64_t rows = 0;    // bitmaps that were written
+    std::int64_t marked = 0;   // visits that were not in a bitmap before
+    std::int64_t rows = 0;     // bitmaps that were written
+    std::int64_t skipped = 0;  // rows of mau.visits that make no sense
 
   private:
     /// Sorted by two numbers, which takes a third of the time that comparing the fields does.
     struct Visit {
         std::uint64_t chunk_and_day;
-        std::uint16_t service, platform, place;
+        std::uint32_t service;
+        std::uint16_t platform, place;
 
         std::uint64_t rest() const {
             return std::uint64_t{service} << 32 | std::uint64_t{platform} << 16 | place;
@@ -54,17 +57,18 @@ class Folder {
         std::int32_t chunk() const { return static_cast<std::int32_t>(chunk_and_day >> 32); }
         Day day() const { return static_cast<Day>(static_cast<std::uint32_t>(chunk_and_day) ^ 0x80000000U); }
     };
-    Visit visit(std::int64_t user_no, Day day, int platform, std::uint16_t service) const;
-    std::uint16_t number_of(std::string_view service);
+    Visit visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const;
+    std::uint32_t number_of(std::string_view service);
     std::int64_t take_batch(std::int64_t limit);
     std::int64_t purge_chunk(std::int32_t chunk, std::int64_t max_rows);
     void open();
-    void merge(std::int32_t chunk, Day day, std::uint16_t service, int platform, const bitmap::Bits& users);
+    void merge(std::int32_t chunk, Day day, std::uint32_t service, int platform, const bitmap::Bits& users);
     void close_and_write();
 
     const World& world_;
     const Day first_kept_;
-    std::deque<std::string> services_;  // a deque: views of them stay good
+    std::deque<std::string> services_;                   // a deque: views of them stay good
+    std::map<std::string_view, std::uint32_t> numbers_;  // of services, by name
     std::vector<Visit> visits_;
 
     // Bitmaps on their way to the table.

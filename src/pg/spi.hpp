@@ -143,6 +143,7 @@ class Statement {
   private:
     enum class Mode { read, read_latest, read_with, write };
     Rows run(const Param* params, int count, Mode mode, Snapshot snapshot = nullptr);
+    Rows execute_plan(const Param* params, int count, Mode mode, Snapshot snapshot);
 
     const char* sql_;
     Oid types_[kMaxParams] = {};

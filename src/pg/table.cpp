@@ -93,10 +93,19 @@ void add_index_entries(Relation table, TupleTableSlot** slots, int count, bool o
 
 }  // namespace
 
+void check_rights(Oid table, AclMode rights) {
+    AclResult const result = pg_class_aclcheck(table, GetUserId(), rights);
+    if (result != ACLCHECK_OK) aclcheck_error(result, OBJECT_TABLE, get_rel_name(table));
+    if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("query would be affected by row-level security policy for table \"%s\"",
+                               get_rel_name(table)),
+                        errhint("Run what mau.row_security_off() returns.")));
+}
+
 void KeyedTable::open(Oid table, Oid index, const char* name) {
     guard([&] {
-        AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
-        if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
+        check_rights(table, ACL_SELECT);
         table_ = table_open(table, AccessShareLock);
         index_ = open_index(table_, index, name);
         slot_ = table_slot_create(table_, nullptr);
@@ -279,8 +288,7 @@ Datum key_datum(std::string_view key) {
 }
 
 void IndexedTable::open(Oid table, const char* index) {
-    AclResult const rights = pg_class_aclcheck(table, GetUserId(), ACL_SELECT);
-    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(table));
+    check_rights(table, ACL_SELECT);
     table_ = table_open(table, AccessShareLock);
     index_ = open_index(table_, index);
     slot_ = table_slot_create(table_, nullptr);

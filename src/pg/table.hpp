@@ -34,6 +34,10 @@ struct Known {
     int checks = 0;
 };
 
+/// Makes sure that the current role has rights on a table of ours and that row security hides none of its
+/// rows from it (42501). Inside a guard only.
+void check_rights(Oid table, AclMode rights);
+
 /// Whether this session may write rows of a table without a statement: it has the right to, and there is
 /// nothing on the table that a statement would have to heed (somebody's triggers, rules, policies,
 /// constraints, children). Inside a guard only, with a lock on the table.

@@ -17,4 +17,24 @@ void complete(Contract& contract) {
                          " WHERE a.last_seen BETWEEN 0 AND $1 GROUP BY a.user_id";
 }
 
+std::vector<ContractQuery> queries_of(const Contract& contract) {
+    const std::string whole = "true";
+    std::vector<ContractQuery> queries;
+    auto add = [&](const std::string& text, bool required, bool takes_texts = false) {
+        if (!text.empty()) queries.push_back({substitute(text, "where", whole), required, takes_texts});
+    };
+    add(contract.users, true);
+    add(contract.threepids, true);
+    add(contract.holders, true, true);
+    add(contract.activity, true);
+    add(contract.newest, true);
+    add(contract.last_seen, true);
+    add(contract.malformed, true);
+    add(contract.visits, false);
+    add(contract.malformed_visits, false);
+    add(contract.usage, false);
+    add(contract.usage_with_visits, false);
+    return queries;
+}
+
 }  // namespace mau::source

@@ -2,7 +2,7 @@
 // Contract, and its test; doc/sources.md says it in a table with types and units.
 //
 // All queries are text that is bound late: nothing of ours depends on a homeserver's tables, and its
-// migrations never trip over us. They run with the rights of the role that attached (law L10), read only,
+// migrations never trip over us. They run with the rights that rights.hpp says, read only,
 // with search_path set to pg_catalog. Column types are cast in the query, so that a homeserver may change
 // them. A part that a homeserver does not have is left empty.
 //
@@ -94,6 +94,16 @@ inline constexpr Kind kKinds[] = {
 
 /// Writes `newest` and `last_seen` of a contract whose `activity` takes {where}.
 void complete(Contract& contract);
+
+/// A query of a contract that reads all of its table.
+struct ContractQuery {
+    std::string text;
+    bool required;     // without it the homeserver cannot be read at all
+    bool takes_texts;  // its parameters are text[]; those of the others are bigint
+};
+
+/// All queries that a contract has.
+std::vector<ContractQuery> queries_of(const Contract& contract);
 
 /// A text as a literal of SQL.
 std::string literal(const std::string& text);

@@ -76,48 +76,7 @@ struct Found {
     int columns;
     const char** names;
     Oid* types;
-    int owners;
-    Oid* owner;
 };
-
-struct Walk {
-    Oid owners[8];
-    int count;
-};
-
-void add_owner(Walk* walk, Oid owner) {
-    for (int i = 0; i < walk->count; ++i)
-        if (walk->owners[i] == owner) return;
-    if (walk->count < static_cast<int>(lengthof(walk->owners))) walk->owners[walk->count++] = owner;
-}
-
-bool note_function(Oid function, void* context) {
-    HeapTuple const tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-    if (!HeapTupleIsValid(tuple)) return false;
-    auto const row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
-    if (row->pronamespace != PG_CATALOG_NAMESPACE) add_owner(static_cast<Walk*>(context), row->proowner);
-    ReleaseSysCache(tuple);
-    return false;
-}
-
-bool walk_node(Node* node, void* context) {
-    if (node == nullptr) return false;
-    check_functions_in_node(node, note_function, context);
-    if (IsA(node, RangeTblEntry)) {
-        auto const entry = reinterpret_cast<RangeTblEntry*>(node);
-        if (entry->rtekind != RTE_RELATION) return false;
-        HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(entry->relid));
-        if (!HeapTupleIsValid(tuple)) return false;
-        auto const row = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
-        if (row->relnamespace != PG_CATALOG_NAMESPACE) add_owner(static_cast<Walk*>(context), row->relowner);
-        ReleaseSysCache(tuple);
-        return false;
-    }
-    if (IsA(node, Query))
-        return pg::compat::walk_query(reinterpret_cast<Query*>(node), walk_node, context,
-                                      QTW_EXAMINE_RTES_BEFORE);
-    return pg::compat::walk_expression(node, walk_node, context);
-}
 
 /// Parses a query without running anything of it.
 Found parse(const std::string& sql) {
@@ -140,11 +99,6 @@ Found parse(const std::string& sql) {
             found.names[found.columns] = entry->resname ? entry->resname : "?";
             found.types[found.columns++] = exprType(reinterpret_cast<Node*>(entry->expr));
         }
-        Walk walk{};
-        walk_node(reinterpret_cast<Node*>(query), &walk);
-        found.owners = walk.count;
-        found.owner = static_cast<Oid*>(palloc(sizeof(walk.owners)));
-        memcpy(found.owner, walk.owners, sizeof(walk.owners));
         return found;
     });
 }
@@ -237,24 +191,6 @@ void check_queries(const Place& place) {
                 "See COMMENT ON COLUMN mau.custom_source.query for the columns. Times are bigint, epoch "
                 "milliseconds: of "
                 "a timestamptz, floor(extract(epoch FROM t) * 1000)::bigint.");
-}
-
-std::optional<Oid> owner_of_queries(const Place& place) {
-    std::optional<Oid> owner;
-    for (const Part& part : parts()) {
-        const std::string query = query_of(place, part.name);
-        if (query.empty()) continue;
-        const Found found = parse(substitute(query, "at", "$1"));
-        for (int i = 0; i < found.owners; ++i) {
-            if (owner && *owner != found.owner[i])
-                throw Error(sqlstate::insufficient_privilege,
-                            "the custom queries read what belongs to several roles", {},
-                            "Attach as a role that is no superuser and may read all of it: SET ROLE, then "
-                            "mau.attach().");
-            owner = found.owner[i];
-        }
-    }
-    return owner;
 }
 
 Contract custom(const Place& place) {

@@ -10,8 +10,4 @@ namespace mau::source {
 /// missing, unknown or of another type.
 void check_queries(const Place& place);
 
-/// The one role that owns what the queries name, tables, views and functions; nothing if they name none.
-/// Errors: 42501 if there are several owners.
-std::optional<Oid> owner_of_queries(const Place& place);
-
 }  // namespace mau::source

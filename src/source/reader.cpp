@@ -8,6 +8,8 @@ ReadAs::ReadAs(Oid role) {
         SetUserIdAndSecContext(role,
                                saved_context_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
         settings_ = NewGUCNestLevel();
+        // Hidden rows would make figures wrong; PostgreSQL raises instead.
+        SetConfigOption("row_security", "off", PGC_USERSET, PGC_S_SESSION);
     });
 }
 
@@ -15,28 +17,6 @@ void ReadAs::done() {
     pg::guard([&] {
         AtEOXact_GUC(false, settings_);
         SetUserIdAndSecContext(saved_role_, saved_context_);
-    });
-}
-
-Oid reading_role(const std::string& attached_by, const std::vector<Oid>& tables) {
-    return pg::guard([&, name = attached_by.c_str(), first = tables.data(), count = tables.size()]() -> Oid {
-        if (!superuser()) return GetUserId();
-        Oid const role = get_role_oid(name, true);
-        if (!OidIsValid(role))
-            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                            errmsg("role \"%s\", who attached, does not exist", name),
-                            errhint("Call mau.detach() and attach again; the numbers are kept.")));
-        if (!superuser_arg(role)) return role;
-        Oid owner = InvalidOid;
-        for (std::size_t i = 0; i < count; ++i) {
-            HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(first[i]));
-            if (!HeapTupleIsValid(tuple)) return ROLE_PG_READ_ALL_DATA;
-            Oid const its_owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-            ReleaseSysCache(tuple);
-            if (i > 0 && its_owner != owner) return ROLE_PG_READ_ALL_DATA;
-            owner = its_owner;
-        }
-        return OidIsValid(owner) && !superuser_arg(owner) ? owner : ROLE_PG_READ_ALL_DATA;
     });
 }
 

@@ -5,9 +5,9 @@
 
 namespace mau::source {
 
-/// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION; settings
-/// that functions behind those tables make go with it. An error while switched is put right by the end of the
-/// (sub)transaction, which restores both.
+/// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION and with
+/// row_security off; settings that functions behind those tables make go with it. An error while switched is
+/// put right by the end of the (sub)transaction, which restores both.
 class ReadAs {
   public:
     explicit ReadAs(Oid role);
@@ -19,12 +19,6 @@ class ReadAs {
     int saved_context_;
     int settings_;
 };
-
-/// The role that reads: the caller, where the caller is no superuser; else the role that attached; or where
-/// that one is a superuser, the owner of the tables; or where that is one too, or they have several,
-/// pg_read_all_data (law L10: what is behind a homeserver's tables must never run as a superuser). Errors:
-/// 42704 if the role that attached is gone.
-Oid reading_role(const std::string& attached_by, const std::vector<Oid>& tables);
 
 /// Takes ACCESS SHARE on all of the tables, or on none: waits for a migration a little, but holds nothing
 /// while it waits, so that no migration can meet us in a deadlock. Answers a table that could not be had.

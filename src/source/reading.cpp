@@ -6,6 +6,7 @@
 #include "leaving.hpp"
 #include "pg/values.hpp"
 #include "registration.hpp"
+#include "source/rights.hpp"
 #include "source/source.hpp"
 
 namespace mau::source {
@@ -117,23 +118,16 @@ void Reading::begin() {
     for (const Requirement& need : contract_.needs)
         if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table))
             tables.push_back(table);
-    std::vector<Oid> shared = tables;
     if (const Oid visits = table_oid(source_.schema, contract_.visits_table);
         !contract_.visits_table.empty() && OidIsValid(visits))
-        shared.push_back(visits);
-    if (share(shared))
+        tables.push_back(visits);
+    if (share(tables))
         throw Error(sqlstate::lock_not_available,
                     "the homeserver's tables are being altered by another session", {},
                     "Try again when that is over.");
     check_there(
         "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
-    role_ = reading_role(source_.attached_by, tables);
-    // A source of the admin's own names no tables: where a superuser attached, the owner of what it reads
-    // does.
-    if (tables.empty() && role_ == ROLE_PG_READ_ALL_DATA) {
-        const std::optional<Oid> owner = owner_of_queries(place_);
-        if (owner && !pg::guard([&] { return superuser_arg(*owner); })) role_ = *owner;
-    }
+    role_ = reading_role(source_.attached_by, queries_of(contract_));
     mark_ = take_mark();
 }
 

@@ -154,10 +154,11 @@ Datum sync(FunctionCallInfo fcinfo) {
             trouble_query.write(trouble->message, trouble->state);
             task.fail(*trouble);
             result.add({"trouble", std::int64_t{1}});
-            pg::guard([message = trouble->message.c_str()] {
+            const char* const hint = trouble->hint.empty() ? "See mau.status." : trouble->hint.c_str();
+            pg::guard([message = trouble->message.c_str(), hint] {
                 ereport(WARNING, (errmsg("mau could not read the homeserver's tables: %s", message),
                                   errdetail("Nothing is lost; the next sync goes on where this one began."),
-                                  errhint("See mau.status.")));
+                                  errhint("%s", hint)));
             });
             return;
         }

@@ -171,7 +171,7 @@ bool Reading::read_visits_of_yesterday() {
     if (!tasks::Task(history::kFoldTask).begin()) return true;  // next time
     // Attach said so.
     if (const auto trouble = trouble_with_visits();
-        trouble && trouble->state == sqlstate::insufficient_privilege)
+        trouble && trouble->state == sqlstate::insufficient_privilege && !source_.visits_until)
         return true;
     const Day day = known + 1;
     // Who is not known was forgotten.

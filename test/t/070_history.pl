@@ -299,6 +299,8 @@ subtest 'a bitmap that is damaged' => sub {
 
 subtest 'rows by hand' => sub {
 	my $db = make_database('by_hand');
+	# The table's constraints refuse them.
+	sql($db, "ALTER TABLE mau.visits DROP CONSTRAINT $_") for qw(user_no_is_in_range day_is_in_range platform_is_known);
 	sql($db, q{INSERT INTO mau.visits VALUES (1, '2026-06-01', 1, 'native'), (-1, '2026-06-01', 1, 'native'), (9223372036854775807, '2026-06-01', 1, 'native'),
 		(2, 'infinity', 1, 'native'), (2, '-infinity', 1, 'native'), (3, '2026-06-01', 99, 'native'), (70368744177663, '2026-06-01', 4, 'native')});
 	is(sql($db, q{SELECT rows FROM mau.fold() WHERE what = 'visits'}), 7, 'what says nothing is taken away');
