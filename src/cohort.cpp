@@ -6,6 +6,7 @@
 #include <set>
 
 #include "departures.hpp"
+#include "past.hpp"
 #include "pg/values.hpp"
 #include "seats.hpp"
 #include "seen.hpp"
@@ -245,39 +246,23 @@ std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::s
     return users;
 }
 
-/// The members by service from the counters; nothing where they cannot tell.
-struct Counted {
-    std::vector<ServiceCount> services;
-    bool all;  // natives are among them in any case
-};
-std::optional<Counted> counted_by_service(const World& world, Instant at, seats::For purpose) {
+/// The native members from the counters; nothing where they cannot tell.
+std::optional<std::int64_t> counted_natives(const World& world, Instant at, seats::For purpose) {
+    const auto native = [](const std::vector<seats::ServiceRows>& services) {
+        for (const seats::ServiceRows& one : services)
+            if (one.service == "native") return one.rows;
+        return std::int64_t{0};
+    };
     for (int tries = 0; tries < 3; ++tries) {
         const std::uint64_t before = seats::changes();
         const auto rows = seats::rows(world, purpose);
         if (!rows) return std::nullopt;
-        const std::vector<seats::ServiceRows> expired = seats::expired(world, at);
-        if (seats::changes() != before) continue;  // something left or came back between the two looks
-        Counted counted{{}, rows->all};
-        for (const auto& [service, all] : rows->services) {
-            std::int64_t users = all;
-            for (const seats::ServiceRows& gone : expired)
-                if (gone.service == service) users -= gone.rows;
-            if (users > 0) counted.services.push_back({service, users});
-        }
-        std::sort(counted.services.begin(), counted.services.end(),
-                  [](const ServiceCount& a, const ServiceCount& b) { return a.service < b.service; });
-        return counted;
+        const std::int64_t expired = native(seats::expired(world, at, purpose));
+        // For a statement both are of its own snapshot.
+        if (purpose == seats::For::decision && seats::changes() != before) continue;
+        return native(rows->services) - expired;
     }
     return std::nullopt;
-}
-
-/// The native members from the counters; nothing where they cannot tell.
-std::optional<std::int64_t> counted_natives(const World& world, Instant at, seats::For purpose) {
-    const auto counted = counted_by_service(world, at, purpose);
-    if (!counted) return std::nullopt;
-    for (const auto& [service, users] : counted->services)
-        if (service == "native") return users;
-    return 0;
 }
 
 std::vector<HostCount> by_host(const pg::Rows& rows) {
@@ -291,7 +276,7 @@ std::vector<HostCount> by_host(const pg::Rows& rows) {
 
 std::int64_t count(const World& world, Instant at) {
     if (const auto users = counted_natives(world, at, seats::For::statement)) return *users;
-    return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
+    return only_number(count_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
 std::int64_t count_now(const World& world, Instant at) {
@@ -373,11 +358,8 @@ std::int64_t count_with_in_flight(const World& world, Instant at) {
     return census.settled + static_cast<std::int64_t>(moving.size());
 }
 
-std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
-    auto counted = counted_by_service(world, at, seats::For::statement);
-    if (counted && counted->all) return std::move(counted->services);
-    const pg::Rows rows =
-        count_by_service_query.read(cutoff(at), directory::registered_reserved_users(world));
+std::vector<ServiceCount> count_by_service(Instant at) {
+    const pg::Rows rows = count_by_service_query.read(cutoff(at), directory::reserved_users_of_statement());
     std::vector<ServiceCount> services;
     for (std::uint64_t i = 0; i < rows.count; ++i)
         services.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
@@ -395,8 +377,8 @@ Lately lately_active(Instant at) {
     return {rows.at(0, 0).integer(), rows.at(0, 1).integer()};
 }
 
-std::vector<HostCount> count_by_host(const World& world, Instant at) {
-    return by_host(count_by_host_query.read(cutoff(at), directory::registered_reserved_users(world)));
+std::vector<HostCount> count_by_host(Instant at) {
+    return by_host(count_by_host_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
 std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
@@ -476,14 +458,20 @@ namespace {
 
 Datum monthly_active_count(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
-    const std::int64_t users = pg::with_spi([&] { return cohort::count(directory::world(), at); });
+    const std::int64_t users = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users('30 days', at), or look into mau.snapshots.");
+        return cohort::count(directory::world(), at);
+    });
     return Int64GetDatum(users);
 }
 
 Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    const auto services = pg::with_spi([&] { return cohort::count_by_service(directory::world(), at); });
+    const auto services = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users('30 days', at, service), or look into mau.snapshots.");
+        return cohort::count_by_service(at);
+    });
     for (const auto& [service, users] : services) result.add({service, users});
     return Datum(0);
 }
@@ -491,7 +479,10 @@ Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
 Datum monthly_active_count_by_host(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    const auto hosts = pg::with_spi([&] { return cohort::count_by_host(directory::world(), at); });
+    const auto hosts = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users('30 days', at), which counts all hosts together.");
+        return cohort::count_by_host(at);
+    });
     for (const auto& [host, users] : hosts) result.add({host, users});
     return Datum(0);
 }
@@ -513,26 +504,6 @@ Instant period_of(FunctionCallInfo fcinfo, int i) {
     return length;
 }
 
-/// Whether last sightings cannot tell who was active: for a day that is over some have been seen again since,
-/// or were reaped; and beyond the window not everybody's is kept.
-bool is_history(Instant period, Instant at) {
-    static pg::Statement later_or_left(
-        "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" "
-        "OPERATOR(pg_catalog.>=) $1)"
-        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $1)"
-        " OR EXISTS (SELECT 1 FROM " MAU_DEPARTED
-        " d WHERE d.at OPERATOR(pg_catalog.>=) $2)"
-        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $2"
-        "   AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
-        "   AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
-        "    WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id))",
-        {INT8OID, INT8OID});
-    if (period > kWindow) return true;
-    const Day day = day_of(at);
-    if (day >= day_of(pg::to_instant(GetCurrentTimestamp()))) return false;
-    return later_or_left.read(day_start(day + 1), at - period).at(0, 0).boolean();
-}
-
 Datum active_users(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(1);
@@ -543,7 +514,8 @@ Datum active_users(FunctionCallInfo fcinfo) {
         throw Error(sqlstate::invalid_parameter, "min_days must be positive",
                     "It is " + std::to_string(min_days) + ".", "Pass 1 for everybody who was active.");
     const std::int64_t users = pg::with_spi([&] {
-        if (min_days == 1 && !is_history(length, at)) return cohort::active(length, at, service);
+        if (min_days == 1 && length <= kWindow && !past::is_past(at))
+            return cohort::active(length, at, service);
         history::Question question;
         if (service) question.service = std::string(*service);
         const Day last = day_of(at);
@@ -559,7 +531,10 @@ Datum active_users_by_host(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(1);
     const Instant length = period_of(fcinfo, 0);
     pg::ResultSet result(fcinfo);
-    const auto hosts = pg::with_spi([&] { return cohort::active_by_host(length, at, args.text(2)); });
+    const auto hosts = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users(period, at), which counts all hosts together.");
+        return cohort::active_by_host(length, at, args.text(2));
+    });
     for (const auto& [host, users] : hosts) result.add({host, users});
     return Datum(0);
 }
@@ -576,7 +551,7 @@ Datum reap(FunctionCallInfo fcinfo) {
     }
     const cohort::Reaped reaped = pg::with_spi([&] {
         const cohort::Reaped done = cohort::reap(directory::world(), at, max_rows);
-        task.end(done.seated + done.expired + done.deactivated + done.over_limit);
+        task.end(done.seated + done.expired + done.deactivated + done.over_limit, at);
         return done;
     });
     result.add({"seated", reaped.seated});

@@ -24,6 +24,7 @@ struct Counters {
     LWLock lock;
     Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
     bool known;               // the rows were taken from the table and kept up to date since
+    TransactionId newest;     // every transaction that `rows` tells of is this one or an earlier one
     int unsettled_dml;        // transactions between the end of untold DML and its being visible or gone
     std::uint64_t forgotten;  // how often `known` was taken back: a recount that was under way does not stand
     std::int64_t in_flight;   // seats taken by transactions that are not done
@@ -152,6 +153,27 @@ void forget(Counters* mine) {
     ++mine->changes;
 }
 
+/// Notes that `rows` tells of a transaction. Later ones may have ended before it.
+void note_newest(Counters* mine, TransactionId xid) {
+    if (!TransactionIdIsNormal(mine->newest) || TransactionIdFollows(xid, mine->newest)) mine->newest = xid;
+}
+
+/// Whether the rows are those that a snapshot shows: it sees all that they tell of, and nothing that they are
+/// still to be told of. With the lock held, inside a guard.
+bool agrees(const Counters* mine, Snapshot snapshot) {
+    auto* shared = piece.get<Shared>();
+    if (TransactionIdIsNormal(mine->newest) && !TransactionIdPrecedes(mine->newest, snapshot->xmin))
+        return false;
+    int const number = static_cast<int>(mine - shared->counters) + 1;
+    for (int i = 0; i < holder_count(); ++i) {
+        const volatile Holder& holder = shared->holders[i];
+        if (holder.database != number) continue;
+        pg_read_barrier();
+        if (!XidInMVCCSnapshot(holder.xid, snapshot)) return false;
+    }
+    return true;
+}
+
 /// Whether this transaction has DML that nobody told about: by what it sees itself, nobody may count for the
 /// others.
 bool has_untold() {
@@ -172,6 +194,7 @@ void end_transaction(bool committed) {
         mine->in_flight -= level.seats;
         untold |= level.untold;
         if (!committed) continue;
+        if (!level.deltas.empty()) note_newest(mine, holder.xid);
         returns |= level.returns > 0;
         for (const Delta& delta : level.deltas) {
             fewer |= delta.rows < 0;
@@ -332,10 +355,11 @@ Found count_rows(const World& world, Snapshot snapshot) {
 /// Counts by the index on `renewed`, which is never after "timestamp", without the planner, who would be
 /// asked anew for each instant.
 Found count_expired(const World& world, Instant cutoff, const std::string_view* reserved,
-                    std::size_t reserved_count) {
+                    std::size_t reserved_count, For purpose) {
     AclResult const rights = pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_SELECT);
     if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(world.cohort_table));
-    Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Snapshot const snapshot =
+        RegisterSnapshot(purpose == For::statement ? GetActiveSnapshot() : GetLatestSnapshot());
     Relation const table = table_open(world.cohort_table, AccessShareLock);
     Relation const index = index_open(world.cohort_by_time, AccessShareLock);
     TupleTableSlot* const slot = table_slot_create(table, nullptr);
@@ -365,7 +389,7 @@ Found count_expired(const World& world, Instant cutoff, const std::string_view* 
 
 /// The expired rows that sit in seats.
 std::int64_t expired_natives(const World& world, Instant at) {
-    for (const ServiceRows& one : expired(world, at))
+    for (const ServiceRows& one : expired(world, at, For::decision))
         if (one.service == "native") return one.rows;
     return 0;
 }
@@ -387,6 +411,9 @@ std::int64_t recount(const World& world, Counters* mine) {
         }
         // What commits from here on comes on top of what the snapshot counts.
         mine->cohort = world.cohort_table;
+        TransactionId newest = now->xmax;
+        TransactionIdRetreat(newest);
+        note_newest(mine, newest);
         return now;
     });
     std::vector<Delta> before;
@@ -432,6 +459,7 @@ std::int64_t recount(const World& world, Counters* mine) {
 /// Makes sure that the counters are known; false where they cannot be now.
 bool ensure_known(const World& world, Counters* mine) {
     if (has_untold()) return false;
+    if (IsInParallelMode()) return mine->known && mine->cohort == world.cohort_table;
     for (int tries = 0; tries < 3; ++tries) {
         if (mine->known && mine->cohort == world.cohort_table) return true;
         if (mine->unsettled_dml > 0) return false;
@@ -583,7 +611,8 @@ std::optional<Rows> rows(const World& world, For purpose) {
         return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     std::array<ServiceRow, kServices> copy;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
-    const bool known = mine->known, all = mine->all_services;
+    const bool known = mine->known && (purpose == For::decision || agrees(mine, GetActiveSnapshot()));
+    const bool all = mine->all_services;
     const int services = mine->services;
     std::copy(mine->service, mine->service + services, copy.begin());
     LWLockRelease(&mine->lock);
@@ -596,19 +625,22 @@ std::optional<Rows> rows(const World& world, For purpose) {
     return rows;
 }
 
-std::vector<ServiceRows> expired(const World& world, Instant at) {
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+std::vector<ServiceRows> expired(const World& world, Instant at, For purpose) {
+    const std::vector<std::string_view> reserved = purpose == For::statement
+                                                       ? directory::reserved_users_of_statement()
+                                                       : directory::registered_reserved_users(world);
     std::vector<ServiceRows> all;
     if (OidIsValid(world.cohort_by_time)) {
         const Found found = pg::guard([&, first = reserved.data(), count = reserved.size()] {
-            return count_expired(world, at - kWindow, first, count);
+            return count_expired(world, at - kWindow, first, count, purpose);
         });
         for (int i = 0; i < found.services; ++i)
             all.push_back({found.service[i].name, found.service[i].rows});
         if (found.all) return all;
         all.clear();
     }
-    const pg::Rows rows = expired_query.read_latest(at - kWindow, reserved);
+    const pg::Rows rows = purpose == For::statement ? expired_query.read(at - kWindow, reserved)
+                                                    : expired_query.read_latest(at - kWindow, reserved);
     for (std::uint64_t i = 0; i < rows.count; ++i)
         all.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
     return all;

@@ -83,9 +83,9 @@ struct Rows {
 enum class For { statement, decision };
 /// The rows; nothing where the counters cannot be had, or do not say what is asked for.
 std::optional<Rows> rows(const World& world, For purpose);
-/// The rows by service that have expired at an instant and are no reserved user's, as committed now: by the
-/// index, at a cost that follows their number.
-std::vector<ServiceRows> expired(const World& world, Instant at);
+/// The rows by service that have expired at an instant and are no reserved user's: by the index, at a cost
+/// that follows their number.
+std::vector<ServiceRows> expired(const World& world, Instant at, For purpose);
 /// The number of changes so far that could have made a look at expired rows stale.
 std::uint64_t changes();
 
