@@ -50,7 +50,7 @@ INSERT INTO questions (function, question, brute) VALUES
 CREATE FUNCTION past(at timestamptz) RETURNS boolean LANGUAGE sql AS $$ SELECT EXISTS (SELECT FROM raw r WHERE r.at > past.at) $$;
 INSERT INTO questions (function, question, brute)
 SELECT 'active_users ' || days || coalesce(' ' || s, ' all'), format('SELECT mau.active_users(%L, @at, %L)', days || ' days', s),
-       format($$SELECT count(DISTINCT user_id) FROM raw WHERE (%2$L IS NULL OR service = %2$L) AND CASE WHEN past(@at) OR %1$s > 30
+       format($$SELECT count(DISTINCT user_id) FROM raw WHERE (%2$L IS NULL OR service = %2$L) AND CASE WHEN (SELECT past(@at)) OR %1$s > 30
            THEN day <= (@at AT TIME ZONE 'UTC')::date AND day > (@at AT TIME ZONE 'UTC')::date - %1$s ELSE at BETWEEN @at - %1$s * interval '1 day' AND @at END$$, days, s)
 FROM unnest('{1,7,30,90}'::int[]) days, unnest('{native,irc,NULL}'::text[]) s ORDER BY days, s;
 -- Of the history: by whole UTC days.
