@@ -269,7 +269,8 @@ CREATE TABLE mau.tasks (
     last_error text,
     last_error_sqlstate text,
     last_error_at timestamptz,
-    next_run timestamptz
+    next_run timestamptz,
+    latest_at timestamptz
 );
 COMMENT ON TABLE mau.tasks IS
 'sync, refresh, reap and fold: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
@@ -285,6 +286,7 @@ COMMENT ON COLUMN mau.tasks.last_error IS 'The message of the last failure.';
 COMMENT ON COLUMN mau.tasks.last_error_sqlstate IS 'Its SQLSTATE.';
 COMMENT ON COLUMN mau.tasks.last_error_at IS 'When it was.';
 COMMENT ON COLUMN mau.tasks.next_run IS 'When the worker means to run it next.';
+COMMENT ON COLUMN mau.tasks.latest_at IS 'Of reap, the latest instant by which members were taken out: about earlier ones the cohort is not asked.';
 
 CREATE FUNCTION mau.replace_task() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_replace_task';
@@ -347,13 +349,13 @@ ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER keep_renewed;
 CREATE FUNCTION mau.monthly_active_count(at timestamptz DEFAULT now()) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_monthly_active_count';
 COMMENT ON FUNCTION mau.monthly_active_count(timestamptz) IS
-'The number of monthly active users that the limit is about: native members of the cohort seen within 30 days of at, to the millisecond, and registered reserved users. Errors: 22008.';
+'The number of monthly active users that the limit is about: native members of the cohort seen within 30 days of at, to the millisecond, and registered reserved users. Errors: 22008; 22023 for an instant in the past (doc/history.md), of which active_users and mau.snapshots know.';
 
 CREATE FUNCTION mau.monthly_active_count_by_service(at timestamptz DEFAULT now())
     RETURNS TABLE (service text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_service';
 COMMENT ON FUNCTION mau.monthly_active_count_by_service(timestamptz) IS
-'The members of the cohort at an instant by service: native, or the appservice''s id. Errors: 22008.';
+'The members of the cohort at an instant by service: native, or the appservice''s id. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
 
 CREATE FUNCTION mau.host_of(user_id text) RETURNS text
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_host_of';
@@ -364,7 +366,7 @@ CREATE FUNCTION mau.monthly_active_count_by_host(at timestamptz DEFAULT now())
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_host';
 COMMENT ON FUNCTION mau.monthly_active_count_by_host(timestamptz) IS
-'The members that monthly_active_count counts, by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008.';
+'The members that monthly_active_count counts, by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
 
 CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT NULL, end_at timestamptz DEFAULT NULL)
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
@@ -383,14 +385,14 @@ CREATE FUNCTION mau.active_users(period interval DEFAULT '30 days', at timestamp
                                  service text DEFAULT 'native', min_days integer DEFAULT 1) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_active_users';
 COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text, integer) IS
-'How many users of a service (NULL = all) who count were active within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Up to 30 days and for the present that is who was last seen within the period, to the millisecond (last sightings are kept to within last_seen_granularity). With min_days > 1, for longer periods, and where at lies on a day that is over, the history answers: who was active on at least min_days of the whole UTC days that end with that of at. Errors: 22008 for an infinite time, 22023 for a period that is not positive and a min_days that is not from 1 to the days of the period, XX001 for a corrupt bitmap.';
+'How many users of a service (NULL = all) who count were active within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Up to 30 days and for the present that is who was last seen within the period, to the millisecond (last sightings are kept to within last_seen_granularity). With min_days > 1, for longer periods, and for an instant in the past (doc/history.md), the history answers: who was active on at least min_days of the whole UTC days that end with that of at. Errors: 22008 for an infinite time, 22023 for a period that is not positive and a min_days that is not from 1 to the days of the period, XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
                                          service text DEFAULT 'native')
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
 COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
-'What active_users counts, by virtual host: day, week and month of each. Arguments and errors as active_users.';
+'What active_users counts, by virtual host: day, week and month of each. Arguments and errors as active_users; 22023 for an instant in the past (doc/history.md).';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
@@ -453,9 +455,9 @@ COMMENT ON FUNCTION mau.record_activities(text[], timestamptz[], text[]) IS
 CREATE FUNCTION mau.check_auth_blocking(user_id text DEFAULT NULL, medium text DEFAULT NULL, address text DEFAULT NULL,
                                         user_type text DEFAULT NULL, appservice_id text DEFAULT NULL,
                                         at timestamptz DEFAULT now()) RETURNS jsonb
-    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_check_auth_blocking';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_check_auth_blocking';
 COMMENT ON FUNCTION mau.check_auth_blocking(text, text, text, text, text, timestamptz) IS
-'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Waits for nobody: while somebody''s open transaction has locked mau''s tables as a whole, requests go ahead. Errors: 22023 for a user together with a threepid, or half a threepid.';
+'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Waits for nobody: while somebody''s open transaction has locked mau''s tables as a whole, requests go ahead. VOLATILE, because it decides by what is committed now, as admit does; at is the time of the request, and may be earlier than other sightings. Errors: 22023 for a user together with a threepid, or half a threepid.';
 
 CREATE FUNCTION mau.admit(user_id text, at timestamptz DEFAULT now(), user_agent text DEFAULT NULL) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_admit';
@@ -464,9 +466,9 @@ COMMENT ON FUNCTION mau.admit(text, timestamptz, text) IS
 
 CREATE FUNCTION mau.explain(user_id text, at timestamptz DEFAULT now())
     RETURNS TABLE (step integer, rule text, holds boolean, detail text)
-    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'mau_explain';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 20 AS 'MODULE_PATHNAME', 'mau_explain';
 COMMENT ON FUNCTION mau.explain(text, timestamptz) IS
-'Why a user counts or does not, and is let in or not: each rule that is looked at, in order, whether it holds, and the facts; the last row is the verdict. Changes nothing. Errors: 22023, 22008.';
+'Why a user counts or does not, and is let in or not: each rule that is looked at, in order, whether it holds, and the facts; the last row is the verdict. Changes nothing; VOLATILE, because it goes by what is committed now, as decisions do. Errors: 22008; 22023 for a bad user_id, and for an instant in the past (doc/history.md).';
 
 -------------------------------------------------------------------------------------------------------------
 -- history: who was active on which day
@@ -604,7 +606,7 @@ CREATE FUNCTION mau.nodeinfo_usage(at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_nodeinfo_usage';
 COMMENT ON FUNCTION mau.nodeinfo_usage(timestamptz) IS
-'The object usage of a NodeInfo 2 document: users.total (registered natives who are neither guests, support nor deactivated, as known now), users.activeMonth and users.activeHalfyear (natives active within the 30 and 180 UTC days that end with that of at; neither guests nor support). Errors: 22008 for an infinite time, XX001 for a corrupt bitmap.';
+'The object usage of a NodeInfo 2 document: users.total (registered natives who are neither guests, support nor deactivated, as known now), users.activeMonth and users.activeHalfyear (natives active within the 30 and 180 UTC days that end with that of at; neither guests nor support). Errors: 22008 for an infinite time, 22023 for an instant in the past (doc/history.md), XX001 for a corrupt bitmap.';
 
 CREATE FUNCTION mau.chart(what text DEFAULT 'mau', from_day date DEFAULT NULL, to_day date DEFAULT NULL,
                           width integer DEFAULT 72, height integer DEFAULT 8, service text DEFAULT 'native',
@@ -637,12 +639,12 @@ COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"nat
 CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
 COMMENT ON FUNCTION mau.refresh(timestamptz) IS
-'Keeps the figures of an instant as a row of mau.snapshots (again for the same instant replaces it), and removes snapshots older than snapshot_retention. Returns what was done; busy when another session is at it. Errors: 22008.';
+'Keeps the figures of an instant as a row of mau.snapshots (again for the same instant replaces it), and removes snapshots older than snapshot_retention. Returns what was done; busy when another session is at it. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
 
 CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
 COMMENT ON FUNCTION mau.metrics(timestamptz) IS
-'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit), synapse_admin_mau_registered_reserved_users, synapse_admin_daily_active_users (everybody seen within 24 hours, guests and bridged users too, to within last_seen_granularity) and synapse_non_deactivated_user_count (accounts by service, as known now), with the label server_name where it is set. The last two take a look at every row of mau.users. Errors: 22008.';
+'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit), synapse_admin_mau_registered_reserved_users, synapse_admin_daily_active_users (everybody seen within 24 hours, guests and bridged users too, to within last_seen_granularity) and synapse_non_deactivated_user_count (accounts by service, as known now), with the label server_name where it is set. The last two take a look at every row of mau.users. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
 
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to
@@ -749,10 +751,10 @@ COMMENT ON FUNCTION mau.detach() IS
 'Ends the attachment; the numbers are kept. Returns how many homeservers were detached: 1 or 0.';
 
 CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
-    LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+    LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_usage_statistics';
 COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
-'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client, the latter left out where user_daily_visits is missing or cannot be read. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. Errors: 22008, and without a source XX001 for a corrupt bitmap.';
+'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client, the latter left out where user_daily_visits is missing or cannot be read. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. VOLATILE, because the homeserver''s tables are read as they are now, in a subtransaction. Errors: 22008, 22023 for an instant in the past (doc/history.md), and without a source XX001 for a corrupt bitmap.';
 
 -------------------------------------------------------------------------------------------------------------
 -- worker: is it working?
@@ -768,18 +770,18 @@ CREATE FUNCTION mau.worker_state()
                    extension text, last_tick_started timestamptz, last_tick_finished timestamptz,
                    next_tick timestamptz, error text, error_sqlstate text,
                    tick_interval integer, refresh_interval integer, reap_interval integer, fold_interval integer)
-    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
 COMMENT ON FUNCTION mau.worker_state() IS
-'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
+'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds. VOLATILE, as shared memory changes while a statement runs.';
 
 CREATE FUNCTION mau.describe_seats() RETURNS text
-    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
-COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words.';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
+COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words. VOLATILE, as they change while a statement runs.';
 
 CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
-    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
 COMMENT ON FUNCTION mau.seen_cache() IS
-'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together.';
+'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together. VOLATILE, as these change while a statement runs.';
 
 CREATE FUNCTION mau.row_security_off() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -792,7 +794,7 @@ COMMENT ON FUNCTION mau.row_security_off() IS
 'The statements that switch row security off on mau''s tables; NULL where it is on for none. With row security other roles than the owner would see wrong figures, so reading raises 42501 instead.';
 
 CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
     IF at IS NULL THEN
@@ -800,6 +802,9 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     ELSIF NOT isfinite(at) THEN
         RAISE datetime_field_overflow USING MESSAGE = 'at must be a finite time', DETAIL = format('It is %s.', at),
             HINT = 'Leave the argument out to mean now().';
+    ELSIF at < now() AND at < (SELECT max(t.last_finished) FROM mau.tasks t) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'at lies in the past',
+            DETAIL = format('It is %s, and tasks have run since.', at), HINT = 'Leave the argument out; what each task did last is in mau.tasks.';
     END IF;
     RETURN QUERY
     WITH world AS (
@@ -876,7 +881,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. VOLATILE, because it looks at the worker, which goes on while a statement runs. Errors: 22023 for NULL and for a time in the past before which a task has ended, 22008 for an infinite time.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,

@@ -1,6 +1,7 @@
 // The SQL functions of activity: what homeservers call.
 #include "activity.hpp"
 
+#include "past.hpp"
 #include "pg/values.hpp"
 
 namespace mau {
@@ -230,6 +231,9 @@ Datum explain(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(1);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
+        past::refuse(at,
+                     "Leave at out: only a decision at present can be explained. mau.last_seen says when a "
+                     "user was seen.");
         ExplainTrace trace(result);
         activity::explain(*directory::world(), user_id, at, trace);
     });

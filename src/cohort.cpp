@@ -6,6 +6,7 @@
 #include <set>
 
 #include "leaving.hpp"
+#include "past.hpp"
 #include "pg/values.hpp"
 #include "seats.hpp"
 #include "seen.hpp"
@@ -207,10 +208,10 @@ std::optional<std::int64_t> counted_natives(const World& world, Instant at, seat
     for (int tries = 0; tries < 3; ++tries) {
         const auto rows = seats::rows(world, purpose);
         if (!rows) return std::nullopt;
-        const std::int64_t expired = count_expired_natives(world, at);
-        if (seats::rows(world, purpose) == rows) return *rows - expired;  // none left between the two looks
+        const std::int64_t expired = count_expired_natives(world, at, purpose);
+        // For a statement both are of its own snapshot; else none may have left between the two looks.
+        if (purpose == seats::For::statement || seats::rows(world, purpose) == rows) return *rows - expired;
     }
-    return std::nullopt;
 }
 
 std::vector<HostCount> by_host(const pg::Rows& rows) {
@@ -224,7 +225,7 @@ std::vector<HostCount> by_host(const pg::Rows& rows) {
 
 std::int64_t count(const World& world, Instant at) {
     if (const auto users = counted_natives(world, at, seats::For::statement)) return *users;
-    return only_number(count_query.read(cutoff(at), directory::registered_reserved_users(world)));
+    return only_number(count_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
 std::int64_t count_now(const World& world, Instant at) {
@@ -300,9 +301,8 @@ std::int64_t count_rows_with_in_flight(const World& world) {
     return census.settled + static_cast<std::int64_t>(moving.size());
 }
 
-std::vector<ServiceCount> count_by_service(const World& world, Instant at) {
-    const pg::Rows rows =
-        count_by_service_query.read(cutoff(at), directory::registered_reserved_users(world));
+std::vector<ServiceCount> count_by_service(Instant at) {
+    const pg::Rows rows = count_by_service_query.read(cutoff(at), directory::reserved_users_of_statement());
     std::vector<ServiceCount> services;
     for (std::uint64_t i = 0; i < rows.count; ++i)
         services.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
@@ -320,8 +320,8 @@ Lately lately_active(Instant at) {
     return {rows.at(0, 0).integer(), rows.at(0, 1).integer()};
 }
 
-std::vector<HostCount> count_by_host(const World& world, Instant at) {
-    return by_host(count_by_host_query.read(cutoff(at), directory::registered_reserved_users(world)));
+std::vector<HostCount> count_by_host(Instant at) {
+    return by_host(count_by_host_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
 std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
@@ -396,14 +396,20 @@ namespace {
 
 Datum monthly_active_count(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
-    const std::int64_t users = pg::with_spi([&] { return cohort::count(*directory::world(), at); });
+    const std::int64_t users = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users('30 days', at), or look into mau.snapshots.");
+        return cohort::count(*directory::world(), at);
+    });
     return Int64GetDatum(users);
 }
 
 Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    const auto services = pg::with_spi([&] { return cohort::count_by_service(*directory::world(), at); });
+    const auto services = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users('30 days', at, service), or look into mau.snapshots.");
+        return cohort::count_by_service(at);
+    });
     for (const auto& [service, users] : services) result.add({service, users});
     return Datum(0);
 }
@@ -411,7 +417,10 @@ Datum monthly_active_count_by_service(FunctionCallInfo fcinfo) {
 Datum monthly_active_count_by_host(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    const auto hosts = pg::with_spi([&] { return cohort::count_by_host(*directory::world(), at); });
+    const auto hosts = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users('30 days', at), which counts all hosts together.");
+        return cohort::count_by_host(at);
+    });
     for (const auto& [host, users] : hosts) result.add({host, users});
     return Datum(0);
 }
@@ -433,24 +442,6 @@ Instant period_of(FunctionCallInfo fcinfo, int i) {
     return length;
 }
 
-/// Whether last sightings cannot tell who was active: for a day that is over some have been seen again since,
-/// or were reaped; and beyond the window not everybody's is kept.
-bool is_history(Instant period, Instant at) {
-    static pg::Statement later_or_left(
-        "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" "
-        "OPERATOR(pg_catalog.>=) $1)"
-        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $1)"
-        " OR EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>=) $2"
-        "   AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
-        "   AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
-        "    WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id))",
-        {INT8OID, INT8OID});
-    if (period > kWindow) return true;
-    const Day day = day_of(at);
-    if (day >= day_of(pg::to_instant(GetCurrentTimestamp()))) return false;
-    return later_or_left.read(day_start(day + 1), at - period).at(0, 0).boolean();
-}
-
 Datum active_users(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(1);
@@ -461,7 +452,8 @@ Datum active_users(FunctionCallInfo fcinfo) {
         throw Error(sqlstate::invalid_parameter, "min_days must be positive",
                     "It is " + std::to_string(min_days) + ".", "Pass 1 for everybody who was active.");
     const std::int64_t users = pg::with_spi([&] {
-        if (min_days == 1 && !is_history(length, at)) return cohort::active(length, at, service);
+        if (min_days == 1 && length <= kWindow && !past::is_past(at))
+            return cohort::active(length, at, service);
         history::Question question;
         if (service) question.service = std::string(*service);
         const Day last = day_of(at);
@@ -477,7 +469,10 @@ Datum active_users_by_host(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(1);
     const Instant length = period_of(fcinfo, 0);
     pg::ResultSet result(fcinfo);
-    const auto hosts = pg::with_spi([&] { return cohort::active_by_host(length, at, args.text(2)); });
+    const auto hosts = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users(period, at), which counts all hosts together.");
+        return cohort::active_by_host(length, at, args.text(2));
+    });
     for (const auto& [host, users] : hosts) result.add({host, users});
     return Datum(0);
 }
@@ -494,7 +489,7 @@ Datum reap(FunctionCallInfo fcinfo) {
     }
     const cohort::Reaped reaped = pg::with_spi([&] {
         const cohort::Reaped done = cohort::reap(*directory::world(), at, max_rows);
-        task.end(done.seated + done.expired + done.deactivated + done.over_limit);
+        task.end(done.seated + done.expired + done.deactivated + done.over_limit, at);
         return done;
     });
     result.add({"seated", reaped.seated});

@@ -29,14 +29,14 @@ struct ServiceCount {
     std::string service;
     std::int64_t users;
 };
-std::vector<ServiceCount> count_by_service(const World& world, Instant at);
+std::vector<ServiceCount> count_by_service(Instant at);
 
 /// The members that `count` counts, by the host in their ids.
 struct HostCount {
     std::string host;
     std::int64_t users;
 };
-std::vector<HostCount> count_by_host(const World& world, Instant at);
+std::vector<HostCount> count_by_host(Instant at);
 
 /// How many users of a service (nothing = all) who count were last seen at `at - period` or later.
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service);

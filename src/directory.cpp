@@ -180,6 +180,17 @@ pg::Statement reserved_users_query(
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
     " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1",
     {TEXTARRAYOID, TEXTARRAYOID});
+// The same from the tables alone. Most servers have none, which takes a look at an empty table.
+pg::Statement any_reserved_query("SELECT EXISTS (SELECT 1 FROM mau.reserved_threepids)");
+pg::Statement reserved_users_of_statement_query(
+    "SELECT DISTINCT t.user_id FROM"
+    " (SELECT r.medium, mau.fold_address(r.medium, r.address) AS address FROM mau.reserved_threepids r"
+    "  ORDER BY r.position LIMIT (SELECT coalesce(pg_catalog.max(s.max_mau_value), 0) FROM mau.settings s"
+    "   WHERE s.limit_usage_by_mau)) r"
+    " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
+    " AND t.address OPERATOR(pg_catalog.=) r.address"
+    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1");
 pg::Statement reserved_user_query(
     "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
     "r(medium, address)"
@@ -276,6 +287,14 @@ std::vector<std::string_view> registered_reserved_users(const World& world) {
     const Seated seated(world);
     if (seated.mediums.empty()) return users;
     const pg::Rows rows = reserved_users_query.read_latest(seated.mediums, seated.addresses);
+    for (std::uint64_t i = 0; i < rows.count; ++i) users.push_back(rows.at(i, 0).text());
+    return users;
+}
+
+std::vector<std::string_view> reserved_users_of_statement() {
+    std::vector<std::string_view> users;
+    if (!any_reserved_query.read().at(0, 0).boolean()) return users;
+    const pg::Rows rows = reserved_users_of_statement_query.read();
     for (std::uint64_t i = 0; i < rows.count; ++i) users.push_back(rows.at(i, 0).text());
     return users;
 }

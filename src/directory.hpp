@@ -105,6 +105,8 @@ bool is_reserved(const World& world, std::string_view medium, std::string_view a
 /// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never
 /// members. Nobody without `limit_usage_by_mau`. In SPI's memory.
 std::vector<std::string_view> registered_reserved_users(const World& world);
+/// The same as the caller's statement sees it: for figures.
+std::vector<std::string_view> reserved_users_of_statement();
 /// Whether the user is one of them.
 bool is_reserved_user(const World& world, std::string_view user_id);
 

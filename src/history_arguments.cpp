@@ -25,7 +25,7 @@ std::optional<Day> optional_day(FunctionCallInfo fcinfo, int i, const char* name
 }  // namespace
 
 Day today() {
-    return day_of(pg::to_instant(GetCurrentTimestamp()));
+    return day_of(pg::to_instant(GetCurrentTransactionStartTimestamp()));
 }
 
 DayRange range_of(FunctionCallInfo fcinfo, int i, Day last, Day days) {

@@ -21,6 +21,7 @@ inline DayRange ending(Day last, Day days) {
     return {last - days + 1, last};
 }
 
+/// The day of now(), which is the same in all of a transaction.
 Day today();
 
 /// The days from argument `i` to the next one; NULL: up to `last`, and `days` of them. Errors: 22008 for a

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "history_arguments.hpp"
+#include "past.hpp"
 
 namespace mau {
 namespace {
@@ -22,7 +23,8 @@ struct Bill {
 
 /// Months are worked on in groups, so that memory is bounded.
 void bill(pg::ResultSet& result, const World& world, const Question& question,
-          const std::vector<billing::Month>& months, std::size_t more_than, const bitmap::Rows& space) {
+          const std::vector<billing::Month>& months, std::size_t more_than, Day now,
+          const bitmap::Rows& space) {
     constexpr std::size_t kGroup = 36;  // their days are one block
     constexpr Day kBack = 29;
     for (std::size_t begin = 0; begin < months.size(); begin += kGroup) {
@@ -36,7 +38,9 @@ void bill(pg::ResultSet& result, const World& world, const Question& question,
             const bitmap::Rows rows = chunks.days();
             for (std::size_t m = begin; m < end; ++m) {
                 const auto from = static_cast<std::size_t>(months[m].days.first - days.first + kBack);
-                const std::size_t to = from + length(months[m].days);
+                const Day last = std::min(months[m].days.last, now);  // of what came later, nothing
+                if (last < months[m].days.first) break;
+                const std::size_t to = from + length({months[m].days.first, last});
                 bitmap::unite(rows, from, to, who);
                 bills[m - begin].users += who.count();
                 bills[m - begin].over += bitmap::active_at_least(rows, from, to, more_than + 1, space, who);
@@ -73,7 +77,7 @@ Datum billing_months(FunctionCallInfo fcinfo) {
             scratch(std::max(bitmap::rolling_scratch(30, 1), bitmap::days_active_scratch(31)) + 1);
         for (const std::string& service : names) {
             question.service = service;
-            bill(result, world, question, months, more_than, space);
+            bill(result, world, question, months, more_than, now, space);
         }
     });
     return Datum(0);
@@ -141,7 +145,8 @@ Datum forecast(FunctionCallInfo fcinfo) {
 }
 
 Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
-    const Day last = day_of(pg::Arguments(fcinfo).instant(0));
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    const Day last = day_of(at);
     static pg::Statement total(
         "SELECT pg_catalog.count(*) FROM mau.users u WHERE u.is_registered AND NOT u.is_guest AND NOT "
         "u.is_deactivated"
@@ -149,6 +154,7 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
         ") OPERATOR(pg_catalog.=) 'native'"
         " AND u.user_id IS NOT NULL");
     const std::string json = pg::with_spi([&] {
+        past::refuse(at, "The accounts are known as they are now; ask mau.active_users for past days.");
         const auto held = directory::world();
         const World& world = *held;
         Question question;

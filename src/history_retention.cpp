@@ -38,18 +38,18 @@ Periods periods_of(Period unit, DayRange range) {
     return periods;
 }
 
-/// The accounts that registered in any of the periods, in the order of time: a walk along the index
-/// users_registered_at, which has the numbers too.
+/// The accounts that registered in any of the periods, up to a day, in the order of time: a walk along the
+/// index users_registered_at, which has the numbers too.
 class Accounts {
   public:
-    Accounts(const World& world, const Periods& periods) : periods_(periods) {
+    Accounts(const World& world, const Periods& periods, Day last) : periods_(periods) {
         pg::guard([&] {
             walk_.open(world.users_table, "users_registered_at");
             ScanKeyData keys[2];
             ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
                         Int64GetDatum(day_start(periods.begins.front())));
             ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT,
-                        Int64GetDatum(day_start(periods.begins.back())));
+                        Int64GetDatum(day_start(std::min(periods.begins.back(), last + 1))));
             walk_.begin(GetActiveSnapshot(), keys, 2);
         });
     }
@@ -153,14 +153,14 @@ class Counting {
     std::vector<std::int64_t> counts_;
 };
 
-Table retention_table(const World& world, const Question& question, const Periods& periods) {
+Table retention_table(const World& world, const Question& question, const Periods& periods, Day last) {
     Table table{std::vector<std::int64_t>(periods.count(), 0),
                 std::vector<std::int64_t>(periods.count() * periods.count(), 0)};
     Counting counting(world, question, periods);
     Signups signups(kMostSignups);
     for (std::optional<std::int32_t> first = 0; first; first = signups.left_out()) {
         signups.begin(*first);
-        Accounts accounts(world, periods);
+        Accounts accounts(world, periods, last);
         while (accounts.add_to(signups)) {
         }
         accounts.close();
@@ -185,7 +185,7 @@ Datum retention(FunctionCallInfo fcinfo) {
     const Periods periods = periods_of(unit, range);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const Table table = retention_table(*directory::world(), question, periods);
+        const Table table = retention_table(*directory::world(), question, periods, now);
         const std::size_t count = periods.count();
         for (std::size_t c = 0; c < count; ++c) {
             check_for_interrupts();

@@ -69,22 +69,24 @@ std::string_view text_of(TupleTableSlot* slot, int column) {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
-/// Which expired rows to walk over.
+/// Which expired rows to walk over, and whether as the caller's statement sees them or as committed now.
 struct Range {
     Instant from, cutoff;  // of `renewed`, by which the index finds them
     Whose whose;
     const std::string_view* reserved;
     std::size_t reserved_count;
+    seats::For purpose = seats::For::decision;
 };
 
-/// Walks over expired rows that are committed now, in the order of `renewed`, while `each` answers true; answers
+/// Walks over expired rows in the order of `renewed`, while `each` answers true; answers
 /// whether it met rows of the range that have been seen since. Without the planner, who would be asked anew for
 /// each instant. Inside a guard only.
 template <class Each>
 bool walk_expired(const World& world, const Range& range, Each&& each) {
-    Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Snapshot const snapshot =
+        RegisterSnapshot(range.purpose == seats::For::statement ? GetActiveSnapshot() : GetLatestSnapshot());
     pg::IndexWalk walk;
-    walk.open(world.cohort_table, world.cohort_by_time);
+    walk.open(world.cohort_table, "monthly_active_users_renewed");
     ScanKeyData keys[2];
     ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(range.from));
     ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(range.cutoff));
@@ -188,12 +190,17 @@ std::int64_t leave(const World& world, pg::Statement& statement, const std::vect
 
 }  // namespace
 
-std::int64_t count_expired_natives(const World& world, Instant at) {
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+std::int64_t count_expired_natives(const World& world, Instant at, seats::For purpose) {
+    const bool of_statement = purpose == seats::For::statement;
+    const std::vector<std::string_view> reserved = of_statement ? directory::reserved_users_of_statement()
+                                                                : directory::registered_reserved_users(world);
     const Instant cutoff = at - kWindow;
-    if (!OidIsValid(world.cohort_by_time))
-        return count_expired_query.read_latest(cutoff, reserved).at(0, 0).integer();
-    const Range range{INT64_MIN, cutoff, Whose::natives, reserved.data(), reserved.size()};
+    if (!OidIsValid(world.cohort_by_time)) {
+        const pg::Rows rows = of_statement ? count_expired_query.read(cutoff, reserved)
+                                           : count_expired_query.read_latest(cutoff, reserved);
+        return rows.at(0, 0).integer();
+    }
+    const Range range{INT64_MIN, cutoff, Whose::natives, reserved.data(), reserved.size(), purpose};
     return pg::guard([&] {
         std::int64_t rows = 0;
         walk_expired(world, range, [&](TupleTableSlot*) { return ++rows > 0; });

@@ -5,15 +5,16 @@
 #pragma once
 
 #include "directory.hpp"
+#include "seats.hpp"
 
 namespace mau::cohort {
 
 /// Whose expired rows.
 enum class Whose { everybody, natives };
 
-/// The native rows that have expired at an instant and are no reserved user's, by what is committed now: through
-/// the index, at a cost that follows their number.
-std::int64_t count_expired_natives(const World& world, Instant at);
+/// The native rows that have expired at an instant and are no reserved user's: through the index, at a cost that
+/// follows their number.
+std::int64_t count_expired_natives(const World& world, Instant at, seats::For purpose);
 
 /// Takes out rows whose last sighting is before `cutoff`, but for those of reserved users, the oldest first and at
 /// most `max_rows`. Answers how many were taken out.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "past.hpp"
 #include "pg/values.hpp"
 #include "tasks.hpp"
 
@@ -89,7 +90,7 @@ Figures figures(const World& world, Instant at) {
     figures.wau = lately.week;
     figures.mau = cohort::count(world, at);
     if (world.settings.limit_usage_by_mau) figures.max = world.settings.max_mau_value;
-    figures.by_service = cohort::count_by_service(world, at);
+    figures.by_service = cohort::count_by_service(at);
     return figures;
 }
 
@@ -102,7 +103,7 @@ std::string exposition(const World& world, Instant at) {
     text.sample(cohort::count(world, at));
 
     text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
-    auto services = cohort::count_by_service(world, at);
+    auto services = cohort::count_by_service(at);
     // A series that comes and goes breaks alerts; that of the natives is always there.
     if (std::none_of(services.begin(), services.end(), [](const auto& s) { return s.service == "native"; }))
         services.push_back({"native", 0});
@@ -112,7 +113,7 @@ std::string exposition(const World& world, Instant at) {
     text.sample(world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
 
     text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
-    text.sample(static_cast<std::int64_t>(directory::registered_reserved_users(world).size()));
+    text.sample(static_cast<std::int64_t>(directory::reserved_users_of_statement().size()));
 
     text.gauge("synapse_admin_daily_active_users", "Current daily active users count");
     const Users users = look_at_users(at);
@@ -138,6 +139,7 @@ Datum refresh(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     const std::int64_t purged = pg::with_spi([&] {
+        past::refuse(at, "A snapshot is of the present; ask mau.daily_series for past days.");
         metrics::keep(metrics::figures(*directory::world(), at), exact);
         const std::int64_t gone = metrics::purge(exact);
         task.end(1 + gone);
@@ -150,7 +152,11 @@ Datum refresh(FunctionCallInfo fcinfo) {
 
 Datum metrics_text(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
-    const std::string text = pg::with_spi([&] { return metrics::exposition(*directory::world(), at); });
+    const std::string text = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.daily_series for past days, or look into mau.snapshots.",
+                     past::Whose::everybody);
+        return metrics::exposition(*directory::world(), at);
+    });
     return pg::text_datum(text);
 }
 

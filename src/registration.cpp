@@ -348,9 +348,7 @@ Datum forget_user(FunctionCallInfo fcinfo) {
 Datum registered_reserved_users(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
-        const auto world = directory::world();
-        for (const std::string_view user : directory::registered_reserved_users(*world))
-            result.add({user});
+        for (const std::string_view user : directory::reserved_users_of_statement()) result.add({user});
     });
     return Datum(0);
 }

@@ -17,6 +17,7 @@ struct Counters {
     Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
     std::uint64_t version;    // of that table's triggers, when the rows were counted
     bool known;               // the rows were taken from the table and kept up to date since
+    TransactionId newest;     // every transaction that `rows` tells of is this one or an earlier one
     int unsettled_dml;        // transactions between the end of unannounced DML and its being visible or gone
     std::uint64_t forgotten;  // how often `known` was taken back: a recount that was under way does not stand
     std::int64_t rows;        // of natives, committed
@@ -106,6 +107,25 @@ void forget(Counters* mine) {
     ++mine->forgotten;
 }
 
+/// Notes that `rows` tells of a transaction. Later ones may have ended before it.
+void note_newest(Counters* mine, TransactionId xid) {
+    if (!TransactionIdIsNormal(mine->newest) || TransactionIdFollows(xid, mine->newest)) mine->newest = xid;
+}
+
+/// Whether the rows are those that a snapshot shows: it sees all that they tell of, and nothing that they are
+/// still to be told of. With the lock held, inside a guard.
+bool agrees(const Counters* mine, Snapshot snapshot) {
+    auto* shared = piece.get<Shared>();
+    if (TransactionIdIsNormal(mine->newest) && !TransactionIdPrecedes(mine->newest, snapshot->xmin))
+        return false;
+    int const number = static_cast<int>(mine - shared->counters) + 1;
+    for (int i = 0; i < holder_count(); ++i) {
+        const Holder& holder = shared->holders[i];
+        if (holder.database == number && !XidInMVCCSnapshot(holder.xid, snapshot)) return false;
+    }
+    return true;
+}
+
 /// Whether this transaction has DML that nobody told about: by what it sees itself, nobody may count for the
 /// others.
 bool has_untold() {
@@ -125,7 +145,9 @@ void end_transaction(bool committed) {
     for (const Level& level : tally) {
         mine->in_flight -= level.seats;
         untold |= level.untold;
-        if (committed && mine->cohort == tally_cohort && !holder.settled) mine->rows += level.rows;
+        if (!committed) continue;
+        if (level.rows != 0) note_newest(mine, holder.xid);
+        if (mine->cohort == tally_cohort && !holder.settled) mine->rows += level.rows;
     }
     if (mine->in_flight < 0) mine->in_flight = 0;
     if (untold) forget(mine);
@@ -253,6 +275,9 @@ std::int64_t recount(const World& world, Counters* mine) {
         // What commits from here on comes on top of what the snapshot counts.
         mine->cohort = world.cohort_table;
         mine->version = world.cohort_version;
+        TransactionId newest = now->xmax;
+        TransactionIdRetreat(newest);
+        note_newest(mine, newest);
         return now;
     });
     const std::int64_t before = mine->rows;
@@ -286,6 +311,7 @@ bool are_known(const World& world, const Counters* mine) {
 /// Makes sure that the counters are known; false where they cannot be now.
 bool ensure_known(const World& world, Counters* mine) {
     if (has_untold() || !world.cohort_is_watched) return false;
+    if (IsInParallelMode()) return are_known(world, mine);
     for (int tries = 0; tries < 3; ++tries) {
         if (are_known(world, mine)) return true;
         if (mine->unsettled_dml > 0) return false;
@@ -424,7 +450,7 @@ std::optional<std::int64_t> rows(const World& world, For purpose) {
     if (!tally.empty())
         return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
-    const bool known = are_known(world, mine);
+    const bool known = are_known(world, mine) && (purpose == For::decision || agrees(mine, GetActiveSnapshot()));
     const std::int64_t rows = mine->rows;
     LWLockRelease(&mine->lock);
     return known ? std::optional(rows) : std::nullopt;

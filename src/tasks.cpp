@@ -12,11 +12,11 @@ namespace {
 pg::Statement end_query(
     "UPDATE mau.tasks t SET last_started = s.started, last_finished = pg_catalog.clock_timestamp(),"
     " last_duration = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.started, last_rows = $3,"
-    " runs = t.runs OPERATOR(pg_catalog.+) 1, failures_in_a_row = 0"
+    " runs = t.runs OPERATOR(pg_catalog.+) 1, failures_in_a_row = 0, latest_at = greatest(t.latest_at, $4)"
     " FROM (SELECT pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./) 1000000.0::pg_catalog.float8) AS "
     "started) s"
     " WHERE t.task OPERATOR(pg_catalog.=) $1",
-    {TEXTOID, INT8OID, INT8OID});
+    {TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID});
 
 pg::Statement fail_query(
     "UPDATE mau.tasks t SET last_started = pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./)"
@@ -41,8 +41,10 @@ void Task::wait() const {
     pg::take_lock(pg::LockSpace::task, pg::hash(name_));
 }
 
-void Task::end(std::int64_t rows) const {
-    end_query.write(name_, std::int64_t{started_ + kUnixShift}, rows);
+void Task::end(std::int64_t rows, std::optional<Instant> at) const {
+    std::optional<std::int64_t> latest;
+    if (at) latest = pg::to_timestamp(*at);
+    end_query.write(name_, std::int64_t{started_ + kUnixShift}, rows, latest);
 }
 
 void Task::fail(const pg::Trouble& trouble) const {

@@ -1,6 +1,8 @@
 // What is done regularly (sync, fold, refresh, reap): one at a time, by whoever calls it, and how it went.
 #pragma once
 
+#include "calendar.hpp"
+
 #include "pg/spi.hpp"
 
 namespace mau::tasks {
@@ -13,8 +15,9 @@ class Task {
     bool begin() const;
     /// Takes it too, but waits for whoever is at it: what an administrator asks for once.
     void wait() const;
-    /// Notes a good end and how many rows were handled; needs SPI.
-    void end(std::int64_t rows) const;
+    /// Notes a good end and how many rows were handled, and for which instant where later questions depend on
+    /// it; needs SPI.
+    void end(std::int64_t rows, std::optional<Instant> at = std::nullopt) const;
     /// Notes a failure that was caught, such as a homeserver's table that is gone; needs SPI.
     void fail(const pg::Trouble& trouble) const;
 

@@ -1,3 +1,5 @@
+#include "calendar.hpp"
+
 #include "worker_schedule.hpp"
 
 #include <algorithm>

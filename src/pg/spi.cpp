@@ -157,13 +157,21 @@ Rows Statement::execute_plan(const Param* params, int count, Mode mode, Snapshot
         if (mode == Mode::read)
             check(SPI_execute_plan(plan_, values, nulls, true, 0));
         else
-            check(SPI_execute_snapshot(plan_, values, nulls, snapshot ? snapshot : GetLatestSnapshot(),
+            check(SPI_execute_snapshot(plan_, values, nulls, snapshot ? snapshot : latest_snapshot(),
                                        InvalidSnapshot, mode != Mode::write, true, 0));
         MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);
         return rows;
     });
+}
+
+// A function of ours runs in the leader of a parallel plan only, and pushes and pops its own snapshot: the
+// workers' are not touched.
+Snapshot latest_snapshot() {
+    if (!IsInParallelMode()) return GetLatestSnapshot();
+    static SnapshotData latest = {SNAPSHOT_MVCC};
+    return GetSnapshotData(&latest);
 }
 
 Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only) {

@@ -154,6 +154,11 @@ class Statement {
 /// Runs a statement whose text is made at run time (late-bound queries on a homeserver's tables); not kept.
 Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only);
 
+/// A snapshot of what is committed now, in any plan: PostgreSQL's own function for it refuses while a
+/// parallel plan runs. To be pushed or registered before the next call. A backend call, so inside a guard
+/// only.
+Snapshot latest_snapshot();
+
 /// Backend memory for one batch of work after the other, so that many batches need no more than one.
 class Scratch {
   public:

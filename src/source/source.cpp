@@ -5,6 +5,7 @@
 #include "source/reading.hpp"
 
 #include "history_fold.hpp"
+#include "past.hpp"
 
 #include "pg/values.hpp"
 #include "tasks.hpp"
@@ -187,6 +188,8 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     MemoryContext const caller = CurrentMemoryContext;
     return pg::with_spi([&] {
+        past::refuse(at, "Ask mau.active_users, mau.r30 and mau.r30v2 for past days.",
+                     past::Whose::everybody);
         const std::optional<Source> source = attached();
         Datum figures;
         if (source) {

@@ -43,7 +43,7 @@ SELECT mau.last_seen('@t:x'); -- nothing was recorded
 SELECT at, try(format('SELECT mau.record_activity(''@%s:x'', %L)', at, at)), try(format('SELECT extract(epoch FROM mau.last_seen(''@%s:x''))', at))
 FROM unnest('{1970-01-01 00:00+00,2999-12-31 23:59:59.999999+00}'::text[]) at;
 -- A time far in the future does no harm to others, nor a registration there.
-SELECT mau.monthly_active_count(t('0')) > 0, try('SELECT mau.record_activity(''@2999-12-31 23:59:59.999999+00:x'', t(''0''))');
+SELECT mau.monthly_active_count() > 0, try('SELECT mau.record_activity(''@2999-12-31 23:59:59.999999+00:x'', t(''0''))');
 
 -- Long texts elsewhere: no limit where nothing is stored, a clear one where it is.
 SELECT try('SELECT mau.record_activity(''@agent:x'', t(''0''), repeat(''x'', 10000000))');

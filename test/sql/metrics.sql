@@ -12,7 +12,7 @@ INSERT INTO mau.reserved_threepids VALUES ('email', 'vip@x.org');
 CREATE TABLE accounts AS
     SELECT n, format('@u%s:x.org', n) AS user_id, n % 3 = 1 AS guest, CASE WHEN n % 5 = 0 THEN 'irc' WHEN n % 10 = 7 THEN '' END AS appservice,
            CASE WHEN n % 4 = 3 THEN 'support' WHEN n % 4 = 2 THEN 'bot' END AS user_type, n % 6 = 4 AS deactivated,
-           ('{-24:00:00.001,-24:00:00,-23:59:59.999,-1 ms,1 h,-40 days,NULL}'::interval[])[n % 7 + 1] AS distance
+           ('{-24:00:00.001,-24:00:00,-23:59:59.999,-1 ms,1 min,-40 days,NULL}'::interval[])[n % 7 + 1] AS distance
     FROM generate_series(1, 84) n;
 SELECT count(mau.register_user(user_id, t('-100 days'), user_type, appservice, guest)) FROM accounts;
 SELECT count(mau.record_activity(user_id, t(distance))) FROM accounts WHERE distance IS NOT NULL;
