@@ -32,7 +32,8 @@ constexpr Instant kAlways = INT64_MAX;      // a cutoff that every row is before
     "   (ARRAY(SELECT v.place FROM victims v WHERE v.user_no IS NOT NULL))"                                    \
     "   RETURNING m.user_id, m.\"timestamp\" AS seen, m.service, m.visited"                                    \
     "), moved AS ("                                                                                            \
-    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen, g.seen),"                                      \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen,"                                               \
+    "   CASE WHEN g.seen OPERATOR(pg_catalog.>) 0 THEN g.seen END),"                                           \
     "   visited = greatest(u.visited, g.visited)"                                                              \
     "   FROM gone g WHERE u.user_id OPERATOR(pg_catalog.=) g.user_id"                                          \
     ") SELECT g.service, pg_catalog.count(*), NULL::pg_catalog.text FROM gone g GROUP BY 1"                    \
