@@ -126,12 +126,12 @@ pg::Statement over_limit_query(
     {TEXTARRAYOID, INT8OID});
 #undef MAU_CANDIDATES
 
-// As Synapse does at its start, but a row that is there keeps its time, and a seat is no sighting: a new row takes
-// the user's last one, or 0.
+// As Synapse does at its start, but a row that is there keeps its time, and a new one has none: a seat is no
+// sighting.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service, renewed)"
-    " SELECT r.user_id, coalesce(u.last_seen, 0), " MAU_SERVICE_OF_U
-    ", coalesce(u.last_seen, 0) FROM pg_catalog.unnest($1) r(user_id)"
+    " SELECT r.user_id, 0, " MAU_SERVICE_OF_U
+    ", 0 FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
     " WHERE $2 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
