@@ -127,15 +127,16 @@ pg::Statement over_limit_query(
     {TEXTARRAYOID, INT8OID});
 #undef MAU_CANDIDATES
 
-// As Synapse does at its start, but a row that is there keeps its time.
+// As Synapse does at its start, but a row that is there keeps its time, and a new one has none: a seat is no
+// sighting.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service, renewed)"
-    " SELECT r.user_id, $2, " MAU_SERVICE_OF_U
-    ", $2 FROM pg_catalog.unnest($1) r(user_id)"
+    " SELECT r.user_id, 0, " MAU_SERVICE_OF_U
+    ", 0 FROM pg_catalog.unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
-    " WHERE $3 OR u.is_deactivated IS NOT TRUE"
+    " WHERE $2 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
-    {TEXTARRAYOID, INT8OID, BOOLOID});
+    {TEXTARRAYOID, BOOLOID});
 
 pg::Statement count_reserved_members_query(
     "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
@@ -150,7 +151,7 @@ std::int64_t only_number(const pg::Rows& rows) {
     return rows.at(0, 0).integer();
 }
 
-std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved, Instant at) {
+std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved) {
     if (reserved.empty() || !recording(world.settings)) return 0;
     // Who has a row, or is being given one by a transaction that the statement would wait for, needs none.
     std::vector<std::string_view> missing;
@@ -163,7 +164,7 @@ std::int64_t seat(const World& world, const std::vector<std::string_view>& reser
     cohort.close();
     if (missing.empty()) return 0;
     const seats::ToldAbout told;
-    const pg::Rows seated = seat_reserved_query.write(missing, at, world.settings.count_deactivated_users);
+    const pg::Rows seated = seat_reserved_query.write(missing, world.settings.count_deactivated_users);
     for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
     return static_cast<std::int64_t>(seated.count);
 }
@@ -356,8 +357,8 @@ std::vector<bool> write(const std::vector<Row>& rows) {
     return made;
 }
 
-std::int64_t seat_reserved(const World& world, Instant at) {
-    return seat(world, directory::registered_reserved_users(world), at);
+std::int64_t seat_reserved(const World& world) {
+    return seat(world, directory::registered_reserved_users(world));
 }
 
 Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
@@ -366,7 +367,7 @@ Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
     std::int64_t left = max_rows;
 
     seats::verify(world);
-    reaped.seated = seat(world, reserved, at);
+    reaped.seated = seat(world, reserved);
     reaped.expired = expire(world, cutoff(at), reserved, left);
     left -= reaped.expired;
 

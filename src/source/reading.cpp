@@ -470,7 +470,7 @@ void Reading::import(Instant at) {
     // newest.
     if (!reserved.empty())
         read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false});
-    cohort::seat_reserved(world_, at);
+    cohort::seat_reserved(world_);
     if (world_.settings.limit_usage_by_mau)
         read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params,
                        {horizon, activity::Queue::newest_first, false});

@@ -375,7 +375,7 @@ END $$;
 -- The loop: transactions of one or several operations, some of them rolled back, some operations undone by an exception.
 CREATE PROCEDURE pg_temp.differential(operations int, seed int, strict boolean) LANGUAGE plpgsql AS $$
 DECLARE
-    now_ms bigint := 1800000000000;
+    now_ms bigint := 1500000000000;
     r float8;
     op text;
     mau text;

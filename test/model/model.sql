@@ -98,12 +98,13 @@ BEGIN
                      AND canonical(r.medium, r.address) = canonical(is_reserved.medium, is_reserved.address));
 END $$;
 
--- The users who hold a seat for ever: owners of one of the first max_mau_value reserved pairs (better: msisdn too), not support users.
+-- The users who hold a seat for ever while there is a limit: owners of one of the first max_mau_value reserved pairs (better: msisdn
+-- too), not support users.
 CREATE FUNCTION registered_reserved_users() RETURNS SETOF text LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT DISTINCT t.owner
     FROM (SELECT r.medium, canonical(r.medium, r.address) AS address
-          FROM reserved_threepids r ORDER BY r.entered LIMIT (SELECT max_mau_value FROM settings)) first
+          FROM reserved_threepids r ORDER BY r.entered LIMIT (SELECT CASE WHEN limit_usage_by_mau THEN max_mau_value ELSE 0 END FROM settings)) first
     JOIN threepids t USING (medium, address)
     LEFT JOIN users u ON u.name = t.owner
     WHERE u.user_type IS DISTINCT FROM 'support';
@@ -334,7 +335,7 @@ BEGIN
     SELECT * INTO s FROM settings;
     IF is_on() THEN
         INSERT INTO members
-        SELECT r, ms(at) FROM registered_reserved_users() r
+        SELECT r, 0 FROM registered_reserved_users() r  -- better: a seat is no sighting
         WHERE NOT EXISTS (SELECT FROM users u WHERE u.name = r AND u.deactivated AND NOT s.count_deactivated_users)
         ON CONFLICT DO NOTHING;
     END IF;
