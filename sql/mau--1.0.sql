@@ -779,6 +779,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
         (4, t.failing IS NOT NULL, 'failing',
          t.failing),
+        (4, w.position > greatest(at, clock_timestamp()) + interval '5 min', 'late',
+         format('the reading position %s lies ahead of the clock; the next sync compares all activity', w.position)),
         (5, w.no_worker IS NOT NULL AND t.late IS NULL, 'ok',
          format('tasks are run by hand or by a scheduler, last %s ago (%s)',
                 date_trunc('second', at - t.last_run), w.no_worker)),
@@ -794,8 +796,6 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          t.late),
         (11, at - w.read_until > make_interval(secs => 5 * w.tick_interval + 30), 'late',
          format('sync is catching up: it has read up to %s', w.read_until)),
-        (11, w.position > greatest(at, clock_timestamp()) + interval '5 min', 'late',
-         format('the reading position %s lies ahead of the clock; the next sync reads all activity again', w.position)),
         (12, NOT w.recording, 'off',
          'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
         (13, w.idle, 'idle',
@@ -804,7 +804,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
                 coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached')))
     ) c(rank, holds, health, reason)
-    WHERE c.holds ORDER BY c.rank LIMIT 1;
+    WHERE c.holds ORDER BY c.rank, c.health LIMIT 1;
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS

@@ -9,7 +9,7 @@ namespace mau::source {
 namespace {
 
 constexpr Instant kSettled = 600000;  // how long after midnight a homeserver notes visits of the day before
-constexpr std::size_t kRemembered = 200000;  // users: some 30 MB
+constexpr std::size_t kRemembered = 100000;  // users: some 20 MB
 
 pg::Statement number_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
