@@ -126,8 +126,9 @@ std::string exposition(const World& world, Instant at) {
     add_services(text, users.accounts);
 
     if (const pg::Rows differences = differences_query.read(); !differences.empty()) {
-        text.gauge("mau_reconcile_differences",
-                   "Users of whom the homeserver's tables had newer activity than mau, which was then recorded");
+        text.gauge(
+            "mau_reconcile_differences",
+            "Users of whom the homeserver's tables had newer activity than mau, which was then recorded");
         text.sample(differences.at(0, 0).integer());
     }
     return text.str();

@@ -23,7 +23,8 @@
 //                                                in order of the day, through an index on it
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
-//   cohort      $1 at (ms)                       user_id text, last_seen bigint (ms): the homeserver's own list of
+//   cohort      $1 at (ms)                       user_id text, last_seen bigint (ms): the homeserver's own
+//   list of
 //                                                its monthly active users; one row a user
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`

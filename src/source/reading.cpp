@@ -12,7 +12,8 @@ namespace mau::source {
 namespace {
 
 int overlap_seconds = 300;
-constexpr Instant kCohortGranularity = 3600000;  // how old a member's time in the homeserver's own list becomes
+constexpr Instant kCohortGranularity =
+    3600000;                           // how old a member's time in the homeserver's own list becomes
 constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a part of index keys
 // Nobody may be known yet: those who were seen are of another server, say, or nothing is recorded. Then there
 // is no position, which without users would tell the worker of a restore under way.
@@ -71,14 +72,15 @@ pg::Statement deactivated_query(
     "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
     " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
     {TEXTOID, INT8OID});
-// Of these users and times the places of those of whom mau knows nothing as new, give or take the granularity ($3).
-// Without $4, users without a row of mau.users are left out.
+// Of these users and times the places of those of whom mau knows nothing as new, give or take the granularity
+// ($3). Without $4, users without a row of mau.users are left out.
 pg::Statement unknown_query(
     "WITH later AS MATERIALIZED (SELECT n.place, n.user_id, n.at"
     "  FROM ROWS FROM (unnest($1), unnest($2)) WITH ORDINALITY n(user_id, at, place)"
     "  LEFT JOIN mau.users u ON u.user_id = n.user_id"
     "  LEFT JOIN mau.monthly_active_users m ON m.user_id = n.user_id"
-    "  WHERE n.at > coalesce(greatest(u.last_seen, m.\"timestamp\") + $3, -1) AND ($4 OR u.user_id IS NOT NULL))"
+    "  WHERE n.at > coalesce(greatest(u.last_seen, m.\"timestamp\") + $3, -1) AND ($4 OR u.user_id IS NOT "
+    "NULL))"
     " SELECT l.place FROM later l WHERE NOT EXISTS (SELECT 1 FROM mau.departures p,"
     "   ROWS FROM (unnest(p.user_ids), unnest(p.last_seen)) d(user_id, at)"
     "   WHERE l.user_id = ANY (p.user_ids) AND d.user_id = l.user_id AND d.at + $3 >= l.at)"
@@ -499,8 +501,8 @@ void Reading::read_last_seen(const std::string& sql, const Params& params, const
     });
 }
 
-/// Up to when the homeserver's own list of its members says who is one: a member's time there is renewed when it
-/// is older than an hour. Nothing where there is no list, or one that the homeserver keeps no longer.
+/// Up to when the homeserver's own list of its members says who is one: a member's time there is renewed when
+/// it is older than an hour. Nothing where there is no list, or one that the homeserver keeps no longer.
 std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest) {
     if (contract_.cohort.empty() || !recording(world_.settings)) return std::nullopt;
     std::optional<Instant> newest_member;
@@ -526,8 +528,8 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
     return *newest_member + kCohortGranularity;
 }
 
-/// Everybody's last sighting up to $1, whether the user is a member as far as the homeserver tells, and whether
-/// the sighting is among its activity.
+/// Everybody's last sighting up to $1, whether the user is a member as far as the homeserver tells, and
+/// whether the sighting is among its activity.
 std::string Reading::seen_query() const {
     if (!use_cohort_)
         return "(SELECT a.user_id, a.last_seen, true, true FROM (" + contract_.last_seen +
@@ -535,7 +537,8 @@ std::string Reading::seen_query() const {
     // The two are written one after the other.
     return "(SELECT coalesce(a.user_id, c.user_id),"
            " CASE WHEN c.last_seen - a.last_seen <= 60000 THEN a.last_seen"
-           " ELSE greatest(a.last_seen, c.last_seen) END, c.user_id IS NOT NULL, a.user_id IS NOT NULL FROM (" +
+           " ELSE greatest(a.last_seen, c.last_seen) END, c.user_id IS NOT NULL, a.user_id IS NOT NULL FROM "
+           "(" +
            contract_.last_seen + ") a(user_id, last_seen) FULL JOIN (" + contract_.cohort +
            ") c(user_id, last_seen) ON c.user_id = a.user_id) s(user_id, last_seen, is_member, is_activity)";
 }
@@ -687,8 +690,8 @@ bool Reading::activity_shrank() const {
         .empty();
 }
 
-/// Compares everybody's newest row up to an instant with what mau knows, and records what it lacks. Users without
-/// a row of mau.users were forgotten, where the homeserver has a table of users.
+/// Compares everybody's newest row up to an instant with what mau knows, and records what it lacks. Users
+/// without a row of mau.users were forgotten, where the homeserver has a table of users.
 void Reading::compare(Instant until) {
     compared = true;
     if (!recording(world_.settings)) return;

@@ -20,7 +20,7 @@ namespace mau::source {
 struct Source {
     std::string kind, schema, attached_by;
     std::optional<Instant> activity_until, pass_from;  // the first is where the reading stands
-    std::optional<std::int64_t> visits_until;  // a day
+    std::optional<std::int64_t> visits_until;          // a day
     Instant synced_at = 0;
     std::map<std::string, std::string> queries;  // of a custom source
 };
@@ -61,7 +61,8 @@ class Reading {
     void import(Instant at);
     /// What is new up to `at`; about `max_rows` rows. Answers whether it came to the end.
     bool sync(Instant at, std::int64_t max_rows);
-    /// Compares everybody's newest row that sync must have read with what mau knows, and records what it lacks.
+    /// Compares everybody's newest row that sync must have read with what mau knows, and records what it
+    /// lacks.
     void reconcile(Instant at);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);

@@ -210,8 +210,7 @@ Datum reconcile(FunctionCallInfo fcinfo) {
         }
         task.end(reading->differences);
         for (int i = 0; i < kOutcomes; ++i)
-            if (reading->outcomes[i] > 0)
-                result.add({name(static_cast<Outcome>(i)), reading->outcomes[i]});
+            if (reading->outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading->outcomes[i]});
         result.add({"differed", reading->differences});
     });
     return Datum(0);

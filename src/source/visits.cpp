@@ -141,8 +141,9 @@ void Reading::import_visits() {
         read_all(substitute(contract_.activity, "where", "true"), {}, take);
     // Members whose activity was pruned were there on the day of their last sighting.
     if (use_cohort_ && !visits_until_)
-        read_all("SELECT s.user_id, s.last_seen, NULL::text FROM " + seen_query() + " WHERE NOT s.is_activity",
-                 {{INT8OID, until}}, take);
+        read_all(
+            "SELECT s.user_id, s.last_seen, NULL::text FROM " + seen_query() + " WHERE NOT s.is_activity",
+            {{INT8OID, until}}, take);
     rows_taken.done();
     visits = rows_taken.taken;
     new_visits = rows_taken.marked();

@@ -14,7 +14,7 @@ INSERT INTO user_ips (user_id, last_seen) VALUES ('@both:x', ago('2 days')), ('@
 INSERT INTO monthly_active_users VALUES ('@both:x', ago('2 days 30 min')), ('@pruned:x', ago('29 days')), ('@late:x', ago('2 h')), ('@gone:x', ago('31 days'));
 CREATE EXTENSION mau;
 SELECT * FROM mau.attach('synapse', 'public', t());
-SELECT user_id, (ago('0') - "timestamp") * interval '1 ms' AS ago FROM mau.monthly_active_users WHERE "timestamp" >= ago('30 days') ORDER BY "timestamp";
+SELECT user_id, (ago('0') - "timestamp") / 60000 AS minutes_ago FROM mau.monthly_active_users WHERE "timestamp" >= ago('30 days') ORDER BY "timestamp";
 SELECT mau.monthly_active_count(t()), mau.last_seen('@out:x') = t() - interval '10 days' AS out_is_kept, mau.last_seen('@gone:x') = t() - interval '31 days' AS gone_is_kept;
 -- It stays so: within the overlap, and when all is compared.
 SELECT * FROM mau.sync(t());
