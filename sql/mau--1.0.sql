@@ -273,12 +273,12 @@ CREATE TABLE mau.tasks (
     latest_at timestamptz
 );
 COMMENT ON TABLE mau.tasks IS
-'sync, refresh, reap and fold: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
-COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap or fold.';
+'sync, refresh, reap, fold and reconcile: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
+COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap, fold or reconcile.';
 COMMENT ON COLUMN mau.tasks.last_started IS 'When it was last begun.';
 COMMENT ON COLUMN mau.tasks.last_finished IS 'When it last came to a good end.';
 COMMENT ON COLUMN mau.tasks.last_duration IS 'How long that took.';
-COMMENT ON COLUMN mau.tasks.last_rows IS 'How many rows it handled then.';
+COMMENT ON COLUMN mau.tasks.last_rows IS 'How many rows it handled then; of reconcile, how many users differed.';
 COMMENT ON COLUMN mau.tasks.runs IS 'How often it came to a good end.';
 COMMENT ON COLUMN mau.tasks.failures IS 'How often it failed.';
 COMMENT ON COLUMN mau.tasks.failures_in_a_row IS 'How often it failed since its last good end; the worker backs off.';
@@ -296,7 +296,7 @@ CREATE TRIGGER replace BEFORE INSERT ON mau.tasks
     FOR EACH ROW EXECUTE FUNCTION mau.replace_task();
 ALTER TABLE mau.tasks ENABLE REPLICA TRIGGER replace;
 
-INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold');
+INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold'), ('reconcile');
 
 -------------------------------------------------------------------------------------------------------------
 -- cohort: the monthly active users
@@ -673,7 +673,7 @@ COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach
 COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
 COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights; where it is a superuser, with their owner''s, and where that is one too, with those of pg_read_all_data. A sync by another role uses that role''s own.';
 COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
-COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds.';
+COMMENT ON COLUMN mau.source.activity_until IS 'Where the reading stands: the newest activity that was read, epoch milliseconds; never ahead of the server''s clock.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
 COMMENT ON COLUMN mau.source.visits_until IS 'The last day of which the homeserver''s own record of daily visits was read for good; each is read once more when it is over.';
 COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which takes a look at every page of the table.';
@@ -691,7 +691,7 @@ CREATE TABLE mau.source_tables (
     pending_xid bigint
 );
 COMMENT ON TABLE mau.source_tables IS
-'How far the homeserver''s tables that do not say what changed were read: only pages that changed after a place in the WAL are read again.';
+'How far the homeserver''s tables that do not say what changed were read: only pages that changed after a place in the WAL are read again; and which file the table of activity is in.';
 COMMENT ON COLUMN mau.source_tables.table_name IS 'The table.';
 COMMENT ON COLUMN mau.source_tables.filenode IS 'The file it was in when last read; another one means all of it is read again.';
 COMMENT ON COLUMN mau.source_tables.changes_until IS 'The place in the WAL up to which all changes were seen; NULL = read it all.';
@@ -735,7 +735,7 @@ CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamp
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_attach';
 COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
-'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids, last sightings, and the days of all sightings and daily visits into the history, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported; where the homeserver''s daily visits are missing or may not be read, a row says so, and the history begins with its sightings. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
+'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids, last sightings, members as Synapse''s own table has them, and the days of all sightings and daily visits into the history, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported; where the homeserver''s daily visits are missing or may not be read, a row says so, and the history begins with its sightings. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
 
 CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
@@ -743,6 +743,13 @@ CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     AS 'MODULE_PATHNAME', 'mau_sync';
 COMMENT ON FUNCTION mau.sync(timestamptz, bigint) IS
 'Reads from the attached homeserver''s tables what is new up to an instant: users and threepids that came or changed, activity, through its index, and the daily visits of a day that is over, once. Handles about max_rows rows a call (NULL = all); a last row "more" says that it was cut short, and the next call goes on there. Trouble with those tables is reported as a row, a warning and in mau.status, and loses nothing. Returns what was read and what became of it. Errors: 22008, 22023 for max_rows below 1.';
+
+CREATE FUNCTION mau.reconcile(at timestamptz DEFAULT now())
+    RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_reconcile';
+COMMENT ON FUNCTION mau.reconcile(timestamptz) IS
+'Compares each user''s newest activity of the last 30 days in the attached homeserver''s tables, as far as sync must have read it, with what mau knows, and records what mau lacks, such as rows that came behind the reading position. Returns what became of it, and as "differed" of how many users it was, which mau.tasks keeps as last_rows. Costs about one aggregate over the table; takes ACCESS SHARE. The worker runs it once a day, and sync does the same where it finds the table replaced or the position ahead of the clock. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.detach() RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 SET search_path = pg_catalog, pg_temp
@@ -763,7 +770,7 @@ COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 CREATE FUNCTION mau.wake_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
 COMMENT ON FUNCTION mau.wake_worker() IS
-'Asks the background worker to run sync, fold, refresh and reap in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+'Asks the background worker to run sync, fold, refresh, reap and reconcile in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
 
 CREATE FUNCTION mau.worker_state()
     RETURNS TABLE (preloaded boolean, enabled boolean, serves boolean, launcher_pid integer, running boolean,
@@ -810,7 +817,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     WITH world AS (
         SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
                h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
-               h.attached_at, h.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users) AS idle,
+               h.attached_at, greatest(h.synced_at, to_timestamp(h.activity_until / 1000.0)) AS position, h.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users) AS idle,
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
                     WHEN NOT w.serves THEN 'mau.databases does not name this database'
@@ -820,14 +827,14 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     ), tasks AS (
         -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot. What never
         -- ran under a worker that comes here has only just become due: it is late when the worker is.
-        SELECT t.*, CASE WHEN t.task = 'sync' THEN greatest(t.last_finished, w.attached_at)
+        SELECT t.*, CASE WHEN t.task IN ('sync', 'reconcile') THEN greatest(t.last_finished, w.attached_at)
                          WHEN w.no_worker IS NULL THEN coalesce(t.last_finished, w.last_tick_finished)
                          ELSE t.last_finished END AS finished,
                make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
         FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
-                                                   ('reap', w.reap_interval), ('fold', w.fold_interval)) i(task, seconds)
-        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL) AND (t.task <> 'refresh' OR NOT w.idle)
+                                                   ('reap', w.reap_interval), ('fold', w.fold_interval), ('reconcile', 86400)) i(task, seconds)
+        WHERE t.task = i.task AND (t.task NOT IN ('sync', 'reconcile') OR w.kind IS NOT NULL) AND (t.task <> 'refresh' OR NOT w.idle)
     ), told AS (
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
@@ -854,6 +861,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
         (4, t.failing IS NOT NULL, 'failing',
          t.failing),
+        (4, w.position > greatest(at, clock_timestamp()) + interval '5 min', 'late',
+         format('the reading position %s lies ahead of the clock; the next sync compares all activity', w.position)),
         (5, w.no_worker IS NOT NULL AND t.late IS NULL, 'ok',
          format('tasks are run by hand or by a scheduler, last %s ago (%s)',
                 date_trunc('second', at - t.last_run), w.no_worker)),
@@ -877,7 +886,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
                 coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached')))
     ) c(rank, holds, health, reason)
-    WHERE c.holds ORDER BY c.rank LIMIT 1;
+    WHERE c.holds ORDER BY c.rank, c.health LIMIT 1;
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
@@ -901,6 +910,7 @@ CREATE VIEW mau.status AS
            h.finds_new_by,
            pg_catalog.now() - h.synced_at AS lag,
            (SELECT pg_catalog.count(*) FROM mau.source_skipped) AS skipped_rows,
+           (SELECT d.last_rows FROM mau.tasks d WHERE d.task OPERATOR(pg_catalog.=) 'reconcile') AS reconcile_differences,
            t.failures,
            coalesce(e.message, w.error) AS last_error,
            coalesce(e.sqlstate, w.error_sqlstate) AS last_error_sqlstate,
@@ -936,6 +946,7 @@ COMMENT ON COLUMN mau.status.source IS 'The homeserver that mau is attached to; 
 COMMENT ON COLUMN mau.status.finds_new_by IS 'How new activity is found in its tables: by time, through an index, or by changed pages, which takes a look at every page.';
 COMMENT ON COLUMN mau.status.lag IS 'How far behind the homeserver''s tables mau is.';
 COMMENT ON COLUMN mau.status.skipped_rows IS 'Rows of the homeserver''s tables that were left out because they make no sense; see mau.source_skipped.';
+COMMENT ON COLUMN mau.status.reconcile_differences IS 'Of how many users the last mau.reconcile found newer activity in the homeserver''s tables than mau knew, and recorded it; NULL = it has not run.';
 COMMENT ON COLUMN mau.status.failures IS 'How often tasks failed since their last good end; 0 = all is well.';
 COMMENT ON COLUMN mau.status.last_error IS 'The message of the last failure, also if it is over.';
 COMMENT ON COLUMN mau.status.last_error_sqlstate IS 'Its SQLSTATE.';
@@ -1018,6 +1029,7 @@ REVOKE ALL ON FUNCTION
     mau.fold(timestamptz, bigint),
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
+    mau.reconcile(timestamptz),
     mau.detach(),
     mau.wake_worker(),
     mau.directory_changed(),

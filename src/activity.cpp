@@ -102,7 +102,7 @@ Place place_of(const Step& step) {
 
 /// Judges by the rows. What another transaction has in flight is left alone: a sighting that says more than what
 /// is committed is recorded later, because that transaction may be undone.
-void judge(const World& world, Step& step, Instant horizon) {
+void judge(const World& world, Step& step, const How& how) {
     const Sighting& sighting = *step.sighting;
     *step.outcome =
         judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
@@ -114,7 +114,10 @@ void judge(const World& world, Step& step, Instant horizon) {
         return;
     }
     step.sure = true;
-    step.past = sighting.at < horizon && *step.outcome == Outcome::joined;
+    const pg::Found& user = step.rows.user;
+    const bool known = !how.judge_known && user.exists && !user.is_null(directory::users::last_seen) &&
+                       user.integer(directory::users::last_seen) >= sighting.at;
+    step.past = (sighting.at < how.horizon || known) && *step.outcome == Outcome::joined;
     if (step.past) *step.outcome = Outcome::unchanged;
 }
 
@@ -367,7 +370,7 @@ class Chunk {
                 return !step.vouched;
             });
             understand(world_, step);
-            judge(world_, step, how_.horizon);
+            judge(world_, step, how_);
             if (!may_go_on(step)) {
                 leave_alone(step);
                 step.deferred = false;

@@ -32,11 +32,13 @@ struct Sighting {
 enum class Queue { first_come, newest_first };
 
 /// How sightings are recorded. Those before `horizon` are the past: they make nobody a member, but are kept
-/// as last seen. `visits`: whether they mark days in the history.
+/// as last seen. `visits`: whether they mark days in the history. `judge_known`: whether the last sighting
+/// that is known of a user outside the cohort is judged again when it is read again.
 struct How {
     Instant horizon = 0;
     Queue queue = Queue::first_come;
     bool visits = true;
+    bool judge_known = true;
 };
 
 /// Records sightings, as `sort_newest` leaves them. `outcomes` gets one for each user: what became of the

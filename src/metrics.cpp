@@ -46,6 +46,10 @@ pg::Statement accounts_of_services_query(
     " AND u.is_registered AND NOT u.is_deactivated AND u.user_id IS NOT NULL"
     " GROUP BY u.appservice_id ORDER BY u.appservice_id COLLATE pg_catalog.\"C\"");
 
+pg::Statement differences_query(
+    "SELECT t.last_rows FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) 'reconcile'"
+    " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
+
 /// Everybody seen within a day, whoever they are: Synapse's own daily figure; and the accounts that are not
 /// deactivated, as known now.
 struct Users {
@@ -121,6 +125,13 @@ std::string exposition(const World& world, Instant at) {
 
     text.gauge("synapse_non_deactivated_user_count", "Accounts that are not deactivated, by service");
     add_services(text, users.accounts);
+
+    if (const pg::Rows differences = differences_query.read(); !differences.empty()) {
+        text.gauge(
+            "mau_reconcile_differences",
+            "Users of whom the homeserver's tables had newer activity than mau, which was then recorded");
+        text.sample(differences.at(0, 0).integer());
+    }
     return text.str();
 }
 

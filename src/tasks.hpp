@@ -1,4 +1,4 @@
-// What is done regularly (sync, fold, refresh, reap): one at a time, by whoever calls it, and how it went.
+// What is done regularly (sync, fold, refresh, reap, reconcile): one at a time, by whoever calls it, and how it went.
 #pragma once
 
 #include "calendar.hpp"

@@ -24,6 +24,8 @@ pg::Statement reap_call(
     " TABLE reaped UNION ALL SELECT 'more', 1 FROM reaped HAVING sum(users) >= $1",
     {INT8OID});
 
+pg::Statement reconcile_call("SELECT what, rows FROM mau.reconcile(now())");
+
 // One tick interval, doubled with every failure, up to an hour; as in the row before it is changed.
 #define MAU_BACK_OFF(interval, failures) \
     "least(make_interval(hours => 1), make_interval(secs => " interval ") * 2 ^ least(" failures ", 20))"
@@ -96,6 +98,8 @@ pg::Statement state_query(
     " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) THEN 'restoring'"
     " WHEN EXISTS (SELECT FROM mau.source) THEN 'whole' ELSE 'empty' END");
 
+constexpr int kReconcileInterval = 86400;  // seconds; mau.health() has it, too
+
 pg::Rows refresh() {
     const pg::Rows nothing = nothing_query.read_latest();
     return nothing.empty() ? refresh_call.write() : nothing;
@@ -112,6 +116,8 @@ const Task tasks[kTasks] = {
      [] { return options.refresh_interval; }, true},
     {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },
      [] { return options.reap_interval; }, false},
+    {"reconcile", "mau.reconcile(now())", [](std::int64_t) { return reconcile_call.write(); },
+     [] { return kReconcileInterval; }, false},
 };
 
 std::optional<Begun> begin(const Task& task, bool urgent) {

@@ -214,7 +214,9 @@ Rows Cursor::fetch(long count) {
     Rows rows;
     batch_.run([&] {
         rows = guard([&]() -> Rows {
+            MemoryContext const memory = CurrentMemoryContext;
             SPI_cursor_fetch(portal_, true, count);
+            MemoryContextSwitchTo(memory);  // SPI leaves us in its own, which lives as long as the statement
             Rows fetched = collect();
             SPI_freetuptable(SPI_tuptable);
             return fetched;

@@ -30,6 +30,7 @@ std::vector<ContractQuery> queries_of(const Contract& contract) {
     add(contract.newest, true);
     add(contract.last_seen, true);
     add(contract.malformed, true);
+    add(contract.cohort, false);
     add(contract.visits, false);
     add(contract.malformed_visits, false);
     add(contract.usage, false);

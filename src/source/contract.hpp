@@ -23,6 +23,9 @@
 //                                                in order of the day, through an index on it
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
+//   cohort      $1 at (ms)                       user_id text, last_seen bigint (ms): the homeserver's own
+//   list of
+//                                                its monthly active users; one row a user
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`
 //   malformed_visits  $1 at (ms)                 the same for visits
@@ -31,6 +34,9 @@
 //
 // Visits are what the homeserver itself keeps of days; they are optional in every way: attach says what keeps
 // it from reading them, and goes on. Each day is read once more when it is over.
+//
+// The cohort is optional in the same way, and read by attach alone: it has members whose activity was pruned,
+// and has not those who were put out.
 //
 // {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table
 // once, and no other table beside it at the same level.
@@ -57,6 +63,7 @@ struct Contract {
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
     std::string visits_table, visits, malformed_visits;  // the table: what must not be altered meanwhile
+    std::string cohort_table, cohort;
     std::string malformed;
     std::string usage, usage_with_visits;  // the second where it has more, and more to read
     std::string

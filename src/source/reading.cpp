@@ -14,17 +14,20 @@ namespace mau::source {
 namespace {
 
 int overlap_seconds = 300;
+constexpr Instant kCohortGranularity =
+    3600000;                           // how old a member's time in the homeserver's own list becomes
 constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a part of index keys
 // Nobody may be known yet: those who were seen are of another server, say, or nothing is recorded. Then there
 // is no position, which without users would tell the worker of a restore under way.
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = CASE WHEN activity_until IS NOT NULL"
-    " OR (SELECT min(u.user_no) FROM mau.users u) IS NOT NULL THEN greatest(activity_until, $1) END,"
+    " OR (SELECT min(u.user_no) FROM mau.users u) IS NOT NULL"
+    " THEN CASE WHEN $5 THEN $1 ELSE greatest(activity_until, $1) END END,"
     " pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
     " visits_until = coalesce(date '1970-01-01' + $4::int4, visits_until),"
     " trouble = NULL, trouble_sqlstate = NULL, trouble_at = NULL",
-    {INT8OID, INT8OID, INT8OID, INT8OID});
+    {INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID});
 pg::Statement table_query(
     "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables WHERE table_name = $1",
     {TEXTOID});
@@ -69,7 +72,22 @@ pg::Statement skipped_query(
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement deactivated_query(
     "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
-    " WHERE u.is_deactivated");
+    " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
+    {TEXTOID, INT8OID});
+// Of these users and times the places of those of whom mau knows nothing as new, give or take the granularity
+// ($3). Without $4, users without a row of mau.users are left out.
+pg::Statement unknown_query(
+    "WITH later AS MATERIALIZED (SELECT n.place, n.user_id, n.at"
+    "  FROM ROWS FROM (unnest($1), unnest($2)) WITH ORDINALITY n(user_id, at, place)"
+    "  LEFT JOIN mau.users u ON u.user_id = n.user_id"
+    "  LEFT JOIN mau.monthly_active_users m ON m.user_id = n.user_id"
+    "  WHERE n.at > coalesce(greatest(u.last_seen, m.\"timestamp\") + $3, -1) AND ($4 OR u.user_id IS NOT "
+    "NULL))"
+    " SELECT l.place FROM later l WHERE NOT EXISTS (SELECT 1 FROM mau.departures p,"
+    "   ROWS FROM (unnest(p.user_ids), unnest(p.last_seen)) d(user_id, at)"
+    "   WHERE l.user_id = ANY (p.user_ids) AND d.user_id = l.user_id AND d.at + $3 >= l.at)"
+    " ORDER BY l.place",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, BOOLOID});
 
 Oid table_oid(const std::string& schema, const std::string& table) {
     return pg::guard([s = schema.c_str(), t = table.c_str()] {
@@ -109,7 +127,10 @@ Place place_of(const World& world, const Source& source) {
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
     };
     place.queries = source.queries;
-    place.since = std::max<Instant>(0, source.synced_at - Instant{overlap_seconds} * 1000);
+    // A clock that was ahead once says nothing of what was read.
+    const Instant synced_at =
+        source.synced_at <= pg::to_instant(GetCurrentTimestamp()) ? source.synced_at : 0;
+    place.since = std::max<Instant>(0, synced_at - Instant{overlap_seconds} * 1000);
     return place;
 }
 
@@ -118,16 +139,18 @@ void Reading::begin() {
     for (const Requirement& need : contract_.needs)
         if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table))
             tables.push_back(table);
-    if (const Oid visits = table_oid(source_.schema, contract_.visits_table);
-        !contract_.visits_table.empty() && OidIsValid(visits))
-        tables.push_back(visits);
-    if (share(tables))
+    std::vector<Oid> shared = tables;
+    for (const std::string& name : {contract_.visits_table, contract_.cohort_table})
+        if (const Oid table = table_oid(source_.schema, name); !name.empty() && OidIsValid(table))
+            shared.push_back(table);
+    if (share(shared))
         throw Error(sqlstate::lock_not_available,
                     "the homeserver's tables are being altered by another session", {},
                     "Try again when that is over.");
     check_there(
         "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     role_ = reading_role(source_.attached_by, queries_of(contract_));
+    now_ = pg::to_instant(GetCurrentTimestamp());
     mark_ = take_mark();
 }
 
@@ -200,6 +223,12 @@ void Reading::check_rights() const {
                 "Role " + std::string(user) + " lacks " +
                     (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
                 grants);
+}
+
+/// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
+Instant believable(Instant at) {
+    const Instant now = pg::to_instant(GetCurrentTimestamp());
+    return std::max(at, now) + kFuture;
 }
 
 /// The beginning of a text, at most so many bytes of whole characters.
@@ -360,20 +389,22 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
                  row.at(0, 3).optional_integer()};
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
-    std::vector<std::string> wheres;
     // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
     const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
     const auto changed =
         may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
-    if (changed) {
-        for (const Blocks& run : *changed)
-            wheres.push_back("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
-                             std::to_string(run.end) + ",0)'::tid");
-    } else {
-        wheres.push_back("true");
+    pg::Scratch scratch;
+    for (const ReadRows read_rows : readers) {
+        const auto read_where = [&](const std::string& where) {
+            scratch.run([&] { (this->*read_rows)(where); });
+            scratch.reset();
+        };
+        if (!changed) read_where("true");
+        for (const Blocks& run : changed ? *changed : std::vector<Blocks>())
+            read_where("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
+                       std::to_string(run.end) + ",0)'::tid");
     }
-    for (const ReadRows read_rows : readers)
-        for (const std::string& where : wheres) (this->*read_rows)(where);
+    scratch.close();
     if (!later_) remember(table, advance(known, filenode, mark_));
 }
 
@@ -410,8 +441,18 @@ void Reading::check_reserved_threepids() {
 
 void Reading::leave_deactivated() {
     if (world_.settings.count_deactivated_users) return;
-    const pg::Rows rows = deactivated_query.read_latest();
-    for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
+    std::string last;
+    pg::Scratch scratch;
+    for (bool more = true; more;) {
+        scratch.run([&] {
+            const pg::Rows rows = deactivated_query.read_latest(last, std::int64_t{kFetch});
+            for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
+            more = rows.count == static_cast<std::uint64_t>(kFetch);
+            if (more) last = rows.at(rows.count - 1, 0).string();
+        });
+        scratch.reset();
+    }
+    scratch.close();
 }
 
 /// Records a batch; what is to be a queue must be one already.
@@ -437,20 +478,65 @@ void Reading::note_malformed(const std::string& query) {
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
 }
 
-/// Reads and records everybody's last sighting.
-void Reading::read_last_seen(const std::string& sql, const Params& params, const activity::How& how) {
-    std::vector<activity::Sighting> batch;
+/// Reads and records everybody's last sighting: rows (user_id, last_seen, whether a member).
+void Reading::read_last_seen(const std::string& sql, const Params& params, const activity::How& members,
+                             const activity::How& others) {
+    std::vector<activity::Sighting> batch, batch_of_others;
     read_all(sql, params, [&](const pg::Rows& rows) {
-        batch.clear();
+        batch.clear(), batch_of_others.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
             if (pg::valid_user_id(id))
-                batch.push_back({id, rows.at(i, 1).integer(), Platform::unknown});
+                (rows.at(i, 2).boolean() ? batch : batch_of_others)
+                    .push_back({id, rows.at(i, 1).integer(), Platform::unknown});
             else
                 skip_sighting(id);
         }
-        record(batch, how);
+        record(batch, members);
+        record(batch_of_others, others);
     });
+}
+
+/// Up to when the homeserver's own list of its members says who is one: a member's time there is renewed when
+/// it is older than an hour. Nothing where there is no list, or one that the homeserver keeps no longer.
+std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest) {
+    if (contract_.cohort.empty() || !recording(world_.settings)) return std::nullopt;
+    std::optional<Instant> newest_member;
+    const auto trouble = pg::attempt([&] {
+        newest_member = read("SELECT max(c.last_seen) FROM (" + contract_.cohort + ") c(user_id, last_seen)",
+                             {{INT8OID, at_ + kFuture}})
+                            .at(0, 0)
+                            .optional_integer();
+    });
+    if (trouble) {
+        const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
+        const bool forbidden = trouble->state == sqlstate::insufficient_privilege;
+        no_cohort = {"mau " + std::string(forbidden ? "may" : "can") + "not read " + contract_.cohort_table +
+                         ", members are known as far as " + contract_.activity_name + " tells",
+                     "It is: " + trouble->message + ".",
+                     (forbidden ? "GRANT SELECT ON " + place_.schema + "." + quoted(contract_.cohort_table) +
+                                      " TO " + quoted(role) + "; then"
+                                : std::string("Mend it, then")) +
+                         " call mau.detach() and mau.attach()."};
+        return std::nullopt;
+    }
+    if (!newest_member || (newest && *newest - *newest_member > kDay)) return std::nullopt;
+    return *newest_member + kCohortGranularity;
+}
+
+/// Everybody's last sighting up to $1, whether the user is a member as far as the homeserver tells, and
+/// whether the sighting is among its activity.
+std::string Reading::seen_query() const {
+    if (!use_cohort_)
+        return "(SELECT a.user_id, a.last_seen, true, true FROM (" + contract_.last_seen +
+               ") a(user_id, last_seen)) s(user_id, last_seen, is_member, is_activity)";
+    // The two are written one after the other.
+    return "(SELECT coalesce(a.user_id, c.user_id),"
+           " CASE WHEN c.last_seen - a.last_seen <= 60000 THEN a.last_seen"
+           " ELSE greatest(a.last_seen, c.last_seen) END, c.user_id IS NOT NULL, a.user_id IS NOT NULL FROM "
+           "(" +
+           contract_.last_seen + ") a(user_id, last_seen) FULL JOIN (" + contract_.cohort +
+           ") c(user_id, last_seen) ON c.user_id = a.user_id) s(user_id, last_seen, is_member, is_activity)";
 }
 
 void Reading::import(Instant at) {
@@ -462,22 +548,29 @@ void Reading::import(Instant at) {
     // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired
     // since counts at no instant after.
     const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
-    const std::string seen = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
-                             ") s(user_id, last_seen) WHERE (s.user_id = ANY ($2)) IS ";
+    const std::optional<Instant> kept_until = cohort_kept_until(newest);
+    use_cohort_ = kept_until.has_value();
+    const std::string seen = "SELECT s.user_id, s.last_seen, s.is_member FROM " + seen_query() +
+                             " WHERE (s.user_id = ANY ($2)) IS ";
+    // Whom the homeserver has not as a member is none by what it had seen then.
+    const Instant others = std::max(horizon, kept_until.value_or(horizon));
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
     const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
     // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the
     // newest.
     if (!reserved.empty())
-        read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false});
+        read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false},
+                       {horizon, activity::Queue::first_come, false});
     cohort::seat_reserved(world_);
     if (world_.settings.limit_usage_by_mau)
         read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params,
-                       {horizon, activity::Queue::newest_first, false});
+                       {horizon, activity::Queue::newest_first, false},
+                       {others, activity::Queue::newest_first, false});
     else
         // In the order of our index, so that rows that are written together go beside each other.
         read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params,
-                       {horizon, activity::Queue::first_come, false});
+                       {horizon, activity::Queue::first_come, false},
+                       {others, activity::Queue::first_come, false});
     const bool later = !contract_.activity_table.empty() && find_later();
     for (const Part& part : parts()) {
         const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
@@ -485,17 +578,12 @@ void Reading::import(Instant at) {
         remember(part.table,
                  unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
     }
+    if (contract_.activity_table.empty()) activity_was_replaced();  // remembers the file
     import_visits();
     note_malformed(substitute(contract_.malformed, "where", "true"));
     flush_skipped();
-    progress_query.write(newest ? std::optional(std::min(*newest, at)) : std::nullopt, std::nullopt, at,
-                         visits_until_);
-}
-
-/// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
-Instant believable(Instant at) {
-    const Instant now = pg::to_instant(GetCurrentTimestamp());
-    return std::max(at, now) + kFuture;
+    progress_query.write(newest ? std::optional(std::min({*newest, at, now_})) : std::nullopt, std::nullopt,
+                         std::min(at, now_), visits_until_, false);
 }
 
 /// Up to when activity of changed pages is taken: in the present, what a clock that is a little ahead has
@@ -528,11 +616,11 @@ void Reading::read_activity(const std::string& where) {
             } else if (!pg::valid_user_id(id)) {
                 skip_sighting(id);
             } else if (seen_at >= 0) {
-                newest_ = std::max(newest_, seen_at);
+                if (seen_at <= now_) newest_ = std::max(newest_, seen_at);
                 batch.push_back({id, seen_at, platform_of(rows.at(i, 2).text())});
             }
         }
-        record(batch, {at_ - kWindow});
+        record(batch, {at_ - kWindow, activity::Queue::first_come, true, false});
     });
     note_malformed(substitute(contract_.malformed, "where", where));
 }
@@ -555,13 +643,13 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
             batch.clear();
             for (std::uint64_t i = 0; i < rows.count; ++i) {
                 const std::string_view id = rows.at(i, 0).text();
-                newest_ = std::max(newest_, rows.at(i, 1).integer());
+                if (rows.at(i, 1).integer() <= now_) newest_ = std::max(newest_, rows.at(i, 1).integer());
                 if (pg::valid_user_id(id))
                     batch.push_back({id, rows.at(i, 1).integer(), platform_of(rows.at(i, 2).text())});
                 else
                     skip_sighting(id);
             }
-            record(batch, {at_ - kWindow});
+            record(batch, {at_ - kWindow, activity::Queue::first_come, true, false});
             count = static_cast<std::int64_t>(rows.count);
             if (count > 0) from = rows.at(rows.count - 1, 1).integer() + 1;
         });
@@ -577,18 +665,109 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
     return true;
 }
 
+/// Whether the table that activity is read from is in another file than at the last sync; remembers the file.
+/// After a restore of mau's tables, no file is known.
+bool Reading::activity_was_replaced() const {
+    const std::string& name = contract_.activity_name;
+    const Oid table = name.empty() ? InvalidOid : table_oid(source_.schema, name);
+    const std::int64_t filenode = OidIsValid(table) ? filenode_of(table) : 0;
+    const std::string key = name.empty() ? "activity" : name;
+    const pg::Rows row = table_query.read_latest(key);
+    if (!row.empty() && row.at(0, 0).integer() == filenode) return false;
+    remember(key, TableState{filenode, {}, {}, {}});
+    return true;
+}
+
+/// Whether there is no activity any more where the reading stands, nor after it.
+bool Reading::activity_shrank() const {
+    if (!source_.activity_until) return false;
+    const Instant from = std::max<Instant>(0, *source_.activity_until - Instant{overlap_seconds} * 1000);
+    return read(contract_.activity, {{INT8OID, from}, {INT8OID, believable(at_)}, {INT8OID, std::int64_t{1}}})
+        .empty();
+}
+
+/// Compares everybody's newest row up to an instant with what mau knows, and records what it lacks. Users
+/// without a row of mau.users were forgotten, where the homeserver has a table of users.
+void Reading::compare(Instant until) {
+    compared = true;
+    if (!recording(world_.settings)) return;
+    const bool limit = world_.settings.limit_usage_by_mau;
+    const activity::How how{at_ - kWindow,
+                            limit ? activity::Queue::newest_first : activity::Queue::first_come};
+    const std::string sql = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
+                            ") s(user_id, last_seen) WHERE s.last_seen >= " +
+                            std::to_string(std::max<Instant>(0, at_ - kWindow)) +
+                            (limit ? " ORDER BY 2 DESC" : "");
+    const auto changes = [&] {
+        std::int64_t changed = sightings;
+        for (const Outcome none : {Outcome::unchanged, Outcome::remote, Outcome::off})
+            changed -= outcomes[static_cast<int>(none)];
+        return changed;
+    };
+    const std::int64_t before = changes();
+    std::vector<std::string_view> ids;
+    std::vector<std::int64_t> times;
+    std::vector<activity::Sighting> batch;
+    read_all(sql, {{INT8OID, until}}, [&](const pg::Rows& rows) {
+        ids.clear(), times.clear(), batch.clear();
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            if (!pg::valid_user_id(id) || !is_local(world_.settings, id)) continue;
+            ids.push_back(id);
+            times.push_back(rows.at(i, 1).integer());
+        }
+        const pg::Rows unknown = unknown_query.read_latest(
+            ids, times, std::int64_t{world_.settings.last_seen_granularity}, contract_.users.empty());
+        for (std::uint64_t i = 0; i < unknown.count; ++i) {
+            const auto place = static_cast<std::size_t>(unknown.at(i, 0).integer() - 1);
+            batch.push_back({ids[place], times[place], Platform::unknown});
+        }
+        record(batch, how);
+    });
+    differences += changes() - before;
+}
+
+/// Compares all that there is, where what was read before tells nothing of it, and goes on from its end.
+void Reading::compare_all() {
+    const Instant until = std::min(at_, now_);
+    compare(until);
+    newest_ = read(contract_.newest, {{INT8OID, until}}).at(0, 0).optional_integer().value_or(0);
+    resume_.reset();
+    moves_back_ = true;
+}
+
+void Reading::reconcile(Instant at) {
+    at_ = at;
+    Instant until = std::min(at, now_);
+    // What comes after the position, or within the overlap, sync will read.
+    if (source_.activity_until && *source_.activity_until <= now_)
+        until = std::min(until, *source_.activity_until - Instant{overlap_seconds} * 1000);
+    compare(until);
+}
+
 bool Reading::sync(Instant at, std::int64_t max_rows) {
     at_ = at;
-    newest_ = source_.activity_until.value_or(0);
+    // Where the clock was ahead, or was set back, nobody knows what was read.
+    moves_back_ = source_.activity_until.value_or(0) > now_;
+    newest_ = moves_back_ ? 0 : source_.activity_until.value_or(0);
     if (contract_.users_table.empty()) read_users("true");
     if (contract_.threepids_table.empty()) read_threepids("true");
     read_changed(parts());
     check_reserved_threepids();
     leave_deactivated();
-    const bool complete = !contract_.activity_table.empty() || read_activity_by_time(max_rows);
+    bool complete = true;
+    if (contract_.activity_table.empty()) {
+        const bool replaced = activity_was_replaced();
+        const std::int64_t before = sightings + skipped;
+        if (!moves_back_ && !replaced) complete = read_activity_by_time(max_rows);
+        if (moves_back_ || replaced ||
+            (!source_.pass_from && sightings + skipped == before && activity_shrank()))
+            compare_all();
+    }
     const bool all_days = !complete || read_visits();
     flush_skipped();
-    progress_query.write(newest_ > 0 ? std::optional(newest_) : std::nullopt, resume_, at, visits_until_);
+    progress_query.write(newest_ > 0 ? std::optional(newest_) : std::nullopt, resume_, std::min(at, now_),
+                         visits_until_, moves_back_);
     return complete && all_days;
 }
 

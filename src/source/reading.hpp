@@ -19,8 +19,8 @@ namespace mau::source {
 /// The row of mau.source.
 struct Source {
     std::string kind, schema, attached_by;
-    std::optional<Instant> activity_until, pass_from;
-    std::optional<std::int64_t> visits_until;  // a day
+    std::optional<Instant> activity_until, pass_from;  // the first is where the reading stands
+    std::optional<std::int64_t> visits_until;          // a day
     Instant synced_at = 0;
     std::map<std::string, std::string> queries;  // of a custom source
 };
@@ -61,6 +61,9 @@ class Reading {
     void import(Instant at);
     /// What is new up to `at`; about `max_rows` rows. Answers whether it came to the end.
     bool sync(Instant at, std::int64_t max_rows);
+    /// Compares everybody's newest row that sync must have read with what mau knows, and records what it
+    /// lacks.
+    void reconcile(Instant at);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
     /// In words, how new activity is found.
@@ -76,10 +79,14 @@ class Reading {
         std::string what, detail, hint;
     };
     std::optional<Obstacle> no_visits;
+    /// Likewise from its own list of members.
+    std::optional<Obstacle> no_cohort;
 
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
     std::int64_t visits = 0, new_visits = 0;  // days of users that were read, and were not known
     std::int64_t outcomes[kOutcomes] = {};
+    bool compared = false;         // everybody's newest row was compared with what mau knows,
+    std::int64_t differences = 0;  // and of so many users it was not known
 
   private:
     using Params = std::vector<std::pair<Oid, pg::Param>>;
@@ -103,10 +110,16 @@ class Reading {
     void read_threepids(const std::string& where);
     void read_activity(const std::string& where);
     bool read_activity_by_time(std::int64_t max_rows);
+    bool activity_was_replaced() const;
+    bool activity_shrank() const;
+    void compare(Instant until);
+    void compare_all();
     bool find_later();
     void check_reserved_threepids();
     void leave_deactivated();
-    void read_last_seen(const std::string& sql, const Params& params, const activity::How& how);
+    std::optional<Instant> cohort_kept_until(std::optional<Instant> newest);
+    void read_last_seen(const std::string& sql, const Params& params, const activity::How& members,
+                        const activity::How& others);
     void record(std::vector<activity::Sighting>& batch, const activity::How& how);
     void skip(const std::string& table, const char* reason, std::string_view key);
     void skip_sighting(std::string_view user_id);
@@ -115,6 +128,7 @@ class Reading {
     void note_malformed(const std::string& query);
     std::optional<pg::Trouble> trouble_with_visits() const;
     void import_visits();
+    std::string seen_query() const;
     bool read_visits();
     bool read_visits_of_yesterday();
     void flush_skipped();
@@ -126,8 +140,11 @@ class Reading {
     Oid role_ = InvalidOid;  // who reads
     Mark mark_{};
     bool into_empty_ = false;  // rows are new, and need not be compared with what is known
+    Instant now_ = 0;          // by the server's clock, as the reading begins
     Instant at_ = 0;           // up to when is read
-    Instant newest_ = 0;       // the newest activity that was read
+    Instant newest_ = 0;       // the newest activity that was read and is not ahead of the clock
+    bool moves_back_ = false;  // the position is what was found now, wherever it was
+    bool use_cohort_ = false;  // the homeserver's own list of members says who is one
     bool later_ = false;       // changed pages hold activity that is later: they are read again next time
     std::optional<Instant> resume_;
     std::optional<std::int64_t> visits_until_;

@@ -74,12 +74,14 @@ void report(pg::ResultSet& result, const Reading& reading) {
     result.add({"sightings", reading.sightings});
     for (int i = 0; i < kOutcomes; ++i)
         if (reading.outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading.outcomes[i]});
-    if (reading.no_visits) result.add({reading.no_visits->what, std::int64_t{0}});
+    for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
+        if (obstacle) result.add({obstacle->what, std::int64_t{0}});
     if (reading.visits > 0) {
         result.add({"visits", reading.visits});
         result.add({"new visits", reading.new_visits});
     }
     if (reading.skipped > 0) result.add({"skipped", reading.skipped});
+    if (reading.compared) result.add({"differed", reading.differences});
 }
 
 Datum attach(FunctionCallInfo fcinfo) {
@@ -112,15 +114,17 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.check_there("Pass the schema that holds the homeserver's tables, such as public.");
         reading.check_rights();
         reading.begin();
-        attach_query.write(source.kind, source.schema, std::nullopt, at, reading.finds_new_by());
+        attach_query.write(source.kind, source.schema, std::nullopt,
+                           std::min(at, pg::to_instant(GetCurrentTimestamp())), reading.finds_new_by());
         reading.import(at);
         reading.done();
         report(result, reading);
-        if (reading.no_visits && !reading.no_visits->hint.empty())
-            pg::guard([what = reading.no_visits->what.c_str(), detail = reading.no_visits->detail.c_str(),
-                       hint = reading.no_visits->hint.c_str()] {
-                ereport(WARNING, (errmsg("%s", what), errdetail("%s", detail), errhint("%s", hint)));
-            });
+        for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
+            if (obstacle && !obstacle->hint.empty())
+                pg::guard([what = obstacle->what.c_str(), detail = obstacle->detail.c_str(),
+                           hint = obstacle->hint.c_str()] {
+                    ereport(WARNING, (errmsg("%s", what), errdetail("%s", detail), errhint("%s", hint)));
+                });
     });
     worker::wake_at_commit();
     return Datum(0);
@@ -164,8 +168,49 @@ Datum sync(FunctionCallInfo fcinfo) {
             return;
         }
         task.end(reading->users + reading->threepids + reading->sightings + reading->visits);
+        if (reading->compared) tasks::Task("reconcile").end(reading->differences);
         report(result, *reading);
         if (!complete) result.add({"more", std::int64_t{1}});
+    });
+    return Datum(0);
+}
+
+Datum reconcile(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::ResultSet result(fcinfo);
+    const tasks::Task task("reconcile");
+    if (!task.begin()) {
+        result.add({"busy", std::int64_t{0}});
+        return Datum(0);
+    }
+    pg::with_spi([&] {
+        const std::optional<Source> source = attached();
+        if (!source) {
+            task.end(0);
+            result.add({"nothing to compare with", std::int64_t{0}});
+            return;
+        }
+        const World& world = directory::world();
+        std::optional<Reading> reading;
+        const auto trouble = pg::attempt([&] {
+            reading.emplace(world, *source);
+            reading->begin();
+            reading->reconcile(at);
+            reading->done();
+        });
+        if (trouble) {
+            task.fail(*trouble);
+            result.add({"trouble", std::int64_t{1}});
+            pg::guard([message = trouble->message.c_str()] {
+                ereport(WARNING, (errmsg("mau could not compare with the homeserver's tables: %s", message),
+                                  errhint("See mau.tasks.")));
+            });
+            return;
+        }
+        task.end(reading->differences);
+        for (int i = 0; i < kOutcomes; ++i)
+            if (reading->outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading->outcomes[i]});
+        result.add({"differed", reading->differences});
     });
     return Datum(0);
 }
@@ -257,6 +302,7 @@ Datum check_source(FunctionCallInfo fcinfo) {
 
 MAU_FUNCTION(mau_attach, attach);
 MAU_FUNCTION(mau_sync, sync);
+MAU_FUNCTION(mau_reconcile, reconcile);
 MAU_FUNCTION(mau_detach, detach);
 MAU_FUNCTION(mau_usage_statistics, usage_statistics);
 MAU_FUNCTION(mau_check_source, check_source);

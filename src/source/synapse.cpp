@@ -118,6 +118,13 @@ Contract synapse(const Place& place) {
             "schema", schema);
     }
     contract.visits_table = "user_daily_visits";
+    if (place.has("monthly_active_users", "user_id") && place.has("monthly_active_users", "timestamp")) {
+        contract.cohort_table = "monthly_active_users";
+        contract.cohort = substitute(
+            "SELECT c.user_id::text, c.\"timestamp\"::bigint FROM {schema}.monthly_active_users c"
+            " WHERE c.\"timestamp\" BETWEEN 0 AND $1",
+            "schema", schema);
+    }
     contract.newest = substitute(
         "SELECT max(i.last_seen)::bigint FROM {schema}.user_ips i WHERE i.last_seen <= $1", "schema", schema);
     contract.last_seen = substitute(

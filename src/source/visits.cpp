@@ -9,7 +9,7 @@ namespace mau::source {
 namespace {
 
 constexpr Instant kSettled = 600000;  // how long after midnight a homeserver notes visits of the day before
-constexpr std::size_t kRemembered = 200000;  // users: some 30 MB
+constexpr std::size_t kRemembered = 100000;  // users: some 20 MB
 
 pg::Statement number_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
@@ -130,7 +130,7 @@ void Reading::import_visits() {
             rows_taken.take(rows, until, [&](std::string_view id) { skip_visit(id); });
         });
         note_malformed(contract_.malformed_visits);
-        visits_until_ = settled_day(at_);
+        visits_until_ = settled_day(std::min(at_, now_));
     }
     // Those without a usable user were counted when the last sightings were read.
     const auto take = [&](const pg::Rows& rows) { rows_taken.take(rows, until, [](std::string_view) {}); };
@@ -139,6 +139,11 @@ void Reading::import_visits() {
                  {{INT8OID, std::int64_t{0}}, {INT8OID, until}, {INT8OID, std::int64_t{PG_INT64_MAX}}}, take);
     else
         read_all(substitute(contract_.activity, "where", "true"), {}, take);
+    // Members whose activity was pruned were there on the day of their last sighting.
+    if (use_cohort_ && !visits_until_)
+        read_all(
+            "SELECT s.user_id, s.last_seen, NULL::text FROM " + seen_query() + " WHERE NOT s.is_activity",
+            {{INT8OID, until}}, take);
     rows_taken.done();
     visits = rows_taken.taken;
     new_visits = rows_taken.marked();
@@ -165,8 +170,10 @@ bool Reading::read_visits() {
 /// Reads the homeserver's record of the first day that is over and was not read for good: a sighting that was
 /// overwritten before a sync came by is there. Answers whether there is no further such day.
 bool Reading::read_visits_of_yesterday() {
-    const Day settled = settled_day(at_);
-    const Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;
+    const Day settled = settled_day(std::min(at_, now_));
+    Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;
+    // A clock that was ahead once: nobody knows what was read.
+    if (known > settled_day(now_)) known = settled_day(now_) - static_cast<Day>(kWindow / kDay) - 1;
     if (contract_.visits.empty() || known >= settled || !recording(world_.settings)) return true;
     if (!tasks::Task(history::kFoldTask).begin()) return true;  // next time
     // Attach said so.

@@ -3,6 +3,8 @@
 --
 --     psql -v n=100000 -f attach.sql      in an empty database, or in one with Synapse's tables in it (as of now_ms) and without mau
 --
+-- The last table shows how much memory of its own attach takes: it must stay below 100 MB, whatever n is.
+--
 -- The two take turns, each time into new tables, in a transaction that is committed; what is shown are medians. attach does more:
 -- it judges every sighting by the rules, looks at what others have in flight, and skips what makes no sense.
 
@@ -143,4 +145,14 @@ WITH medians AS (SELECT what, percentile_cont(0.5) WITHIN GROUP (ORDER BY second
 SELECT what, round(seconds::numeric, 3) AS seconds,
        round((seconds / (SELECT seconds FROM medians WHERE what = 'plain statement'))::numeric, 2) AS "times the plain statement"
 FROM medians ORDER BY array_position('{plain statement,members alone,attach,attach with visits,"sync, nothing new"}', what);
+-- In a session of its own; less the shared memory, and what a session has anyway.
+DROP EXTENSION mau;
+CREATE EXTENSION mau;
+\c
+CREATE TEMP VIEW memory AS
+SELECT sum(CASE WHEN line ~ '^VmHWM' THEN 1 ELSE -1 END * substring(line FROM '\d+')::bigint) AS kb
+FROM regexp_split_to_table(pg_read_file('/proc/self/status'), '\n') line WHERE line ~ '^(VmHWM|RssShmem)';
+SELECT kb AS before FROM memory \gset
+SELECT mau.attach('synapse', 'public', to_timestamp(:now_ms / 1000.0)) \g /dev/null
+SELECT count(*) AS "rows of user_ips", (SELECT round((kb - :before) / 1024.0) FROM memory) AS "MB of attach" FROM user_ips;
 DROP SCHEMA bench, plain CASCADE;

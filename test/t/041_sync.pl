@@ -456,7 +456,8 @@ SET auto_explain.log_level = notice;
 SELECT * FROM mau.sync(@{[at($NOW)]});});
 		my %rows = (users => 0, user_ips => 0, user_threepids => 0);
 		my @scans;
-		while ($err =~ /(\w+ ?\w* ?\w* Scan)(?: Backward)?(?: using \w+)? on (?:public\.)?(users|user_ips|user_threepids) .*\(actual rows=(\d+) loops=(\d+)\)/g)
+		# PostgreSQL 18 shows rows with two decimals.
+		while ($err =~ /(\w+ ?\w* ?\w* Scan)(?: Backward)?(?: using \w+)? on (?:public\.)?(users|user_ips|user_threepids) .*\(actual rows=(\d+)(?:\.\d+)? loops=(\d+)\)/g)
 		{
 			$rows{$2} += $3 * $4;
 			push @scans, "$1 on $2";
