@@ -698,14 +698,39 @@ CREATE FUNCTION mau.wake_worker() RETURNS boolean
 COMMENT ON FUNCTION mau.wake_worker() IS
 'Asks the background worker to run sync, fold, refresh and reap in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
 
+CREATE TABLE mau.worker_pause (
+    singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    paused_by text NOT NULL,
+    paused_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE mau.worker_pause IS
+'One row while the worker is paused in this database, else none. It survives restarts, and is not dumped. Written by pause_worker and resume_worker.';
+COMMENT ON COLUMN mau.worker_pause.singleton IS 'Keeps the table at one row.';
+COMMENT ON COLUMN mau.worker_pause.paused_by IS 'The role that paused it.';
+COMMENT ON COLUMN mau.worker_pause.paused_at IS 'When.';
+
+CREATE FUNCTION mau.pause_worker() RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_pause_worker';
+COMMENT ON FUNCTION mau.pause_worker() IS
+'Pauses the background worker in this database until mau.resume_worker(), also over restarts; for restores, for instance. Waits for the batch that is under way: once the transaction has committed, the worker writes nothing. Tasks that are run by hand run on. Returns whether it was not paused before.';
+
+CREATE FUNCTION mau.resume_worker() RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_resume_worker';
+COMMENT ON FUNCTION mau.resume_worker() IS
+'Lets the background worker work in this database again, at once. Returns whether it was paused.';
+
 CREATE FUNCTION mau.worker_state()
     RETURNS TABLE (preloaded boolean, enabled boolean, serves boolean, launcher_pid integer, running boolean,
                    extension text, last_tick_started timestamptz, last_tick_finished timestamptz,
                    next_tick timestamptz, error text, error_sqlstate text,
-                   tick_interval integer, refresh_interval integer, reap_interval integer, fold_interval integer)
+                   tick_interval integer, refresh_interval integer, reap_interval integer, fold_interval integer,
+                   launched boolean, unknown_databases text, long_ticks text, no_free_worker boolean,
+                   tick_timeout integer)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
 COMMENT ON FUNCTION mau.worker_state() IS
-'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds.';
+'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds; whether a launcher has run since the server started; the names in mau.databases that no database has; in which databases a tick takes long; whether a tick is due here and all mau.max_workers take long elsewhere; mau.tick_timeout in seconds.';
 
 CREATE FUNCTION mau.describe_seats() RETURNS text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
@@ -734,8 +759,20 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
                     WHEN NOT w.serves THEN 'mau.databases does not name this database'
+                         || coalesce('; it names what is no database: ' || w.unknown_databases, '')
+                    WHEN w.launcher_pid IS NULL AND current_setting('max_worker_processes') = '0' THEN
+                         'max_worker_processes is 0, so that the launcher cannot be started: raise it, and restart the server'
+                    WHEN w.launcher_pid IS NULL AND NOT w.launched THEN
+                         'the launcher was not started: max_worker_processes may be too low (then the server''s log has "too many background workers" of its start), or the server has only just started'
                     WHEN w.launcher_pid IS NULL THEN 'the launcher is not running; the server starts it again within a minute, and its log says why it ended'
-               END AS no_worker
+               END AS no_worker,
+               CASE WHEN w.no_free_worker THEN 'the worker is at work elsewhere, as often as mau.max_workers allows: in database ' || w.long_ticks
+                    WHEN w.running AND w.long_ticks IS NOT NULL THEN
+                        format('the worker is at work here since %s; it is ended after %s (mau.tick_timeout)',
+                               date_trunc('second', w.last_tick_started), make_interval(secs => w.tick_timeout))
+               END AS busy,
+               (SELECT format('mau.pause_worker() was called by %s at %s; end it by SELECT mau.resume_worker()', p.paused_by,
+                              date_trunc('second', p.paused_at)) FROM mau.worker_pause p) AS paused
         FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
     ), tasks AS (
         -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot. What never
@@ -768,6 +805,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'this server is a standby: readers work here, the worker runs on the primary'),
         (2, w.extension = 'other version', 'failing',
          w.error),
+        (2.5, w.no_worker IS NULL AND w.paused IS NOT NULL, 'paused',
+         w.paused),
         (3, w.trouble IS NOT NULL, 'failing',
          format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
         (4, t.failing IS NOT NULL, 'failing',
@@ -781,6 +820,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'a restore of this database, or a subscription to mau''s tables, is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
+        (8.5, w.busy IS NOT NULL AND (t.late IS NOT NULL OR w.last_tick_finished IS NULL AND w.no_free_worker), 'late',
+         concat_ws('; ', t.late, w.busy)),
         (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
          'the worker has not done its first tick here yet; it comes within seconds'),
         (10, t.late IS NOT NULL, 'late',
@@ -793,13 +834,14 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'nothing was recorded yet: SELECT mau.attach(''synapse''), or let the homeserver call mau.record_activity'),
         (14, true, 'ok',
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
-                coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached')))
+                coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached'))
+             || coalesce('; mau.databases names what is no database: ' || w.unknown_databases, ''))
     ) c(rank, holds, health, reason)
     WHERE c.holds ORDER BY c.rank LIMIT 1;
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); paused (by mau.pause_worker); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
@@ -808,6 +850,7 @@ CREATE VIEW mau.status AS
                 WHEN NOT w.enabled THEN 'off'
                 WHEN NOT w.serves THEN 'not in mau.databases'
                 WHEN w.launcher_pid IS NULL THEN 'not running'
+                WHEN EXISTS (SELECT FROM mau.worker_pause) THEN 'paused'
                 WHEN w.running THEN 'at work'
                 ELSE 'waiting' END AS worker,
            w.launcher_pid,
@@ -844,7 +887,7 @@ CREATE VIEW mau.status AS
 COMMENT ON VIEW mau.status IS
 'How mau is doing, one row. What each task did is in mau.tasks.';
 COMMENT ON COLUMN mau.status.preloaded IS 'Whether mau is in shared_preload_libraries.';
-COMMENT ON COLUMN mau.status.worker IS 'The background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (it was stopped; the server starts it again within a minute), standby.';
+COMMENT ON COLUMN mau.status.worker IS 'The background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (it was stopped; the server starts it again within a minute), paused (by mau.pause_worker), standby.';
 COMMENT ON COLUMN mau.status.launcher_pid IS 'The launcher''s process id.';
 COMMENT ON COLUMN mau.status.last_tick IS 'When the worker last was done with this database; NULL: not since the server started.';
 COMMENT ON COLUMN mau.status.next_tick IS 'When it comes next.';
@@ -933,6 +976,8 @@ REVOKE ALL ON FUNCTION
     mau.sync(timestamptz, bigint),
     mau.detach(),
     mau.wake_worker(),
+    mau.pause_worker(),
+    mau.resume_worker(),
     mau.directory_changed(),
     mau.cohort_changed(),
     mau.keep_renewed(),

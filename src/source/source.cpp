@@ -54,6 +54,12 @@ pg::Statement own_usage_query(
     " FROM accounts a",
     {INT8OID});
 
+// mau.tasks is not dumped: what it says of sync tells a source that was attached to here from one that a restore
+// has brought.
+pg::Statement note_attached_query(
+    "UPDATE mau.tasks SET last_finished = CASE WHEN $1 THEN clock_timestamp() END WHERE task = 'sync'",
+    {BOOLOID});
+
 std::map<std::string, std::string> queries(pg::Statement& query) {
     std::map<std::string, std::string> parts;
     const pg::Rows rows = query.read_latest();
@@ -117,6 +123,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         attach_query.write(source.kind, source.schema, std::nullopt, at, reading.finds_new_by());
         reading.import(at);
         reading.done();
+        note_attached_query.write(true);
         report(result, reading);
         if (reading.no_visits && !reading.no_visits->hint.empty())
             pg::guard([what = reading.no_visits->what.c_str(), detail = reading.no_visits->detail.c_str(),
@@ -179,6 +186,7 @@ Datum detach(FunctionCallInfo fcinfo) {
             skipped("DELETE FROM mau.source_skipped"), source("DELETE FROM mau.source");
         tables.write();
         skipped.write();
+        note_attached_query.write(false);
         return static_cast<std::int64_t>(source.write().count);
     });
     result.add({"detached", detached});
