@@ -203,8 +203,8 @@ CREATE TABLE mau.tasks (
     next_run timestamptz
 );
 COMMENT ON TABLE mau.tasks IS
-'sync, refresh, reap and fold: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
-COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap or fold.';
+'sync, refresh, reap, fold and compare: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
+COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap, fold or compare.';
 COMMENT ON COLUMN mau.tasks.last_started IS 'When it was last begun.';
 COMMENT ON COLUMN mau.tasks.last_finished IS 'When it last came to a good end.';
 COMMENT ON COLUMN mau.tasks.last_duration IS 'How long that took.';
@@ -225,7 +225,7 @@ CREATE TRIGGER replace BEFORE INSERT ON mau.tasks
     FOR EACH ROW EXECUTE FUNCTION mau.replace_task();
 ALTER TABLE mau.tasks ENABLE REPLICA TRIGGER replace;
 
-INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold');
+INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold'), ('compare');
 
 -------------------------------------------------------------------------------------------------------------
 -- cohort: the monthly active users
@@ -689,6 +689,35 @@ CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
 COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client, the latter left out where user_daily_visits is missing or cannot be read. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. Errors: 22008, and without a source XX001 for a corrupt bitmap.';
 
+CREATE FUNCTION mau.compare(at timestamptz DEFAULT now())
+    RETURNS TABLE (figure text, mau bigint, server bigint, unexplained bigint, reason text)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_compare';
+COMMENT ON FUNCTION mau.compare(timestamptz) IS
+'mau''s figures beside those of the attached server, compared user by user: everybody seen within 30 days and within 1 day, as the server reports them; the monthly active users beside everybody seen; and beside the server''s own cohort table, where it keeps one (Synapse''s monthly_active_users). reason says in words how many users differ and why; unexplained counts those for whom no rule accounts. No rows without a source. Errors: 22023 for an instant before the last sync, and what reading the server''s tables raises.';
+
+CREATE TABLE mau.comparison (
+    figure text NOT NULL PRIMARY KEY,
+    at timestamptz NOT NULL,
+    mau bigint NOT NULL,
+    server bigint NOT NULL,
+    unexplained bigint NOT NULL,
+    reason text NOT NULL
+);
+COMMENT ON TABLE mau.comparison IS 'What mau.compare answered when mau.keep_comparison ran last; the worker runs it once a day.';
+COMMENT ON COLUMN mau.comparison.figure IS 'What is compared.';
+COMMENT ON COLUMN mau.comparison.at IS 'The instant that the figures are of.';
+COMMENT ON COLUMN mau.comparison.mau IS 'mau''s figure.';
+COMMENT ON COLUMN mau.comparison.server IS 'The server''s.';
+COMMENT ON COLUMN mau.comparison.unexplained IS 'How many users are on one side only, for no known reason.';
+COMMENT ON COLUMN mau.comparison.reason IS 'Why they differ, in words.';
+
+CREATE FUNCTION mau.keep_comparison(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_keep_comparison';
+COMMENT ON FUNCTION mau.keep_comparison(timestamptz) IS
+'Keeps what mau.compare answers in mau.comparison, where mau.health looks at it; a task of the worker''s, once a day. Returns what was done; busy when another session is at it, trouble when the server''s tables could not be read. Errors: 22023.';
+
 -------------------------------------------------------------------------------------------------------------
 -- worker: is it working?
 -------------------------------------------------------------------------------------------------------------
@@ -696,7 +725,7 @@ COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 CREATE FUNCTION mau.wake_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
 COMMENT ON FUNCTION mau.wake_worker() IS
-'Asks the background worker to run sync, fold, refresh and reap in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+'Asks the background worker to run sync, fold, refresh, reap and compare in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
 
 CREATE TABLE mau.worker_pause (
     singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
@@ -783,8 +812,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
         FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
-                                                   ('reap', w.reap_interval), ('fold', w.fold_interval)) i(task, seconds)
-        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL) AND (t.task <> 'refresh' OR NOT w.idle)
+                                                   ('reap', w.reap_interval), ('fold', w.fold_interval),
+                                                   ('compare', 86400)) i(task, seconds)
+        WHERE t.task = i.task AND (t.task <> 'sync' OR w.kind IS NOT NULL)
+              AND (t.task <> 'compare' OR w.kind IS NOT NULL AND w.no_worker IS NULL) AND (t.task <> 'refresh' OR NOT w.idle)
     ), told AS (
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
@@ -828,6 +859,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          t.late),
         (11, at - w.read_until > make_interval(secs => 5 * w.tick_interval + 30), 'late',
          format('sync is catching up: it has read up to %s', w.read_until)),
+        (11.5, EXISTS (SELECT FROM mau.comparison c WHERE c.unexplained > 0), 'failing',
+         (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
+                        date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
+          FROM mau.comparison c WHERE c.unexplained > 0)),
         (12, NOT w.recording, 'off',
          'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
         (13, w.idle, 'idle',
@@ -841,7 +876,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); paused (by mau.pause_worker); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); paused (by mau.pause_worker); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE, or with the difference that mau.compare does not explain); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. Errors: 22023 for NULL, 22008 for an infinite time.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
@@ -975,6 +1010,7 @@ REVOKE ALL ON FUNCTION
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
     mau.detach(),
+    mau.keep_comparison(timestamptz),
     mau.wake_worker(),
     mau.pause_worker(),
     mau.resume_worker(),

@@ -14,8 +14,8 @@ namespace {
 
 constexpr int kDay = 86400;
 
-/// Splits mau.databases; the names point into `copy` and are as they are written, whatever their case. Answers
-/// false if it is no list.
+/// Splits mau.databases; the names point into `copy` and are as they are written, whatever their case.
+/// Answers false if it is no list.
 bool split(char* copy, List** names) {
     return SplitGUCList(copy, ',', names);
 }
@@ -74,7 +74,8 @@ void define_options() {
         &options.max_workers, 3, 1, kMaxWorkers, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.tick_timeout", "How long the background worker's work in a database may take.",
-        "Work that takes longer, such as a query of a homeserver's view that hangs, is ended and counted as a "
+        "Work that takes longer, such as a query of a homeserver's view that hangs, is ended and counted as "
+        "a "
         "failure. Raise it if a batch or the daily comparison needs longer.",
         &options.tick_timeout, 600, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
 }
@@ -200,13 +201,26 @@ Datum worker_state(FunctionCallInfo fcinfo) {
     using Cell = pg::ResultSet::Cell;
     auto time = [](bool known, TimestampTz at) { return known ? Cell::of(TimestampTzGetDatum(at)) : Cell(); };
     auto text = [](const char* value) { return value[0] ? Cell(value) : Cell(); };
-    result.add({worker::slots::exist(), worker::options.enabled, serves,
-                launcher ? Cell(static_cast<int>(launcher)) : Cell(), slot.running, name(slot.extension),
-                time(slot.started != 0, slot.started), time(slot.finished != 0, slot.finished),
-                time(launcher && slot.started != 0, due(slot)), text(slot.error), text(slot.error_state),
-                worker::options.tick_interval, worker::options.refresh_interval,
-                worker::options.reap_interval, worker::options.fold_interval, worker::slots::launched(),
-                text(unknown), text(long_ticks.data), waits, worker::options.tick_timeout});
+    result.add({worker::slots::exist(),
+                worker::options.enabled,
+                serves,
+                launcher ? Cell(static_cast<int>(launcher)) : Cell(),
+                slot.running,
+                name(slot.extension),
+                time(slot.started != 0, slot.started),
+                time(slot.finished != 0, slot.finished),
+                time(launcher && slot.started != 0, due(slot)),
+                text(slot.error),
+                text(slot.error_state),
+                worker::options.tick_interval,
+                worker::options.refresh_interval,
+                worker::options.reap_interval,
+                worker::options.fold_interval,
+                worker::slots::launched(),
+                text(unknown),
+                text(long_ticks.data),
+                waits,
+                worker::options.tick_timeout});
     return Datum(0);
 }
 

@@ -1,5 +1,6 @@
-// The launcher: which databases there are, which are due, and ticks for them, up to mau.max_workers at a time.
-// Backend calls and plain data only: an error ends the process, and the postmaster starts it again after a minute.
+// The launcher: which databases there are, which are due, and ticks for them, up to mau.max_workers at a
+// time. Backend calls and plain data only: an error ends the process, and the postmaster starts it again
+// after a minute.
 #include "worker_slots.hpp"
 
 namespace mau::worker {

@@ -23,6 +23,8 @@ pg::Statement reap_call(
     " TABLE reaped UNION ALL SELECT 'more', 1 FROM reaped HAVING sum(users) >= $1",
     {INT8OID});
 
+pg::Statement compare_call("SELECT what, rows FROM mau.keep_comparison(now())");
+
 // One tick interval, doubled with every failure, up to an hour; as in the row before it is changed.
 #define MAU_BACK_OFF(interval, failures) \
     "least(make_interval(hours => 1), make_interval(secs => " interval ") * 2 ^ least(" failures ", 20))"
@@ -100,7 +102,8 @@ pg::Statement state_query(
     " OR EXISTS (SELECT FROM mau.departures)"
     " THEN 'restoring' WHEN NOT EXISTS (SELECT FROM mau.source) THEN 'empty'"
     // mau.tasks is not dumped: attach and sync note there that the homeserver's tables were read here.
-    " WHEN EXISTS (SELECT FROM mau.tasks t WHERE t.task = 'sync' AND t.last_finished IS NOT NULL) THEN 'whole'"
+    " WHEN EXISTS (SELECT FROM mau.tasks t WHERE t.task = 'sync' AND t.last_finished IS NOT NULL) THEN "
+    "'whole'"
     " ELSE 'restoring' END");
 
 pg::Rows refresh() {
@@ -119,6 +122,8 @@ const Task tasks[kTasks] = {
      [] { return options.refresh_interval; }, true},
     {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },
      [] { return options.reap_interval; }, false},
+    {"compare", "mau.keep_comparison(now())", [](std::int64_t) { return compare_call.write(); },
+     [] { return 86400; }, true},
 };
 
 std::optional<Begun> begin(const Task& task, bool urgent) {

@@ -28,7 +28,7 @@ struct Task {
 };
 
 /// In the order in which they are run.
-inline constexpr int kTasks = 4;
+inline constexpr int kTasks = 5;
 extern const Task tasks[kTasks];
 
 /// When a run was begun, and what mau.tasks said of the one before.
@@ -54,7 +54,8 @@ bool owner_copies();
 /// Whether mau.pause_worker() was called, and mau.resume_worker() was not.
 bool is_paused();
 
-/// The lock, in LockSpace::task, that a batch of the worker holds to its end. mau.pause_worker() takes it too.
+/// The lock, in LockSpace::task, that a batch of the worker holds to its end. mau.pause_worker() takes it
+/// too.
 inline constexpr std::uint64_t kBatchLock = 1;
 
 }  // namespace mau::worker::schedule

@@ -29,8 +29,8 @@ inline constexpr TimestampTz kLongTick = kTickBudget + USECS_PER_SEC;
 
 /// Whether `mau.databases` names a database.
 bool serves(const char* database);
-/// The names in `mau.databases` that no database has, quoted and separated by commas; empty if there are none.
-/// A backend call, inside a transaction.
+/// The names in `mau.databases` that no database has, quoted and separated by commas; empty if there are
+/// none. A backend call, inside a transaction.
 const char* unknown_databases();
 
 /// How a tick found the extension.

@@ -22,7 +22,7 @@ namespace mau::worker {
 
 namespace {
 
-constexpr std::string_view kVersion = "1.0";         // the extension's SQL that this library speaks
+constexpr std::string_view kVersion = "1.0";  // the extension's SQL that this library speaks
 constexpr const char* kLockTimeout = "5s";
 
 /// Whether the tick was cancelled because it took longer than mau.tick_timeout.
