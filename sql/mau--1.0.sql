@@ -842,6 +842,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
         (4, t.failing IS NOT NULL, 'failing',
          t.failing),
+        (4.5, EXISTS (SELECT FROM mau.comparison c WHERE c.unexplained > 0), 'failing',
+         (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
+                        date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
+          FROM mau.comparison c WHERE c.unexplained > 0)),
         (5, w.no_worker IS NOT NULL AND t.late IS NULL, 'ok',
          format('tasks are run by hand or by a scheduler, last %s ago (%s)',
                 date_trunc('second', at - t.last_run), w.no_worker)),
@@ -851,7 +855,9 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'a restore of this database, or a subscription to mau''s tables, is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
-        (8.5, w.busy IS NOT NULL AND (t.late IS NOT NULL OR w.last_tick_finished IS NULL AND w.no_free_worker), 'late',
+        (8.5, w.busy IS NOT NULL AND CASE WHEN w.last_tick_finished IS NULL
+                THEN w.no_free_worker OR at - w.last_tick_started > make_interval(secs => 3 * w.tick_interval + 30)
+                ELSE t.late IS NOT NULL END, 'late',
          concat_ws('; ', t.late, w.busy)),
         (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
          'the worker has not done its first tick here yet; it comes within seconds'),
@@ -859,10 +865,6 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          t.late),
         (11, at - w.read_until > make_interval(secs => 5 * w.tick_interval + 30), 'late',
          format('sync is catching up: it has read up to %s', w.read_until)),
-        (11.5, EXISTS (SELECT FROM mau.comparison c WHERE c.unexplained > 0), 'failing',
-         (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
-                        date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
-          FROM mau.comparison c WHERE c.unexplained > 0)),
         (12, NOT w.recording, 'off',
          'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
         (13, w.idle, 'idle',
