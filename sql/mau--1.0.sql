@@ -1012,6 +1012,7 @@ REVOKE ALL ON FUNCTION
     mau.attach(text, name, timestamptz),
     mau.sync(timestamptz, bigint),
     mau.detach(),
+    mau.compare(timestamptz),
     mau.keep_comparison(timestamptz),
     mau.wake_worker(),
     mau.pause_worker(),
