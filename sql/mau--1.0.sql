@@ -273,8 +273,8 @@ CREATE TABLE mau.tasks (
     latest_at timestamptz
 );
 COMMENT ON TABLE mau.tasks IS
-'sync, refresh, reap, fold and reconcile: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
-COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap, fold or reconcile.';
+'sync, refresh, reap, fold, reconcile and compare: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
+COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap, fold, reconcile or compare.';
 COMMENT ON COLUMN mau.tasks.last_started IS 'When it was last begun.';
 COMMENT ON COLUMN mau.tasks.last_finished IS 'When it last came to a good end.';
 COMMENT ON COLUMN mau.tasks.last_duration IS 'How long that took.';
@@ -296,7 +296,7 @@ CREATE TRIGGER replace BEFORE INSERT ON mau.tasks
     FOR EACH ROW EXECUTE FUNCTION mau.replace_task();
 ALTER TABLE mau.tasks ENABLE REPLICA TRIGGER replace;
 
-INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold'), ('reconcile');
+INSERT INTO mau.tasks (task) VALUES ('sync'), ('refresh'), ('reap'), ('fold'), ('reconcile'), ('compare');
 
 -------------------------------------------------------------------------------------------------------------
 -- cohort: the monthly active users
@@ -763,6 +763,35 @@ CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
 COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client, the latter left out where user_daily_visits is missing or cannot be read. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. VOLATILE, because the homeserver''s tables are read as they are now, in a subtransaction. Errors: 22008, 22023 for an instant in the past (doc/history.md), and without a source XX001 for a corrupt bitmap.';
 
+CREATE FUNCTION mau.compare(at timestamptz DEFAULT now())
+    RETURNS TABLE (figure text, mau bigint, server bigint, unexplained bigint, reason text)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_compare';
+COMMENT ON FUNCTION mau.compare(timestamptz) IS
+'mau''s figures beside those of the attached server, compared user by user: everybody seen within 30 days and within 1 day, as the server reports them; the monthly active users beside everybody seen; and beside the server''s own cohort table, where it keeps one (Synapse''s monthly_active_users). reason says in words how many users differ and why; unexplained counts those for whom no rule accounts. No rows without a source. Errors: 22023 for an instant before the last sync, and what reading the server''s tables raises.';
+
+CREATE TABLE mau.comparison (
+    figure text NOT NULL PRIMARY KEY,
+    at timestamptz NOT NULL,
+    mau bigint NOT NULL,
+    server bigint NOT NULL,
+    unexplained bigint NOT NULL,
+    reason text NOT NULL
+);
+COMMENT ON TABLE mau.comparison IS 'What mau.compare answered when mau.keep_comparison ran last; the worker runs it once a day.';
+COMMENT ON COLUMN mau.comparison.figure IS 'What is compared.';
+COMMENT ON COLUMN mau.comparison.at IS 'The instant that the figures are of.';
+COMMENT ON COLUMN mau.comparison.mau IS 'mau''s figure.';
+COMMENT ON COLUMN mau.comparison.server IS 'The server''s.';
+COMMENT ON COLUMN mau.comparison.unexplained IS 'How many users are on one side only, for no known reason.';
+COMMENT ON COLUMN mau.comparison.reason IS 'Why they differ, in words.';
+
+CREATE FUNCTION mau.keep_comparison(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_keep_comparison';
+COMMENT ON FUNCTION mau.keep_comparison(timestamptz) IS
+'Keeps what mau.compare answers in mau.comparison, where mau.health looks at it; a task of the worker''s, once a day. Returns what was done; busy when another session is at it, trouble when the server''s tables could not be read. Errors: 22023.';
+
 -------------------------------------------------------------------------------------------------------------
 -- worker: is it working?
 -------------------------------------------------------------------------------------------------------------
@@ -770,16 +799,41 @@ COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
 CREATE FUNCTION mau.wake_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
 COMMENT ON FUNCTION mau.wake_worker() IS
-'Asks the background worker to run sync, fold, refresh, reap and reconcile in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+'Asks the background worker to run sync, fold, refresh, reap, reconcile and compare in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+
+CREATE TABLE mau.worker_pause (
+    singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    paused_by text NOT NULL,
+    paused_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE mau.worker_pause IS
+'One row while the worker is paused in this database, else none. It survives restarts, and is not dumped. Written by pause_worker and resume_worker.';
+COMMENT ON COLUMN mau.worker_pause.singleton IS 'Keeps the table at one row.';
+COMMENT ON COLUMN mau.worker_pause.paused_by IS 'The role that paused it.';
+COMMENT ON COLUMN mau.worker_pause.paused_at IS 'When.';
+
+CREATE FUNCTION mau.pause_worker() RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_pause_worker';
+COMMENT ON FUNCTION mau.pause_worker() IS
+'Pauses the background worker in this database until mau.resume_worker(), also over restarts; for restores, for instance. Waits for the batch that is under way: once the transaction has committed, the worker writes nothing. Tasks that are run by hand run on. Returns whether it was not paused before.';
+
+CREATE FUNCTION mau.resume_worker() RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'mau_resume_worker';
+COMMENT ON FUNCTION mau.resume_worker() IS
+'Lets the background worker work in this database again, at once. Returns whether it was paused.';
 
 CREATE FUNCTION mau.worker_state()
     RETURNS TABLE (preloaded boolean, enabled boolean, serves boolean, launcher_pid integer, running boolean,
                    extension text, last_tick_started timestamptz, last_tick_finished timestamptz,
                    next_tick timestamptz, error text, error_sqlstate text,
-                   tick_interval integer, refresh_interval integer, reap_interval integer, fold_interval integer)
+                   tick_interval integer, refresh_interval integer, reap_interval integer, fold_interval integer,
+                   launched boolean, unknown_databases text, long_ticks text, no_free_worker boolean,
+                   tick_timeout integer)
     LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
 COMMENT ON FUNCTION mau.worker_state() IS
-'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds. VOLATILE, as shared memory changes while a statement runs.';
+'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds; whether a launcher has run since the server started; the names in mau.databases that no database has; in which databases a tick takes long; whether a tick is due here and all mau.max_workers take long elsewhere; mau.tick_timeout in seconds. VOLATILE, as shared memory changes while a statement runs.';
 
 CREATE FUNCTION mau.describe_seats() RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
@@ -821,8 +875,20 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
                     WHEN NOT w.serves THEN 'mau.databases does not name this database'
+                         || coalesce('; it names what is no database: ' || w.unknown_databases, '')
+                    WHEN w.launcher_pid IS NULL AND current_setting('max_worker_processes') = '0' THEN
+                         'max_worker_processes is 0, so that the launcher cannot be started: raise it, and restart the server'
+                    WHEN w.launcher_pid IS NULL AND NOT w.launched THEN
+                         'the launcher was not started: max_worker_processes may be too low (then the server''s log has "too many background workers" of its start), or the server has only just started'
                     WHEN w.launcher_pid IS NULL THEN 'the launcher is not running; the server starts it again within a minute, and its log says why it ended'
-               END AS no_worker
+               END AS no_worker,
+               CASE WHEN w.no_free_worker THEN 'the worker is at work elsewhere, as often as mau.max_workers allows: in database ' || w.long_ticks
+                    WHEN w.running AND w.long_ticks IS NOT NULL THEN
+                        format('the worker is at work here since %s; it is ended after %s (mau.tick_timeout)',
+                               date_trunc('second', w.last_tick_started), make_interval(secs => w.tick_timeout))
+               END AS busy,
+               (SELECT format('mau.pause_worker() was called by %s at %s; end it by SELECT mau.resume_worker()', p.paused_by,
+                              date_trunc('second', p.paused_at)) FROM mau.worker_pause p) AS paused
         FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
     ), tasks AS (
         -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot. What never
@@ -833,8 +899,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
         FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
-                                                   ('reap', w.reap_interval), ('fold', w.fold_interval), ('reconcile', 86400)) i(task, seconds)
-        WHERE t.task = i.task AND (t.task NOT IN ('sync', 'reconcile') OR w.kind IS NOT NULL) AND (t.task <> 'refresh' OR NOT w.idle)
+                                                   ('reap', w.reap_interval), ('fold', w.fold_interval),
+                                                   ('reconcile', 86400), ('compare', 86400)) i(task, seconds)
+        WHERE t.task = i.task AND (t.task NOT IN ('sync', 'reconcile') OR w.kind IS NOT NULL)
+              AND (t.task <> 'compare' OR w.kind IS NOT NULL AND w.no_worker IS NULL) AND (t.task <> 'refresh' OR NOT w.idle)
     ), told AS (
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
@@ -857,12 +925,18 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'this server is a standby: readers work here, the worker runs on the primary'),
         (2, w.extension = 'other version', 'failing',
          w.error),
+        (2.5, w.no_worker IS NULL AND w.paused IS NOT NULL, 'paused',
+         w.paused),
         (3, w.trouble IS NOT NULL, 'failing',
          format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
         (4, t.failing IS NOT NULL, 'failing',
          t.failing),
         (4, w.position > greatest(at, clock_timestamp()) + interval '5 min', 'late',
          format('the reading position %s lies ahead of the clock; the next sync compares all activity', w.position)),
+        (4.5, EXISTS (SELECT FROM mau.comparison c WHERE c.unexplained > 0), 'failing',
+         (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
+                        date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
+          FROM mau.comparison c WHERE c.unexplained > 0)),
         (5, w.no_worker IS NOT NULL AND t.late IS NULL, 'ok',
          format('tasks are run by hand or by a scheduler, last %s ago (%s)',
                 date_trunc('second', at - t.last_run), w.no_worker)),
@@ -872,6 +946,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'a restore of this database, or a subscription to mau''s tables, is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
         (8, w.error IS NOT NULL, 'failing',
          format('%s (SQLSTATE %s)', w.error, w.error_sqlstate)),
+        (8.5, w.busy IS NOT NULL AND CASE WHEN w.last_tick_finished IS NULL
+                THEN w.no_free_worker OR at - w.last_tick_started > make_interval(secs => 3 * w.tick_interval + 30)
+                ELSE t.late IS NOT NULL END, 'late',
+         concat_ws('; ', t.late, w.busy)),
         (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
          'the worker has not done its first tick here yet; it comes within seconds'),
         (10, t.late IS NOT NULL, 'late',
@@ -884,13 +962,14 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'nothing was recorded yet: SELECT mau.attach(''synapse''), or let the homeserver call mau.record_activity'),
         (14, true, 'ok',
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
-                coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached')))
+                coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached'))
+             || coalesce('; mau.databases names what is no database: ' || w.unknown_databases, ''))
     ) c(rank, holds, health, reason)
     WHERE c.holds ORDER BY c.rank, c.health LIMIT 1;
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. VOLATILE, because it looks at the worker, which goes on while a statement runs. Errors: 22023 for NULL and for a time in the past before which a task has ended, 22008 for an infinite time.';
+'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); paused (by mau.pause_worker); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE, or with the difference that mau.compare does not explain); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. VOLATILE, because it looks at the worker, which goes on while a statement runs. Errors: 22023 for NULL and for a time in the past before which a task has ended, 22008 for an infinite time.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
@@ -899,6 +978,7 @@ CREATE VIEW mau.status AS
                 WHEN NOT w.enabled THEN 'off'
                 WHEN NOT w.serves THEN 'not in mau.databases'
                 WHEN w.launcher_pid IS NULL THEN 'not running'
+                WHEN EXISTS (SELECT FROM mau.worker_pause) THEN 'paused'
                 WHEN w.running THEN 'at work'
                 ELSE 'waiting' END AS worker,
            w.launcher_pid,
@@ -936,7 +1016,7 @@ CREATE VIEW mau.status AS
 COMMENT ON VIEW mau.status IS
 'How mau is doing, one row. What each task did is in mau.tasks.';
 COMMENT ON COLUMN mau.status.preloaded IS 'Whether mau is in shared_preload_libraries.';
-COMMENT ON COLUMN mau.status.worker IS 'The background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (it was stopped; the server starts it again within a minute), standby.';
+COMMENT ON COLUMN mau.status.worker IS 'The background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (it was stopped; the server starts it again within a minute), paused (by mau.pause_worker), standby.';
 COMMENT ON COLUMN mau.status.launcher_pid IS 'The launcher''s process id.';
 COMMENT ON COLUMN mau.status.last_tick IS 'When the worker last was done with this database; NULL: not since the server started.';
 COMMENT ON COLUMN mau.status.next_tick IS 'When it comes next.';
@@ -1031,7 +1111,11 @@ REVOKE ALL ON FUNCTION
     mau.sync(timestamptz, bigint),
     mau.reconcile(timestamptz),
     mau.detach(),
+    mau.compare(timestamptz),
+    mau.keep_comparison(timestamptz),
     mau.wake_worker(),
+    mau.pause_worker(),
+    mau.resume_worker(),
     mau.directory_changed(),
     mau.cohort_changed(),
     mau.keep_renewed(),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "pg/table.hpp"
 #include "tasks.hpp"
 #include "worker_slots.hpp"
 
@@ -25,6 +26,7 @@ pg::Statement reap_call(
     {INT8OID});
 
 pg::Statement reconcile_call("SELECT what, rows FROM mau.reconcile(now())");
+pg::Statement compare_call("SELECT what, rows FROM mau.keep_comparison(now())");
 
 // One tick interval, doubled with every failure, up to an hour; as in the row before it is changed.
 #define MAU_BACK_OFF(interval, failures) \
@@ -81,24 +83,32 @@ pg::Statement fail_query(
 #undef MAU_BACK_OFF
 
 // A tick that writes into tables which are being restored would make the restore fail on its rows. pg_dump
-// loads mau.users last, and sets its sequence after all tables; with jobs in parallel any order is possible,
-// but then it is pg_restore, which says who it is.
-pg::Statement restoring_sessions_query(
-    "SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database()"
-    " AND (a.application_name = 'pg_restore' OR a.query LIKE 'COPY mau.%FROM stdin%'"
-    " AND (a.state <> 'idle' OR a.state_change > clock_timestamp() - interval '5 s')))");
+// loads mau.users last, and sets its sequence after all tables; with jobs in parallel other tables may still
+// be loaded then, by a COPY that is under way. What a session says of itself proves nothing: any role can say
+// it.
+pg::Statement owner_copies_query(
+    "SELECT EXISTS (SELECT FROM pg_stat_progress_copy p JOIN pg_stat_activity a ON a.pid = p.pid"
+    " JOIN pg_class c ON c.oid = p.relid JOIN pg_extension e ON e.extnamespace = c.relnamespace"
+    " WHERE e.extname = 'mau' AND p.datid = a.datid AND a.datname = current_database()"
+    " AND p.command = 'COPY FROM' AND pg_has_role(a.usesysid, e.extowner, 'USAGE'))");
+
+pg::Statement paused_query("SELECT EXISTS (SELECT FROM mau.worker_pause)");
 
 pg::Statement state_query(
-    "SELECT CASE WHEN EXISTS (SELECT FROM mau.users) THEN"
+    "SELECT CASE WHEN EXISTS (SELECT FROM pg_subscription_rel r WHERE r.srrelid = 'mau.users'::regclass)"
+    " THEN 'restoring' WHEN EXISTS (SELECT FROM mau.users) THEN"
     " CASE WHEN (SELECT max(u.user_no) FROM mau.users u) >"
     " (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM mau.users_user_no_seq s)"
     " THEN 'restoring' ELSE 'whole' END"
-    " WHEN EXISTS (SELECT FROM mau.monthly_active_users) OR EXISTS (SELECT FROM mau.user_threepids)"
+    " WHEN EXISTS (SELECT FROM mau.monthly_active_users)"
     " OR EXISTS (SELECT FROM mau.active_days) OR EXISTS (SELECT FROM mau.visits)"
-    " OR EXISTS (SELECT FROM mau.source h WHERE h.activity_until IS NOT NULL) THEN 'restoring'"
-    " WHEN EXISTS (SELECT FROM mau.source) THEN 'whole' ELSE 'empty' END");
+    " THEN 'restoring' WHEN NOT EXISTS (SELECT FROM mau.source) THEN 'empty'"
+    // mau.tasks is not dumped: attach and sync note there that the homeserver's tables were read here.
+    " WHEN EXISTS (SELECT FROM mau.tasks t WHERE t.task = 'sync' AND t.last_finished IS NOT NULL) THEN "
+    "'whole'"
+    " ELSE 'restoring' END");
 
-constexpr int kReconcileInterval = 86400;  // seconds; mau.health() has it, too
+constexpr int kDailyInterval = 86400;  // seconds; mau.health() has it, too
 
 pg::Rows refresh() {
     const pg::Rows nothing = nothing_query.read_latest();
@@ -117,7 +127,9 @@ const Task tasks[kTasks] = {
     {"reap", "mau.reap(now(), batch_size)", [](std::int64_t size) { return reap_call.write(size); },
      [] { return options.reap_interval; }, false},
     {"reconcile", "mau.reconcile(now())", [](std::int64_t) { return reconcile_call.write(); },
-     [] { return kReconcileInterval; }, false},
+     [] { return kDailyInterval; }, false},
+    {"compare", "mau.keep_comparison(now())", [](std::int64_t) { return compare_call.write(); },
+     [] { return kDailyInterval; }, true},
 };
 
 std::optional<Begun> begin(const Task& task, bool urgent) {
@@ -133,6 +145,8 @@ std::optional<Begun> begin(const Task& task, bool urgent) {
 
 Batch run_batch(const Task& task) {
     Batch batch;
+    batch.paused = !pg::try_lock(pg::LockSpace::task, kBatchLock) || is_paused();
+    if (batch.paused) return batch;
     const pg::Rows state = state_query.read_latest();
     batch.restoring = state.at(0, 0).text() == "restoring";
     // Nothing to do, as yet: what a restore may bring before the task would begin is not touched.
@@ -158,7 +172,7 @@ Batch run_batch(const Task& task) {
 
 void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t handled) {
     const std::int64_t tick = options.tick_interval;
-    if (last.busy || last.idle || last.restoring)
+    if (last.busy || last.idle || last.restoring || last.paused)
         undo_query.write(task.name, begun.at, begun.before, last.idle);
     else if (last.trouble)
         put_off_query.write(task.name, tick);
@@ -171,8 +185,12 @@ void fail(const Task& task, const pg::Trouble& trouble) {
     fail_query.write(task.name, std::int64_t{options.tick_interval}, trouble.text(), trouble.state);
 }
 
-bool somebody_restores() {
-    return restoring_sessions_query.read_latest().at(0, 0).boolean();
+bool owner_copies() {
+    return owner_copies_query.read_latest().at(0, 0).boolean();
+}
+
+bool is_paused() {
+    return paused_query.read_latest().at(0, 0).boolean();
 }
 
 }  // namespace mau::worker::schedule

@@ -12,6 +12,7 @@ struct Batch {
     std::int64_t handled = 0;  // as its function noted in mau.tasks
     bool busy = false;         // another session is at it
     bool restoring = false;    // a restore has begun meanwhile
+    bool paused = false;       // by mau.pause_worker()
     bool idle = false;         // there is nothing to do at all
     bool trouble = false;      // noted by the function itself
     bool more = false;
@@ -46,8 +47,15 @@ void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t h
 /// Notes an error, and puts the next run off.
 void fail(const Task& task, const pg::Trouble& trouble);
 
-/// Whether a session looks like one that restores a dump; needs the right to see all sessions. (What the
-/// tables say of it is looked at with every batch.)
-bool somebody_restores();
+/// Whether a COPY by the extension's owner, or by a superuser, into a table of mau's is under way, as in a
+/// restore; needs the right to see all sessions. (What the tables say is looked at with every batch.)
+bool owner_copies();
+
+/// Whether mau.pause_worker() was called, and mau.resume_worker() was not.
+bool is_paused();
+
+/// The lock, in LockSpace::task, that a batch of the worker holds to its end. mau.pause_worker() takes it
+/// too.
+inline constexpr std::uint64_t kBatchLock = 1;
 
 }  // namespace mau::worker::schedule

@@ -15,6 +15,7 @@ struct Shared {
     LWLock lock;
     pid_t launcher_pid;
     Latch* launcher_latch;  // in shared memory, so good in every process
+    bool launched;          // since the server started
     Slot slots[pg::kMaxDatabases];
 };
 
@@ -76,6 +77,8 @@ const char* name(Extension extension) {
             return "other version";
         case Extension::restoring:
             return "restoring";
+        case Extension::paused:
+            return "paused";
     }
     return "unknown";
 }
@@ -120,6 +123,29 @@ pid_t launcher() {
     return pid;
 }
 
+bool launched() {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return false;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    bool const launched = shared->launched;
+    LWLockRelease(&shared->lock);
+    return launched;
+}
+
+int long_ticks(TimestampTz now, Oid* databases, TimestampTz* started, int most) {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return 0;
+    int count = 0;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    for (const Slot& slot : shared->slots) {
+        if (!slot.running || now - slot.started < kLongTick || count == most) continue;
+        databases[count] = slot.database;
+        started[count++] = slot.started;
+    }
+    LWLockRelease(&shared->lock);
+    return count;
+}
+
 void wake(Oid database) {
     auto* shared = piece.get<Shared>();
     if (!shared) return;
@@ -135,6 +161,7 @@ void take_post() {
     LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
     shared->launcher_pid = MyProcPid;
     shared->launcher_latch = MyLatch;
+    shared->launched = true;
     // The last launcher may have gone while a tick was under way.
     for (Slot& slot : shared->slots) slot.running = false;
     LWLockRelease(&shared->lock);
@@ -160,7 +187,7 @@ Oid most_due(TimestampTz now, TimestampTz* next) {
     *next = DT_NOEND;
     LWLockAcquire(&shared->lock, LW_SHARED);
     for (const Slot& slot : shared->slots) {
-        if (!OidIsValid(slot.database)) continue;
+        if (!OidIsValid(slot.database) || slot.running) continue;
         // A tick in the future: the clock was set back. Nobody wants to wait until then.
         const TimestampTz when = slot.started > now ? now : due(slot);
         if (first && when >= *next) continue;
@@ -181,13 +208,13 @@ void begin(Oid database) {
     });
 }
 
-void end(Oid database) {
-    with_slot(database, [](Slot& slot) {
+void end(Oid database, const char* reason) {
+    with_slot(database, [=](Slot& slot) {
         if (!slot.running) return;
         slot.running = false;
         slot.finished = GetCurrentTimestamp();
         ++slot.lost;
-        set_error(slot, "57P02", "the worker ended without a report; the server log may say why");
+        set_error(slot, "57P02", reason);
     });
 }
 

@@ -14,14 +14,27 @@ struct Options {
     char* databases;
     int tick_interval, refresh_interval, reap_interval, fold_interval;  // seconds
     int batch_size;                                                     // rows
+    int max_workers;                                                    // ticks at a time
+    int tick_timeout;                                                   // seconds
 };
 extern Options options;
 
+/// The largest value of mau.max_workers.
+inline constexpr int kMaxWorkers = 64;
+
+/// A tick ends about so long after its start where there is more to do than that; then it is somebody else's
+/// turn. One that is much older hangs.
+inline constexpr TimestampTz kTickBudget = 2 * USECS_PER_SEC;
+inline constexpr TimestampTz kLongTick = kTickBudget + USECS_PER_SEC;
+
 /// Whether `mau.databases` names a database.
 bool serves(const char* database);
+/// The names in `mau.databases` that no database has, quoted and separated by commas; empty if there are
+/// none. A backend call, inside a transaction.
+const char* unknown_databases();
 
 /// How a tick found the extension.
-enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring };
+enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring, paused };
 const char* name(Extension extension);
 
 /// What is known of a database.
@@ -50,6 +63,11 @@ bool exist();
 Slot look(Oid database);
 /// The launcher's process id; 0: none is running.
 pid_t launcher();
+/// Whether a launcher has run since the server started.
+bool launched();
+/// Copies the databases whose ticks have been under way for longer than kLongTick, and when these began;
+/// answers how many.
+int long_ticks(TimestampTz now, Oid* databases, TimestampTz* started, int most);
 
 /// Asks for a tick of a database now.
 void wake(Oid database);
@@ -64,8 +82,8 @@ int keep(const Oid* databases, int count);
 Oid most_due(TimestampTz now, TimestampTz* next);
 /// Notes that a tick starts.
 void begin(Oid database);
-/// Notes that a tick's process is gone, reported or not.
-void end(Oid database);
+/// Notes that a tick's process is gone, reported or not, and why it was ended, where the launcher did that.
+void end(Oid database, const char* reason);
 
 // The tick's part.
 

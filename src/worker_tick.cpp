@@ -1,6 +1,6 @@
 // A tick: one look at one database. The due tasks are run in order, sync, fold, refresh, reap, each in three
 // steps that are transactions of their own, so that it can be stopped anywhere and the next tick goes on
-// there:
+// there. After mau.tick_timeout what it does is cancelled and counted as a failure, and the tick ends:
 //
 //   begin    mau.tasks says that it was started; a run that was begun and never ended is counted as a failure
 //   batches  the task's SQL function, until there is no more or the tick's time is up
@@ -9,6 +9,10 @@
 // Every transaction locks the extension against DROP EXTENSION without waiting for one, looks whether it is
 // still there, and works as its owner under SECURITY_RESTRICTED_OPERATION (law L10). search_path is
 // pg_catalog, so names need no schema here.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
 #include "pg/spi.hpp"
 #include "pg/table.hpp"
 #include "worker_schedule.hpp"
@@ -18,9 +22,19 @@ namespace mau::worker {
 
 namespace {
 
-constexpr std::string_view kVersion = "1.0";         // the extension's SQL that this library speaks
-constexpr std::int64_t kBudget = 2 * USECS_PER_SEC;  // then the launcher looks who else is due
+constexpr std::string_view kVersion = "1.0";  // the extension's SQL that this library speaks
 constexpr const char* kLockTimeout = "5s";
+
+/// Whether the tick was cancelled because it took longer than mau.tick_timeout.
+volatile sig_atomic_t timed_out = false;
+
+/// Cancels what the tick does; called by the timeout's signal.
+void on_timeout() {
+    timed_out = true;
+    QueryCancelPending = true;
+    InterruptPending = true;
+    SetLatch(MyLatch);
+}
 
 // --- Transactions ----------------------------------------------------------------------------------------
 
@@ -89,6 +103,10 @@ Ending transact(const char* activity, Work&& work, As who = As::owner) {
     } catch (...) {
         ending.trouble = pg::describe_current_exception();
     }
+    if (ending.trouble && timed_out && ending.trouble->state == "57014")
+        ending.trouble = pg::Trouble{
+            "57014", "it took longer than mau.tick_timeout (" + std::to_string(options.tick_timeout) + " s)",
+            "See the server's log for what waits, or raise mau.tick_timeout."};
     if (ending.trouble)
         pg::guard([] {
             HOLD_INTERRUPTS();
@@ -127,12 +145,17 @@ bool Tick::look_around() {
         "mau: is the extension here?",
         [&] {
             strlcpy(database_, pg::guard([] { return get_database_name(MyDatabaseId); }), sizeof database_);
-            restoring = schedule::somebody_restores();
+            restoring = schedule::owner_copies();
         },
         As::ourselves);
     if (!passes(nullptr, ending)) return false;
+    bool paused = false;
+    if (!restoring &&
+        !passes(nullptr, transact("mau: is it paused?", [&] { paused = schedule::is_paused(); })))
+        return false;
     if (restoring) extension_ = Extension::restoring;
-    if (restoring) return false;
+    if (paused) extension_ = Extension::paused;
+    if (restoring || paused) return false;
     if (DefaultXactReadOnly)
         trouble_ = {"25006", "the database is read-only (default_transaction_read_only)", ""};
     return !DefaultXactReadOnly;
@@ -170,7 +193,7 @@ bool Tick::may_go_on() {
             ProcessConfigFile(PGC_SIGHUP);
         }
     });
-    return options.enabled && GetCurrentTimestamp() - started_ < kBudget;
+    return options.enabled && !timed_out && GetCurrentTimestamp() - started_ < kTickBudget;
 }
 
 /// Runs a task if it is due. Answers whether the tick goes on.
@@ -192,7 +215,8 @@ bool Tick::run(const schedule::Task& task) {
 
     ending = transact("mau: end a task", [&] { schedule::end(task, *begun, batch, handled); });
     if (batch.restoring) extension_ = Extension::restoring;
-    return passes(&task, ending) && !batch.restoring;
+    if (batch.paused) extension_ = Extension::paused;
+    return passes(&task, ending) && !batch.restoring && !batch.paused;
 }
 
 void Tick::report() {
@@ -212,7 +236,7 @@ void Tick::report() {
 void Tick::run() {
     if (look_around())
         for (const schedule::Task& task : schedule::tasks)
-            if (!options.enabled || !run(task)) break;
+            if (!options.enabled || timed_out || !run(task)) break;
     report();
 }
 
@@ -231,6 +255,19 @@ void prepare_session() {
     set("default_transaction_deferrable", "off");
     set("session_replication_role", "origin");
     set("row_security", "on");
+    // A synchronous standby that is missing does not hold up the work: all of it can be done again.
+    set("synchronous_commit", "local");
+}
+
+/// Bounds the tick by mau.tick_timeout.
+void start_timeout() {
+    enable_timeout_after(RegisterTimeout(USER_TIMEOUT, on_timeout), options.tick_timeout * 1000);
+    // libpq cannot be interrupted while postgres_fdw (before 16) or dblink connect; their own connect_timeout
+    // goes before this one.
+    constexpr int kConnectTimeout = 30;
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%d", Max(2, Min(kConnectTimeout, options.tick_timeout)));
+    setenv("PGCONNECT_TIMEOUT", seconds, 0);
 }
 
 }  // namespace
@@ -244,7 +281,10 @@ void mau_tick_main(Datum database) {
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
     mau::pg::enter([] {
-        mau::pg::guard([] { mau::worker::prepare_session(); });
+        mau::pg::guard([] {
+            mau::worker::prepare_session();
+            mau::worker::start_timeout();
+        });
         // A tick that outlived its launcher may still be here.
         if (mau::pg::try_session_lock(mau::pg::LockSpace::task, 0)) mau::worker::Tick().run();
     });

@@ -80,6 +80,16 @@ inline bool lock_object_at_hand(Oid catalog, Oid object, LOCKMODE mode) {
     return true;
 }
 
+/// Whether a session could connect to a database now: whether nobody drops, renames or copies it. Inside a
+/// transaction.
+inline bool may_connect(Oid database) {
+    LOCKTAG tag;
+    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+    if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return false;
+    LockRelease(&tag, RowExclusiveLock, false);
+    return true;
+}
+
 /// This process's place in the array of all processes.
 inline int proc_number() {
 #if PG_VERSION_NUM >= 170000

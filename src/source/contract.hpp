@@ -29,6 +29,8 @@
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`
 //   malformed_visits  $1 at (ms)                 the same for visits
+//   cohort      none                             user_id text, last_seen bigint (ms): the members whom the
+//                                                server itself counts, where it keeps them
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over everybody whom mau has seen
 //
@@ -65,6 +67,8 @@ struct Contract {
     std::string visits_table, visits, malformed_visits;  // the table: what must not be altered meanwhile
     std::string cohort_table, cohort;
     std::string malformed;
+    std::string cohort, cohort_name;  // the name: what reports call it
+    std::string rows_go;              // why a user's activity may vanish, in words; empty: by pruning only
     std::string usage, usage_with_visits;  // the second where it has more, and more to read
     std::string
         activity_name;  // what reports call that which activity is read from, where it is not activity_table

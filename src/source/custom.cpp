@@ -229,6 +229,7 @@ Contract custom(const Place& place) {
                                     "(SELECT 'visits', 'day is missing', v.user_id FROM " +
                                     visits + " v WHERE v.day IS NULL LIMIT 1000)";
     }
+    contract.rows_go = "in mau only: the query for activity does not answer them any more";
     contract.usage = substitute(query_of(place, "usage"), "at", "$1");
     return contract;
 }

@@ -98,6 +98,7 @@ Contract dendrite(const Place& place) {
             " (SELECT substr(split_part(h.id, ':', 1), 2), substr(h.id, strpos(h.id, ':') + 1) FROM "
             "unnest($3) h(id))");
     }
+    contract.rows_go = "in mau only: their devices were logged out, and are gone";
     contract.activity_table = "userapi_devices";
     contract.activity = bound(
         "SELECT {user_id}, a.last_seen_ts::bigint, a.user_agent::text FROM {schema}.userapi_devices a"

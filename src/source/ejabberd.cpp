@@ -36,6 +36,7 @@ Contract ejabberd(const Place& place) {
             "NULL::text, false, false FROM {schema}.users a WHERE {where} GROUP BY a.username{and_host} "
             "ORDER BY min(a.created_at)");
     }
+    contract.rows_go = "in mau only: their accounts were removed";
     contract.activity_table = "last";
     contract.activity = bound(
         "SELECT {user_id}, {seconds} * 1000, NULL::text FROM {schema}.last a"

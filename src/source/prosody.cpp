@@ -85,6 +85,7 @@ Contract prosody(const Place& place) {
         " FROM {table} c WHERE c.store = 'accounts' AND c.\"user\" <> '' AND (c.host, c.\"user\") IN"
         "  (SELECT a.host, a.\"user\" FROM {table} a WHERE {where} AND a.store = 'accounts')"
         " GROUP BY c.host, c.\"user\" ORDER BY 2 NULLS FIRST");
+    contract.rows_go = "in mau only: their accounts were removed";
     contract.activity_table = "prosody";
     contract.activity = bound(
         "SELECT a.\"user\" || '@' || a.host, a.seen_at, NULL::text FROM {sightings} WHERE a.seen_at IS NOT "

@@ -71,7 +71,15 @@ class Reading {
         if (contract_.activity_table.empty()) return "time";
         return "changed pages of " + contract_.activity_table + ", which has no index on the time";
     }
+    const Contract& contract() const { return contract_; }
+    /// Up to when rows were read for good (ms): a later one may have been committed after the last sync.
+    Instant read_for_good() const { return place_.since; }
     bool has_usage() const { return !contract_.usage.empty(); }
+
+    using Params = std::vector<std::pair<Oid, pg::Param>>;
+    /// Runs a query, and hands its rows over a batch at a time.
+    template <class Take>
+    void read_all(const std::string& sql, const Params& params, Take&& take) const;
 
     /// What kept an import from the homeserver's own record of visits, with its remedy; nothing if nothing
     /// did.
@@ -89,13 +97,8 @@ class Reading {
     std::int64_t differences = 0;  // and of so many users it was not known
 
   private:
-    using Params = std::vector<std::pair<Oid, pg::Param>>;
-
     bool readable(const Requirement& need) const;
     pg::Rows read(const std::string& sql, const Params& params) const;
-    /// Runs a query, and hands its rows over a batch at a time.
-    template <class Take>
-    void read_all(const std::string& sql, const Params& params, Take&& take) const;
     using ReadRows = void (Reading::*)(const std::string& where);
     struct Part {
         const std::string& table;

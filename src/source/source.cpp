@@ -2,6 +2,7 @@
 // the SQL functions, and what they report.
 #include "source/source.hpp"
 
+#include "source/compare.hpp"
 #include "source/reading.hpp"
 
 #include "history_fold.hpp"
@@ -51,6 +52,12 @@ pg::Statement own_usage_query(
     "1000.0)) r)"
     " FROM accounts a",
     {INT8OID});
+
+// mau.tasks is not dumped: what it says of sync tells a source that was attached to here from one that a
+// restore has brought.
+pg::Statement note_attached_query(
+    "UPDATE mau.tasks SET last_finished = CASE WHEN $1 THEN clock_timestamp() END WHERE task = 'sync'",
+    {BOOLOID});
 
 std::map<std::string, std::string> queries(pg::Statement& query) {
     std::map<std::string, std::string> parts;
@@ -118,6 +125,7 @@ Datum attach(FunctionCallInfo fcinfo) {
                            std::min(at, pg::to_instant(GetCurrentTimestamp())), reading.finds_new_by());
         reading.import(at);
         reading.done();
+        note_attached_query.write(true);
         report(result, reading);
         for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
             if (obstacle && !obstacle->hint.empty())
@@ -190,10 +198,10 @@ Datum reconcile(FunctionCallInfo fcinfo) {
             result.add({"nothing to compare with", std::int64_t{0}});
             return;
         }
-        const World& world = directory::world();
+        const auto world = directory::world();
         std::optional<Reading> reading;
         const auto trouble = pg::attempt([&] {
-            reading.emplace(world, *source);
+            reading.emplace(*world, *source);
             reading->begin();
             reading->reconcile(at);
             reading->done();
@@ -215,14 +223,81 @@ Datum reconcile(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
+/// Reads the figures of both sides. Errors: 22023 for an instant before the last sync: only the last sighting
+/// of each user is known.
+std::vector<Comparison> compare_figures(const Source& source, Instant at) {
+    if (at < source.synced_at)
+        throw Error(sqlstate::invalid_parameter, "at must not be before the last sync",
+                    "Both sides know the last sighting of each user only.",
+                    "Leave the argument out to mean now(), or see mau.daily_series() for past days.");
+    const auto world = directory::world();
+    Reading reading(*world, source);
+    reading.begin();
+    std::vector<Comparison> figures = compare(reading, at);
+    reading.done();
+    return figures;
+}
+
+Datum compare_with_source(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::ResultSet result(fcinfo);
+    pg::with_spi([&] {
+        const std::optional<Source> source = attached();
+        if (!source) return;
+        for (const Comparison& one : compare_figures(*source, at))
+            result.add({one.figure, one.ours, one.theirs, one.unexplained, one.reason});
+    });
+    return Datum(0);
+}
+
+/// Compares, and keeps the outcome in mau.comparison.
+Datum keep_comparison(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::ResultSet result(fcinfo);
+    const tasks::Task task("compare");
+    if (!task.begin()) {
+        result.add({"busy", std::int64_t{0}});
+        return Datum(0);
+    }
+    pg::with_spi([&] {
+        static pg::Statement forget("DELETE FROM mau.comparison");
+        static pg::Statement keep(
+            "INSERT INTO mau.comparison (figure, at, mau, server, unexplained, reason)"
+            " VALUES ($1, to_timestamp($2 / 1000.0), $3, $4, $5, $6)",
+            {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID});
+        const std::optional<Source> source = attached();
+        if (!source) {
+            result.add({"not attached", std::int64_t{0}});
+            return;
+        }
+        std::vector<Comparison> figures;
+        const auto trouble = pg::attempt([&] { figures = compare_figures(*source, at); });
+        if (trouble) {
+            task.fail(*trouble);
+            result.add({"trouble", std::int64_t{1}});
+            return;
+        }
+        forget.write();
+        for (const Comparison& one : figures)
+            keep.write(one.figure, at, one.ours, one.theirs, one.unexplained, one.reason);
+        const auto rows = static_cast<std::int64_t>(figures.size());
+        task.end(rows);
+        result.add({"compared", rows});
+    });
+    return Datum(0);
+}
+
 Datum detach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     tasks::Task("sync").wait();
     const std::int64_t detached = pg::with_spi([] {
         static pg::Statement tables("DELETE FROM mau.source_tables"),
-            skipped("DELETE FROM mau.source_skipped"), source("DELETE FROM mau.source");
+            skipped("DELETE FROM mau.source_skipped"), comparison("DELETE FROM mau.comparison"),
+            source("DELETE FROM mau.source");
         tables.write();
         skipped.write();
+        comparison.write();
+        note_attached_query.write(false);
         return static_cast<std::int64_t>(source.write().count);
     });
     result.add({"detached", detached});
@@ -304,6 +379,8 @@ MAU_FUNCTION(mau_attach, attach);
 MAU_FUNCTION(mau_sync, sync);
 MAU_FUNCTION(mau_reconcile, reconcile);
 MAU_FUNCTION(mau_detach, detach);
+MAU_FUNCTION(mau_compare, compare_with_source);
+MAU_FUNCTION(mau_keep_comparison, keep_comparison);
 MAU_FUNCTION(mau_usage_statistics, usage_statistics);
 MAU_FUNCTION(mau_check_source, check_source);
 

@@ -16,7 +16,6 @@ mau.fold_interval = 1
 CONF
 $node->start;
 my $dir = $node->basedir;
-delete $ENV{PGAPPNAME};  # pg_restore shall say who it is
 
 # The original: the worker does not touch it, so that it stays as it is.
 $node->safe_psql('postgres', 'ALTER SYSTEM SET mau.databases = plain, custom, parallel, data_only');
@@ -149,11 +148,12 @@ subtest 'data only, into what is there' => sub {
 
 subtest 'a restore that takes its time' => sub {
     my $psql = $node->background_psql('plain');
-    $psql->query_until(qr/copied/,
-        "COPY mau.user_threepids (medium, address, user_id) FROM stdin;\n\\.\n\\echo copied\n");
+    $psql->query_until(qr/copies/,
+        "\\echo copies\nCOPY mau.user_threepids (medium, address, user_id) FROM stdin;\n");
     ok($node->poll_query_until('plain', q(SELECT health = 'waiting' FROM mau.health())),
-        'between two COPYs the worker waits');
-    ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'and goes on after them');
+        'while a COPY is under way the worker waits');
+    $psql->query_until(qr/copied/, "\\.\n\\echo copied\n");
+    ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'and goes on after it');
     $psql->quit;
 
     my $last = $node->safe_psql('plain', q(SELECT last_value FROM mau.users_user_no_seq));

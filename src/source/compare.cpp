@@ -1,0 +1,225 @@
+// A user counts on both sides, on one, or on none. The server's users are read in batches, and each is looked
+// up in mau's tables with the reason why mau would leave the user out; those whom only mau has are counted by
+// the day of their last sighting, because a server prunes old rows.
+#include "source/compare.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "pg/values.hpp"
+
+namespace mau::source {
+
+namespace {
+
+constexpr const char* kBoth = "both";
+constexpr const char* kMissing = "who are missing in mau";
+constexpr const char* kUnknown = "whom mau does not know";
+
+// What becomes of the server's users ($1) whose last sightings there are $2, as groups: the figure, why mau
+// has not got the user (or kBoth), how many days before $3 (ms) mau saw the user, and how many users. What is
+// after $4 (ms) need not have been read yet.
+pg::Statement tally_query(
+    "WITH f AS (SELECT n.user_id, n.seen, m.\"timestamp\" AS member_at,"
+    "   greatest(m.\"timestamp\", u.last_seen) AS ours, u.user_no, u.is_guest, u.user_type = 'support' AS "
+    "support,"
+    "   u.is_deactivated AND NOT s.count_deactivated_users AS deactivated,"
+    "   u.appservice_id <> '' OR coalesce(m.service, 'native') <> 'native' AS bridged,"
+    "   n.seen < u.registered_at + coalesce(s.mau_trial_days, 0) * 86400000::int8 AS trial,"
+    "   s.limit_usage_by_mau, extract(epoch FROM s.last_seen_granularity) * 1000 AS granularity,"
+    "   CASE WHEN NOT (s.limit_usage_by_mau OR s.mau_stats_only) THEN 'while nothing is recorded'"
+    "        WHEN n.seen > $4 THEN 'not read yet'"
+    "        WHEN n.user_id = '' OR octet_length(n.user_id) > 255 THEN 'without a usable id'"
+    "        WHEN right(n.user_id, length(s.server_name) + 1) NOT IN (':' || s.server_name, '@' || "
+    "s.server_name)"
+    "        THEN 'of another server' END AS not_recorded"
+    "  FROM ROWS FROM (unnest($1), unnest($2)) n(user_id, seen)"
+    "  LEFT JOIN mau.monthly_active_users m ON m.user_id = n.user_id LEFT JOIN mau.users u ON u.user_id = "
+    "n.user_id"
+    "  CROSS JOIN mau.settings s),"
+    " g AS (SELECT f.*, coalesce(not_recorded, CASE WHEN user_no IS NULL AND member_at IS NULL THEN 'whom "
+    "mau does not know'"
+    "   ELSE 'who are missing in mau' END) AS missing FROM f)"
+    " SELECT w.figure, w.reason, greatest(0, ($3 - w.seen) / 86400000), count(*) FROM g, LATERAL (VALUES"
+    "  ('month', CASE WHEN g.seen <= $3 - 2592000000 THEN NULL WHEN g.ours > $3 - 2592000000 THEN 'both'"
+    "     WHEN g.seen - g.ours <= g.granularity THEN 'seen again within last_seen_granularity'"
+    "     ELSE g.missing END, g.ours),"
+    "  ('day', CASE WHEN g.seen <= $3 - 86400000 THEN NULL WHEN g.ours > $3 - 86400000 THEN 'both'"
+    "     WHEN g.seen - g.ours <= g.granularity THEN 'seen again within last_seen_granularity'"
+    "     ELSE g.missing END, g.ours),"
+    "  ('counted', CASE WHEN g.seen < $3 - 2592000000 THEN NULL"
+    "     WHEN g.member_at >= $3 - 2592000000 AND g.bridged IS NOT TRUE THEN 'both'"
+    "     WHEN g.bridged THEN 'of bridges, who take no seat'"
+    "     WHEN g.is_guest THEN 'guests' WHEN g.support THEN 'support users'"
+    "     WHEN g.deactivated THEN 'deactivated' WHEN g.trial THEN 'in trial'"
+    "     WHEN g.not_recorded IS NULL AND EXISTS (SELECT FROM mau.appservices a WHERE a.sender = g.user_id "
+    "OR EXISTS"
+    "       (SELECT FROM unnest(a.exclusive_user_regexes) r(pattern) WHERE g.user_id ~ ('^(?:' || r.pattern "
+    "|| ')')))"
+    "       THEN 'of bridges, who take no seat'"
+    "     WHEN g.not_recorded IS NULL AND g.limit_usage_by_mau AND g.ours > $3 - 2592000000"
+    "       THEN 'for whom max_mau_value left no seat'"
+    "     WHEN g.seen - g.ours <= g.granularity THEN 'seen again within last_seen_granularity'"
+    "     ELSE g.missing END, g.ours)) w(figure, reason, seen) WHERE w.reason IS NOT NULL GROUP BY 1, 2, 3",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID});
+
+// What mau has, as the same groups without a reason.
+pg::Statement ours_query(
+    "WITH f AS (SELECT m.\"timestamp\" AS member_at, greatest(m.\"timestamp\", u.last_seen) AS ours,"
+    "   u.appservice_id <> '' OR coalesce(m.service, 'native') <> 'native' AS bridged"
+    "  FROM mau.monthly_active_users m FULL JOIN mau.users u ON u.user_id = m.user_id"
+    "  WHERE m.user_id IS NOT NULL OR u.user_id IS NOT NULL)"
+    " SELECT w.figure, greatest(0, ($1 - f.ours) / 86400000), count(*) FROM f, LATERAL (VALUES"
+    "  ('month', f.ours > $1 - 2592000000), ('day', f.ours > $1 - 86400000),"
+    "  ('counted', f.member_at >= $1 - 2592000000 AND f.bridged IS NOT TRUE)) w(figure, holds)"
+    " WHERE w.holds GROUP BY 1, 2",
+    {INT8OID});
+
+pg::Statement known_query(
+    "SELECT (SELECT count(*) FROM mau.users u WHERE u.user_id IS NULL),"
+    " (SELECT count(*) FROM mau.registered_reserved_users())");
+
+using Days = std::map<std::int64_t, std::int64_t>;  // days before now: users
+
+/// What was found of one figure.
+struct Tally {
+    std::map<std::string, Days> reasons;
+    std::int64_t theirs = 0;
+    std::optional<Instant> oldest;  // the server's oldest sighting
+};
+
+std::int64_t total(const Days& days) {
+    std::int64_t sum = 0;
+    for (const auto& [day, users] : days) sum += users;
+    return sum;
+}
+
+/// What mau knows that a figure's differences may come of.
+struct Facts {
+    Days ours;
+    std::int64_t forgotten, reserved;
+    Instant at;
+    std::string only_ours;  // why users may be on our side only; empty: for no reason
+};
+
+Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
+    Comparison result{std::move(figure), total(facts.ours), tally.theirs, 0, {}};
+    auto say = [&](std::int64_t users, const std::string& words) {
+        if (users > 0)
+            result.reason += (result.reason.empty() ? "" : "; ") + std::to_string(users) + " " + words;
+    };
+    Days both;
+    for (const auto& [reason, days] : tally.reasons) {
+        const std::int64_t users = total(days);
+        if (reason == kBoth) {
+            both = days;
+        } else if (reason == kUnknown && users <= facts.forgotten) {
+            say(users, "forgotten by mau.forget_user()");
+        } else {
+            say(users, reason);
+            if (reason == kMissing || reason == kUnknown) result.unexplained += users;
+        }
+    }
+    const std::int64_t oldest =
+        tally.oldest ? std::max<Instant>(0, facts.at - *tally.oldest) / kDay : std::int64_t{0};
+    std::int64_t pruned = 0, more = 0;
+    for (const auto& [day, users] : facts.ours) {
+        const auto found = both.find(day);
+        const std::int64_t surplus = users - (found == both.end() ? 0 : found->second);
+        (day >= oldest ? pruned : more) += surplus;
+    }
+    pruned = std::max<std::int64_t>(0, pruned), more = std::max<std::int64_t>(0, more);
+    if (!facts.only_ours.empty()) {
+        say(pruned + more, facts.only_ours);
+    } else {
+        say(pruned, "in mau only, because the server has pruned its rows");
+        const std::int64_t reserved = std::min(more, facts.reserved);
+        say(reserved, "in mau only, who hold a reserved seat");
+        say(more - reserved, "in mau only");
+        result.unexplained += more - reserved;
+    }
+    if (result.reason.empty()) result.reason = "no difference";
+    if (result.unexplained > 0)
+        result.reason += "; " + std::to_string(result.unexplained) + " of them for no known reason";
+    return result;
+}
+
+}  // namespace
+
+std::vector<Comparison> compare(const Reading& reading, Instant at) {
+    const Contract& contract = reading.contract();
+    std::map<std::string, Days> ours;
+    {
+        const pg::Rows rows = ours_query.read_latest(at);
+        for (std::uint64_t i = 0; i < rows.count; ++i)
+            ours[rows.at(i, 0).string()][rows.at(i, 1).integer()] += rows.at(i, 2).integer();
+    }
+    const pg::Rows known = known_query.read_latest();
+    const std::int64_t forgotten = known.at(0, 0).integer(), reserved = known.at(0, 1).integer();
+
+    auto tally = [&](const pg::Rows& rows, std::map<std::string, Tally>& tallies, bool only_counted) {
+        std::vector<std::string_view> ids;
+        std::vector<std::int64_t> seen;
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            if (rows.at(i, 0).is_null() || rows.at(i, 1).is_null()) continue;
+            ids.push_back(rows.at(i, 0).text());
+            seen.push_back(rows.at(i, 1).integer());
+            for (auto& [figure, one] : tallies) {
+                const Instant back = figure == "day" ? kDay : kWindow;
+                if (!only_counted && seen.back() <= at - back) continue;
+                ++one.theirs;
+                one.oldest = std::min(one.oldest.value_or(seen.back()), seen.back());
+            }
+        }
+        const pg::Rows groups = tally_query.read_latest(ids, seen, at, reading.read_for_good());
+        for (std::uint64_t i = 0; i < groups.count; ++i) {
+            const auto one = tallies.find(groups.at(i, 0).string());
+            if (one != tallies.end())
+                one->second
+                    .reasons[groups.at(i, 1).string()][groups.at(i, 2).optional_integer().value_or(0)] +=
+                    groups.at(i, 3).integer();
+        }
+    };
+
+    std::map<std::string, Tally> seen{{"month", {}}, {"day", {}}, {"counted", {}}};
+    reading.read_all(contract.last_seen, {{INT8OID, at + kFuture}},
+                     [&](const pg::Rows& rows) { tally(rows, seen, false); });
+    auto facts = [&](const char* figure, const std::string& only_ours) {
+        return Facts{ours[figure], forgotten, reserved, at, only_ours};
+    };
+    std::vector<Comparison> result{
+        judge("users seen within 30 days", seen["month"], facts("month", contract.rows_go)),
+        judge("users seen within 1 day", seen["day"], facts("day", contract.rows_go)),
+        judge("monthly active users beside all users seen", seen["counted"],
+              facts("counted", contract.rows_go)),
+    };
+    if (contract.cohort.empty()) return result;
+
+    std::map<std::string, Tally> members{{"counted", {}}};
+    const std::string figure = "monthly active users beside " + contract.cohort_name;
+    const auto trouble = pg::attempt(
+        [&] {
+            reading.read_all(contract.cohort, {}, [&](const pg::Rows& rows) { tally(rows, members, true); });
+        },
+        [](const pg::Trouble& t) { return t.state.compare(0, 2, "42") == 0; });
+    if (trouble || members["counted"].theirs == 0) {
+        result.push_back({figure, total(ours["counted"]), 0, 0,
+                          trouble ? "it cannot be read: " + trouble->message
+                                  : "it is empty: the server does not keep it"});
+        return result;
+    }
+    Comparison cohort =
+        judge(figure, members["counted"],
+              facts("counted",
+                    "in mau only: the server's own trial, limit or reaper left them out, or it has not yet "
+                    "written them"));
+    std::int64_t found = 0;
+    for (const auto& [reason, days] : members["counted"].reasons) found += total(days);
+    if (const std::int64_t expired = members["counted"].theirs - found; expired > 0)
+        cohort.reason = std::to_string(expired) +
+                        " expired, which the server's reaper has yet to take out; " + cohort.reason;
+    result.push_back(cohort);
+    return result;
+}
+
+}  // namespace mau::source
