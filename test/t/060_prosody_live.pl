@@ -174,12 +174,14 @@ sub same_as_prosody
 	return $theirs;
 }
 
-# A lastlog of some time ago, as Prosody would have written it then.
+# Activity of some time ago, as Prosody would have written it then; from 13 on in a store of its core too, which its newer
+# mod_measure_active_users reads.
 sub age
 {
 	my ($name, $vhost, $seconds) = @_;
 	my $at = time - $seconds;
-	sql(qq{UPDATE prosody SET value = '{"timestamp":$at}' WHERE host = '$vhost' AND "user" = '$name' AND store = 'lastlog2'});
+	sql(qq{UPDATE prosody SET value = CASE store WHEN 'lastlog2' THEN '{"timestamp":$at}' ELSE '$at' END
+		WHERE host = '$vhost' AND "user" = '$name' AND store IN ('lastlog2', 'account_activity')});
 	return;
 }
 

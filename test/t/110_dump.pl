@@ -80,8 +80,10 @@ my ($last_no, $last_position) = split /[|]/, $node->safe_psql('original',
     'SELECT u.last_value, r.last_value FROM mau.users_user_no_seq u, mau.reserved_threepids_position_seq r');
 
 # Days that are over: the homeserver goes on today.
-my $figures = q(SELECT * FROM mau.daily_series(current_date - 80, current_date - 1, kind => 'everybody');
-    SELECT * FROM mau.growth(current_date - 40, current_date - 1); SELECT * FROM mau.r30v2(now() - interval '1 day'););
+my $now = $node->safe_psql('original', 'SELECT now()');
+my $day = "('$now'::timestamptz AT TIME ZONE 'UTC')::date";
+my $figures = qq(SELECT * FROM mau.daily_series($day - 80, $day - 1, kind => 'everybody');
+    SELECT * FROM mau.growth($day - 40, $day - 1); SELECT * FROM mau.r30v2('$now'::timestamptz - interval '1 day'););
 my $history = $node->safe_psql('original', $figures);
 like($node->safe_psql('original', 'SELECT min(day) FROM mau.active_days'), qr/^-infinity$/, 'of days that are not kept it is known who was there');
 
