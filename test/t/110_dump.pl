@@ -53,7 +53,7 @@ SELECT mau.record_activity(u, now() - interval '20 minutes') FROM unnest('{@gues
 SELECT mau.record_activity('@gone:x', now() - interval '40 days');  -- for the next reap
 SELECT mau.forget_user('@late:x');
 SELECT mau.forget_user('@u20:x');  -- whose days stay
-UPDATE mau.settings SET history_retention = '60 days';
+UPDATE mau.settings SET history_retention = '60 days', snapshot_retention = '100 years';
 SELECT mau.fold();  -- some days are before those that are kept
 SELECT mau.record_activity(format('@u%s:x', i), now() - i * interval '1 day', 'Mozilla') FROM generate_series(1, 10) i;  -- not folded
 SELECT mau.register_user('@away:x');
