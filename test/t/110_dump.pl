@@ -55,6 +55,7 @@ SELECT mau.forget_user('@late:x');
 SELECT mau.forget_user('@u20:x');  -- whose days stay
 UPDATE mau.settings SET history_retention = '60 days', snapshot_retention = '100 years';
 SELECT mau.fold();  -- some days are before those that are kept
+UPDATE mau.settings SET history_retention = '62 days';  -- a midnight during the test removes no further day
 SELECT mau.record_activity(format('@u%s:x', i), now() - i * interval '1 day', 'Mozilla') FROM generate_series(1, 10) i;  -- not folded
 SELECT mau.register_user('@away:x');
 INSERT INTO mau.departures VALUES ('{@away:x}', '{1600000000000}');  -- reaped, not settled
