@@ -65,9 +65,9 @@ SELECT mau.admit('@a:x', '2026-11-21 22:00+00'), mau.admit('@new:x', '2026-11-21
 SELECT * FROM mau.explain('@new:x', '2026-11-21 22:00+00');
 SELECT mau.monthly_active_count('2026-11-21 22:00+00');
 SELECT * FROM mau.monthly_active_count_by_service('2026-11-21 22:00+00');
-SELECT * FROM mau.monthly_active_users_by_service('2026-11-01 00:00+00', '2026-11-30 00:00+00');
+SELECT service, user_id, last_seen AT TIME ZONE 'UTC' AS last_seen FROM mau.monthly_active_users_by_service('2026-11-01 00:00+00', '2026-11-30 00:00+00');
 SELECT mau.active_users('1 day', '2026-11-21 22:00+00'), mau.active_users('7 days', '2026-11-21 22:00+00', NULL), mau.active_users('60 days', '2026-11-21 22:00+00', 'irc');
-SELECT mau.last_seen('@a:x'), mau.last_seen('@help:x');
+SELECT mau.last_seen('@a:x') AT TIME ZONE 'UTC' AS a, mau.last_seen('@help:x') AT TIME ZONE 'UTC' AS help;
 SELECT * FROM mau.daily_series('2026-11-20', '2026-11-21', NULL, NULL, 1, 'everybody', 7);
 SELECT * FROM mau.fold('2026-11-21 22:00+00');
 SELECT * FROM mau.daily_series('2026-11-20', '2026-11-21');

@@ -174,12 +174,14 @@ sub same_as_prosody
 	return $theirs;
 }
 
-# A lastlog of some time ago, as Prosody would have written it then.
+# Activity of some time ago, as Prosody would have written it then; from 13 on in a store of its core too, which its newer
+# mod_measure_active_users reads.
 sub age
 {
 	my ($name, $vhost, $seconds) = @_;
 	my $at = time - $seconds;
-	sql(qq{UPDATE prosody SET value = '{"timestamp":$at}' WHERE host = '$vhost' AND "user" = '$name' AND store = 'lastlog2'});
+	sql(qq{UPDATE prosody SET value = CASE store WHEN 'lastlog2' THEN '{"timestamp":$at}' ELSE '$at' END
+		WHERE host = '$vhost' AND "user" = '$name' AND store IN ('lastlog2', 'account_activity')});
 	return;
 }
 
@@ -217,7 +219,7 @@ is(login('u2@example.com'), 'online', 'u2 comes back');
 is(login('new@example.com', 'register'), 'online', 'somebody registers over the wire');
 is(login('o2@other.example'), 'online', 'o2 comes for the first time');
 sql('SELECT mau.sync()');
-is(sql(q{SELECT mau.last_seen('new@example.com') > now() - interval '1 minute'}), 't', 'sync has seen the new one');
+is(sql(q{SELECT mau.last_seen('new@example.com') > now() - interval '1 hour'}), 't', 'sync has seen the new one');
 is(sql('SELECT host, users FROM mau.monthly_active_count_by_host()'), "example.com|5\nother.example|2", 'and o2');
 same_as_prosody('live');
 
@@ -227,7 +229,7 @@ SKIP:
 	$node->append_conf('postgresql.conf', "mau.worker = on\n");
 	$node->reload;
 	is(login('u5@example.com'), 'online', 'u5 logs in while the worker works');
-	ok($node->poll_query_until('prosody', q{SELECT mau.last_seen('u5@example.com') > now() - interval '2 minutes'}),
+	ok($node->poll_query_until('prosody', q{SELECT mau.last_seen('u5@example.com') > now() - interval '1 hour'}),
 		'the worker has seen u5');
 	$counts = same_as_prosody('with the worker');
 	is(sql('SELECT sum(users) FROM mau.monthly_active_count_by_host()'), sql('SELECT mau.monthly_active_count()'), 'the total is the sum of the hosts');
@@ -244,7 +246,7 @@ is(sql(q{SELECT string_agg(row_key, ', ' ORDER BY row_key) FROM mau.source_skipp
 	'torn@example.com login, worded@example.com login', 'and shown');
 is(login('u1@example.com'), 'online', 'u1 comes back');
 sql('SELECT mau.sync()');
-is(sql(q{SELECT mau.last_seen('u1@example.com') > now() - interval '1 minute'}), 't', 'and is seen in spite of them');
+is(sql(q{SELECT mau.last_seen('u1@example.com') > now() - interval '1 hour'}), 't', 'and is seen in spite of them');
 sql(q{DELETE FROM prosody WHERE "user" IN ('torn', 'worded', 'room')});
 
 # The other door: Prosody calls mau before it lets anybody in.

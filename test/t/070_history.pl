@@ -205,7 +205,7 @@ subtest 'late sightings' => sub {
 	my $series = sql($db, $kept);
 	my $fresh = q{SELECT day, new_users FROM mau.daily_series('2026-06-20', '2026-07-20')};
 	my $new = sql($db, $fresh);
-	sql($db, q{UPDATE mau.settings SET history_retention = age(current_date, '2026-06-20')});
+	sql($db, q{UPDATE mau.settings SET history_retention = (now() AT TIME ZONE 'UTC')::date - timestamp '2026-06-20'});
 	my $ever = sql($db, 'SELECT count(DISTINCT user_no) FROM visits_now()');
 	cmp_ok(sql($db, q{SELECT rows FROM mau.fold() WHERE what = 'purged'}), '>', 30, 'old days are purged');
 	is(sql($db, 'SELECT min(day) FROM mau.active_days WHERE isfinite(day)'), '2026-06-20', 'those before the first that is kept');
@@ -282,7 +282,7 @@ subtest 'a bitmap that is damaged' => sub {
 	is($state, 'XX001', 'fold stops');
 	like($text, qr/platform ios, day 2026-06-10, chunk 0: .*HINT:/s, 'and names the row');
 	cmp_ok(sql($db, 'SELECT count(*) FROM mau.visits'), '>', 0, 'it leaves the visits');
-	($state, $text) = error_of($db, q{UPDATE mau.settings SET history_retention = age(current_date, '2026-06-20'); SELECT * FROM mau.fold()});
+	($state, $text) = error_of($db, q{UPDATE mau.settings SET history_retention = (now() AT TIME ZONE 'UTC')::date - timestamp '2026-06-20'; SELECT * FROM mau.fold()});
 	is($state, 'XX001', 'so does a purge');
 	sql($db, q{UPDATE mau.settings SET history_retention = '100 years'});
 	sql('postgres', "ALTER SYSTEM SET mau.databases = $db");

@@ -52,8 +52,9 @@ SELECT mau.record_activity(u, now() - interval '20 minutes') FROM unnest('{@gues
 SELECT mau.record_activity('@gone:x', now() - interval '40 days');  -- for the next reap
 SELECT mau.forget_user('@late:x');
 SELECT mau.forget_user('@u20:x');  -- whose days stay
-UPDATE mau.settings SET history_retention = '60 days';
+UPDATE mau.settings SET history_retention = '60 days', snapshot_retention = '100 years';
 SELECT mau.fold();  -- some days are before those that are kept
+UPDATE mau.settings SET history_retention = '62 days';  -- a midnight during the test removes no further day
 SELECT mau.record_activity(format('@u%s:x', i), now() - i * interval '1 day', 'Mozilla') FROM generate_series(1, 10) i;  -- not folded
 SELECT mau.register_user('@deleted:x');
 DELETE FROM mau.users WHERE user_id = '@deleted:x';
@@ -77,8 +78,10 @@ my ($last_no, $last_position) = split /[|]/, $node->safe_psql('original',
     'SELECT u.last_value, r.last_value FROM mau.users_user_no_seq u, mau.reserved_threepids_position_seq r');
 
 # Days that are over: the homeserver goes on today.
-my $figures = q(SELECT * FROM mau.daily_series(current_date - 80, current_date - 1, kind => 'everybody');
-    SELECT * FROM mau.growth(current_date - 40, current_date - 1); SELECT * FROM mau.r30v2(now() - interval '1 day'););
+my $now = $node->safe_psql('original', 'SELECT now()');
+my $day = "('$now'::timestamptz AT TIME ZONE 'UTC')::date";
+my $figures = qq(SELECT * FROM mau.daily_series($day - 80, $day - 1, kind => 'everybody');
+    SELECT * FROM mau.growth($day - 40, $day - 1); SELECT * FROM mau.r30v2('$now'::timestamptz - interval '1 day'););
 my $history = $node->safe_psql('original', $figures);
 like($node->safe_psql('original', 'SELECT min(day) FROM mau.active_days'), qr/^-infinity$/, 'of days that are not kept it is known who was there');
 
