@@ -74,20 +74,13 @@ pg::Statement deactivated_query(
     "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
     " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
     {TEXTOID, INT8OID});
-// Of these users and times the places of those of whom mau knows nothing as new, give or take the granularity
-// ($3). Without $4, users without a row of mau.users are left out.
-pg::Statement unknown_query(
-    "WITH later AS MATERIALIZED (SELECT n.place, n.user_id, n.at"
-    "  FROM ROWS FROM (unnest($1), unnest($2)) WITH ORDINALITY n(user_id, at, place)"
-    "  LEFT JOIN mau.users u ON u.user_id = n.user_id"
-    "  LEFT JOIN mau.monthly_active_users m ON m.user_id = n.user_id"
-    "  WHERE n.at > coalesce(greatest(u.last_seen, m.\"timestamp\") + $3, -1) AND ($4 OR u.user_id IS NOT "
-    "NULL))"
-    " SELECT l.place FROM later l WHERE NOT EXISTS (SELECT 1 FROM mau.departures p,"
+// Of these users and times the places of those who left the cohort, and were seen then ($3: the granularity).
+pg::Statement departed_query(
+    "SELECT n.place FROM ROWS FROM (unnest($1), unnest($2)) WITH ORDINALITY n(user_id, at, place)"
+    " WHERE EXISTS (SELECT 1 FROM mau.departures p,"
     "   ROWS FROM (unnest(p.user_ids), unnest(p.last_seen)) d(user_id, at)"
-    "   WHERE l.user_id = ANY (p.user_ids) AND d.user_id = l.user_id AND d.at + $3 >= l.at)"
-    " ORDER BY l.place",
-    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, BOOLOID});
+    "   WHERE n.user_id = ANY (p.user_ids) AND d.user_id = n.user_id AND d.at + $3 >= n.at)",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8OID});
 
 Oid table_oid(const std::string& schema, const std::string& table) {
     return pg::guard([s = schema.c_str(), t = table.c_str()] {
@@ -697,12 +690,36 @@ void Reading::compare(Instant until) {
     const std::string sql = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
                             ") s(user_id, last_seen) WHERE s.last_seen >= " +
                             std::to_string(std::max<Instant>(0, at_ - kWindow)) +
-                            (limit ? " ORDER BY 2 DESC" : "");
+                            (limit ? " ORDER BY 2 DESC" : " ORDER BY s.user_id COLLATE \"C\"");
     const auto changes = [&] {
         std::int64_t changed = sightings;
         for (const Outcome none : {Outcome::unchanged, Outcome::remote, Outcome::off})
             changed -= outcomes[static_cast<int>(none)];
         return changed;
+    };
+    const std::int64_t granularity = world_.settings.last_seen_granularity;
+    const auto keep_newer = [&](std::vector<std::string_view>& users, std::vector<std::int64_t>& seen) {
+        // By the indexes: a statement would rather read the tables whole.
+        pg::KeyedTable accounts, members;
+        accounts.open(world_.users_table, world_.users_index);
+        members.open(world_.cohort_table, world_.cohort_index);
+        std::size_t left = 0;
+        for (std::size_t i = 0; i < users.size(); ++i) {
+            const Datum key = pg::key_datum(users[i]);
+            const pg::Found member = members.find(key);
+            if (member.exists && member.integer(cohort::timestamp) + granularity >= seen[i]) continue;
+            const pg::Found account = accounts.find(key);
+            if (account.exists ? !account.is_null(directory::users::last_seen) &&
+                                     account.integer(directory::users::last_seen) + granularity >= seen[i]
+                               : !contract_.users.empty())
+                continue;
+            users[left] = users[i];
+            seen[left++] = seen[i];
+        }
+        accounts.close();
+        members.close();
+        users.resize(left);
+        seen.resize(left);
     };
     const std::int64_t before = changes();
     std::vector<std::string_view> ids;
@@ -716,12 +733,14 @@ void Reading::compare(Instant until) {
             ids.push_back(id);
             times.push_back(rows.at(i, 1).integer());
         }
-        const pg::Rows unknown = unknown_query.read_latest(
-            ids, times, std::int64_t{world_.settings.last_seen_granularity}, contract_.users.empty());
-        for (std::uint64_t i = 0; i < unknown.count; ++i) {
-            const auto place = static_cast<std::size_t>(unknown.at(i, 0).integer() - 1);
-            batch.push_back({ids[place], times[place], Platform::unknown});
-        }
+        keep_newer(ids, times);
+        std::set<std::int64_t> departed;
+        const pg::Rows places =
+            ids.empty() ? pg::Rows() : departed_query.read_latest(ids, times, granularity);
+        for (std::uint64_t i = 0; i < places.count; ++i) departed.insert(places.at(i, 0).integer() - 1);
+        for (std::size_t i = 0; i < ids.size(); ++i)
+            if (departed.count(static_cast<std::int64_t>(i)) == 0)
+                batch.push_back({ids[i], times[i], Platform::unknown});
         record(batch, how);
     });
     differences += changes() - before;

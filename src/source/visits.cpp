@@ -172,8 +172,8 @@ bool Reading::read_visits() {
 bool Reading::read_visits_of_yesterday() {
     const Day settled = settled_day(std::min(at_, now_));
     Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;
-    // A clock that was ahead once: nobody knows what was read.
-    if (known > settled_day(now_)) known = settled_day(now_) - static_cast<Day>(kWindow / kDay) - 1;
+    // The clock was ahead once: the days of the window are read again.
+    if (known > settled_day(now_)) known = settled - static_cast<Day>(kWindow / kDay) - 1;
     if (contract_.visits.empty() || known >= settled || !recording(world_.settings)) return true;
     if (!tasks::Task(history::kFoldTask).begin()) return true;  // next time
     // Attach said so.

@@ -48,7 +48,7 @@ sub goes_on
 sub homeserver
 {
 	my ($db) = @_;
-	sql('postgres', "CREATE DATABASE $db");
+	sql('postgres', qq(CREATE DATABASE "$db"));
 	sql($db, <<'E');
 CREATE EXTENSION mau;
 GRANT CREATE, USAGE ON SCHEMA public TO hs;
@@ -225,7 +225,7 @@ E
 };
 
 subtest 'mau.databases' => sub {
-	homeserver('"My-Prod"');
+	homeserver('My-Prod');
 	my $log = -s $node->logfile;
 	set(q(ALTER SYSTEM SET mau.databases = 'My-Prod, nowhere, "my-prod"'));
 	becomes('good', 'SELECT NOT serves FROM mau.worker_state()', 'reloaded');
