@@ -213,6 +213,7 @@ std::optional<std::int64_t> counted_natives(const World& world, Instant at, seat
         // For a statement both are of its own snapshot; else none may have left between the two looks.
         if (purpose == seats::For::statement || seats::rows(world, purpose) == rows) return *rows - expired;
     }
+    return std::nullopt;
 }
 
 std::vector<HostCount> by_host(const pg::Rows& rows) {

@@ -152,7 +152,7 @@ Found find_expired(const World& world, Instant from, Instant cutoff, Whose whose
 void make_known(const World& world, const std::string_view* first, const std::string_view* last, bool wait) {
     std::vector<std::string_view> locked, unknown;
     pg::KeyedTable users;
-    users.open(world.users_table, world.users_index);
+    users.open(world.users_table, world.users_index, kUsersIndex);
     for (const std::string_view* id = first; id != last; ++id) {
         if (!wait && !pg::try_lock(pg::LockSpace::user, pg::hash(*id))) continue;
         locked.push_back(*id);
@@ -220,7 +220,7 @@ class DirectRemoval {
         Expired expired;
         std::int64_t natives = 0;
         pg::KeyedTable users;
-        users.open(world_.users_table, world_.users_index);
+        users.open(world_.users_table, world_.users_index, kUsersIndex);
         expired.seen_since = pg::guard([&] {
             CommandCounterIncrement();  // what this statement has done is seen
             row_ = AllocSetContextCreate(CurrentMemoryContext, "mau row", ALLOCSET_DEFAULT_SIZES);

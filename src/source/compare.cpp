@@ -193,13 +193,13 @@ std::vector<Comparison> compare(const Reading& reading, Instant at) {
         judge("monthly active users beside all users seen", seen["counted"],
               facts("counted", contract.rows_go)),
     };
-    if (contract.cohort.empty()) return result;
+    if (contract.counted.empty()) return result;
 
     std::map<std::string, Tally> members{{"counted", {}}};
-    const std::string figure = "monthly active users beside " + contract.cohort_name;
+    const std::string figure = "monthly active users beside " + contract.cohort_table;
     const auto trouble = pg::attempt(
         [&] {
-            reading.read_all(contract.cohort, {}, [&](const pg::Rows& rows) { tally(rows, members, true); });
+            reading.read_all(contract.counted, {}, [&](const pg::Rows& rows) { tally(rows, members, true); });
         },
         [](const pg::Trouble& t) { return t.state.compare(0, 2, "42") == 0; });
     if (trouble || members["counted"].theirs == 0) {

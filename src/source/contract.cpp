@@ -31,6 +31,7 @@ std::vector<ContractQuery> queries_of(const Contract& contract) {
     add(contract.last_seen, true);
     add(contract.malformed, true);
     add(contract.cohort, false);
+    add(contract.counted, false);
     add(contract.visits, false);
     add(contract.malformed_visits, false);
     add(contract.usage, false);

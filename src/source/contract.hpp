@@ -23,22 +23,20 @@
 //                                                in order of the day, through an index on it
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
-//   cohort      $1 at (ms)                       user_id text, last_seen bigint (ms): the homeserver's own
-//   list of
-//                                                its monthly active users; one row a user
+//   cohort      $1 at (ms)                       user_id text, last_seen bigint (ms): the homeserver's own list
+//                                                of its monthly active users; one row a user
+//   counted     none                             the same, of those whom the server itself counts
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`
 //   malformed_visits  $1 at (ms)                 the same for visits
-//   cohort      none                             user_id text, last_seen bigint (ms): the members whom the
-//                                                server itself counts, where it keeps them
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over everybody whom mau has seen
 //
 // Visits are what the homeserver itself keeps of days; they are optional in every way: attach says what keeps
 // it from reading them, and goes on. Each day is read once more when it is over.
 //
-// The cohort is optional in the same way, and read by attach alone: it has members whose activity was pruned,
-// and has not those who were put out.
+// The cohort is optional in the same way. Attach reads it: it has members whose activity was pruned, and lacks
+// those whom the homeserver has removed. mau.compare reads those who are counted.
 //
 // {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table
 // once, and no other table beside it at the same level.
@@ -65,9 +63,8 @@ struct Contract {
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
     std::string visits_table, visits, malformed_visits;  // the table: what must not be altered meanwhile
-    std::string cohort_table, cohort;
+    std::string cohort_table, cohort, counted;
     std::string malformed;
-    std::string cohort, cohort_name;  // the name: what reports call it
     std::string rows_go;              // why a user's activity may vanish, in words; empty: by pruning only
     std::string usage, usage_with_visits;  // the second where it has more, and more to read
     std::string

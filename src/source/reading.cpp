@@ -701,8 +701,8 @@ void Reading::compare(Instant until) {
     const auto keep_newer = [&](std::vector<std::string_view>& users, std::vector<std::int64_t>& seen) {
         // By the indexes: a statement would rather read the tables whole.
         pg::KeyedTable accounts, members;
-        accounts.open(world_.users_table, world_.users_index);
-        members.open(world_.cohort_table, world_.cohort_index);
+        accounts.open(world_.users_table, world_.users_index, kUsersIndex);
+        members.open(world_.cohort_table, world_.cohort_index, kCohortIndex);
         std::size_t left = 0;
         for (std::size_t i = 0; i < users.size(); ++i) {
             const Datum key = pg::key_datum(users[i]);

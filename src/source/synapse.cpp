@@ -124,6 +124,10 @@ Contract synapse(const Place& place) {
             "SELECT c.user_id::text, c.\"timestamp\"::bigint FROM {schema}.monthly_active_users c"
             " WHERE c.\"timestamp\" BETWEEN 0 AND $1",
             "schema", schema);
+        contract.counted = substitute(
+            "SELECT m.user_id::text, m.\"timestamp\"::bigint FROM {schema}.monthly_active_users m"
+            " LEFT JOIN {schema}.users u ON u.name = m.user_id WHERE coalesce(u.appservice_id::text, '') = ''",
+            "schema", schema);
     }
     contract.newest = substitute(
         "SELECT max(i.last_seen)::bigint FROM {schema}.user_ips i WHERE i.last_seen <= $1", "schema", schema);
@@ -139,13 +143,6 @@ Contract synapse(const Place& place) {
         "(SELECT 'user_ips', 'last_seen is in the future', i.user_id::text FROM {schema}.user_ips i"
         "  WHERE i.last_seen > $1 + 86400000 LIMIT 1000)",
         "schema", schema);
-    if (place.has("monthly_active_users", "user_id") && place.has("monthly_active_users", "timestamp")) {
-        contract.cohort_name = "monthly_active_users";
-        contract.cohort = substitute(
-            "SELECT m.user_id::text, m.\"timestamp\"::bigint FROM {schema}.monthly_active_users m"
-            " LEFT JOIN {schema}.users u ON u.name = m.user_id WHERE coalesce(u.appservice_id::text, '') = ''",
-            "schema", schema);
-    }
     contract.usage = substitute(substitute(kUsage, "r30v2", "'{}'::jsonb"), "schema", schema);
     if (visits)
         contract.usage_with_visits = substitute(substitute(kUsage, "r30v2", kR30v2), "schema", schema);
