@@ -428,6 +428,18 @@ Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, c
 
 }  // namespace
 
+void hold_back(const World& world, Sighting* sightings, std::size_t count) {
+    if (!world.settings.limit_usage_by_mau) return;
+    const Instant now = pg::to_instant(GetCurrentTimestamp());
+    std::int64_t ahead = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (sightings[i].at <= now + kAhead) continue;
+        sightings[i].at = now;
+        ++ahead;
+    }
+    if (ahead > 0) seats::count_ahead(ahead);
+}
+
 std::size_t leave_news(std::vector<Sighting>& sightings) {
     std::vector<seen::Key> all, news;
     all.reserve(sightings.size());

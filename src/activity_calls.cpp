@@ -50,10 +50,11 @@ Datum text_of(Outcome outcome) {
 }
 
 Datum record_activity(FunctionCallInfo fcinfo) {
-    const Call call{pg::Arguments(fcinfo)};
+    Call call{pg::Arguments(fcinfo)};
     if (call.is_known_to_change_nothing()) return text_of(Outcome::unchanged);
     return text_of(pg::with_spi([&] {
         const World* const world = directory::world_at_hand();
+        if (world) activity::hold_back(*world, &call.sighting, 1);
         return world ? activity::record(*world, call.sighting, call.key) : Outcome::unchanged;
     }));
 }
@@ -152,6 +153,7 @@ Datum record_activities(FunctionCallInfo fcinfo) {
     if (!sightings.empty()) {
         const std::size_t recorded = pg::with_spi([&] {
             const World* const world = directory::world_at_hand();
+            if (world) activity::hold_back(*world, sightings.data(), sightings.size());
             return world ? activity::record(*world, sightings.data(), sightings.size(), outcomes.data())
                          : users_of(sightings);
         });
@@ -194,11 +196,12 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
 }
 
 Datum admit(FunctionCallInfo fcinfo) {
-    const Call call{pg::Arguments(fcinfo)};
+    Call call{pg::Arguments(fcinfo)};
     std::optional<std::string> body;
     if (!call.is_known_to_change_nothing())
         body = pg::with_spi([&]() -> std::optional<std::string> {
             const World* const world = directory::world_at_hand();
+            if (world) activity::hold_back(*world, &call.sighting, 1);
             return world ? activity::admit(*world, call.sighting, call.key) : std::nullopt;
         });
     if (body) return jsonb_datum(*body);

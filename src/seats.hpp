@@ -85,6 +85,9 @@ std::optional<std::int64_t> rows(const World& world, For purpose);
 /// off.
 std::int64_t verify(const World& world);
 
+/// Counts sightings that were ahead of the server's clock.
+void count_ahead(std::int64_t sightings);
+
 /// In words, for mau.status.
 std::string describe();
 
