@@ -20,7 +20,7 @@ struct Step {
     Outcome* outcome = nullptr;
     std::uint64_t lock = 0;
     bool locked = false;
-    bool past = false;  // before the horizon: kept as last seen only
+    bool past = false;     // before the horizon: kept as last seen only
     bool sure = false;     // judged on rows that nobody else has in flight
     bool vouched = false;  // the cache vouches for the account: its row was not looked at
     bool written = false;  // the row that takes the sighting is written
@@ -96,7 +96,8 @@ void give_seats(const World& world, Queue order, std::vector<Step>& steps, cohor
     });
     for (Step* const step : queue) {
         const bool has_row = *step->outcome == Outcome::joined && step->rows.member.exists;
-        if (!seating.take(step->sighting->user_id, step->sighting->at, has_row)) *step->outcome = Outcome::full;
+        if (!seating.take(step->sighting->user_id, step->sighting->at, has_row))
+            *step->outcome = Outcome::full;
     }
 }
 

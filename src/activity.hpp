@@ -45,8 +45,8 @@ inline constexpr std::size_t kChunk =
 std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                    const How& how = {});
 
-/// How far ahead of the server's clock a sighting may be while there is a limit. One that is further ahead counts
-/// as one of now: its row would keep a seat for more than 30 days.
+/// How far ahead of the server's clock a sighting may be while there is a limit. One that is further ahead
+/// counts as one of now: its row would keep a seat for more than 30 days.
 inline constexpr Instant kAhead = 300'000;
 /// Moves such sightings to now, and counts them.
 void hold_back(const World& world, Sighting* sightings, std::size_t count);

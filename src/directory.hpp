@@ -34,7 +34,7 @@ struct World {
     Oid settings_table = InvalidOid;
     Oid users_table = InvalidOid, users_index = InvalidOid, users_numbers = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
-    Oid cohort_by_time = InvalidOid;  // the index on `renewed`; an admin may have dropped it
+    Oid cohort_by_time = InvalidOid;   // the index on `renewed`; an admin may have dropped it
     std::uint64_t cohort_version = 0;  // changes with the cohort's triggers
     bool cohort_is_watched = false;    // whether these triggers notice whatever is written to it
     Oid threepids_table = InvalidOid;

@@ -120,8 +120,8 @@ pg::Statement forget_query(
 
 namespace {
 
-/// Moves a member's row to the service of the account. A bridge's user who becomes a native needs a seat; where
-/// there is none, the row leaves the cohort.
+/// Moves a member's row to the service of the account. A bridge's user who becomes a native needs a seat;
+/// where there is none, the row leaves the cohort.
 void move_service(const World& world, std::string_view user_id, std::string_view from, std::string_view to) {
     cohort::Seating seating(world);
     const bool asks = to == "native" && !directory::is_reserved_user(world, user_id);

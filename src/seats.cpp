@@ -65,7 +65,7 @@ struct Level {
 
 std::vector<Level> tally;  // innermost subtransaction last; empty in most transactions
 Oid tally_cohort = InvalidOid;
-int told_at = 0;  // the depth of triggers at which DML is announced, plus 1; 0: none is
+int told_at = 0;                // the depth of triggers at which DML is announced, plus 1; 0: none is
 bool untold_announced = false;  // between pre-commit and the end
 
 Counters* counters() {
