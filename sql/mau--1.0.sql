@@ -321,7 +321,7 @@ CREATE INDEX monthly_active_users_renewed ON mau.monthly_active_users (renewed);
 COMMENT ON TABLE mau.monthly_active_users IS
 'The cohort: who is active now, and when last; Synapse''s shape and the service. A row older than 30 days has expired and counts no more, whether or not the reaper came by, except a registered reserved user''s.';
 COMMENT ON COLUMN mau.monthly_active_users.user_id IS 'The user''s id.';
-COMMENT ON COLUMN mau.monthly_active_users."timestamp" IS 'Last seen, epoch milliseconds, to within last_seen_granularity.';
+COMMENT ON COLUMN mau.monthly_active_users."timestamp" IS 'Last seen, epoch milliseconds, to within last_seen_granularity; 0 for a reserved user who was given a seat and has not been seen since.';
 COMMENT ON COLUMN mau.monthly_active_users.service IS 'native, or the id of the user''s appservice.';
 COMMENT ON COLUMN mau.monthly_active_users.renewed IS 'By which the index finds the row: a last sighting, epoch milliseconds, never after "timestamp", which moves on without it for up to 15 days. Left out or too late, it becomes "timestamp".';
 COMMENT ON COLUMN mau.monthly_active_users.visited IS 'What the history has of the user: the newest day with a visit, in days since 1970, times 32, plus 1 (unknown client), 2 (web), 4 (electron), 8 (android) and 16 (ios) for the clients marked on it; 0 = nothing. A sighting that is in it marks no visit.';
@@ -372,7 +372,7 @@ CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET row_security = off
     AS $$
-    SELECT m.service, m.user_id, to_timestamp(m."timestamp" / 1000.0)
+    SELECT m.service, m.user_id, to_timestamp(nullif(m."timestamp", 0) / 1000.0)
     FROM mau.monthly_active_users m
     WHERE (start_at IS NULL OR m."timestamp" >= floor(extract(epoch FROM start_at) * 1000))
       AND (end_at IS NULL OR m."timestamp" <= floor(extract(epoch FROM end_at) * 1000))
@@ -444,7 +444,7 @@ CREATE FUNCTION mau.record_activity(user_id text, at timestamptz DEFAULT now(), 
     RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_record_activity';
 COMMENT ON FUNCTION mau.record_activity(text, timestamptz, text) IS
-'Records that a user was seen. Never waits for another client''s transaction, never raises because of concurrency. Returns joined, refreshed, unchanged, guest, trial, support, appservice, deactivated, remote, full or off. A time older than the stored last sighting never moves it back. user_agent is reduced to a coarse client type and not stored. Errors: 22023 for a missing or over-long user_id, 22008 for an infinite or absurd time, 25006 in a read-only transaction.';
+'Records that a user was seen. With limit_usage_by_mau, a time more than 5 minutes ahead of the server''s clock counts as now; mau.status.seats says how many there were. Never waits for another client''s transaction, never raises because of concurrency. Returns joined, refreshed, unchanged, guest, trial, support, appservice, deactivated, remote, full or off. A time older than the stored last sighting never moves it back. user_agent is reduced to a coarse client type and not stored. Errors: 22023 for a missing or over-long user_id, 22008 for an infinite or absurd time, 25006 in a read-only transaction.';
 
 CREATE FUNCTION mau.record_activities(user_ids text[], at timestamptz[], user_agents text[] DEFAULT NULL)
     RETURNS TABLE (outcome text, users bigint)

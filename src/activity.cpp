@@ -21,7 +21,7 @@ struct Step {
     Outcome* outcome = nullptr;
     std::uint64_t lock = 0;
     bool locked = false;
-    bool past = false;  // before the horizon: kept as last seen only
+    bool past = false;     // before the horizon: kept as last seen only
     bool sure = false;     // judged on rows that nobody else has in flight
     bool vouched = false;  // the cache vouches for the account: its row was not looked at
     bool written = false;  // the row that takes the sighting is written
@@ -140,7 +140,8 @@ void give_seats(const World& world, Queue order, std::vector<Step>& steps, cohor
     });
     for (Step* const step : queue) {
         const bool has_row = *step->outcome == Outcome::joined && step->rows.member.exists;
-        if (!seating.take(step->sighting->user_id, step->sighting->at, has_row)) *step->outcome = Outcome::full;
+        if (!seating.take(step->sighting->user_id, step->sighting->at, has_row))
+            *step->outcome = Outcome::full;
     }
 }
 
@@ -488,6 +489,18 @@ void defer(const Sighting* sightings, std::size_t count) {
     std::vector<deferred::Call> calls;
     add_calls(sightings, sightings + count, calls);
     deferred::append(calls);
+}
+
+void hold_back(const World& world, Sighting* sightings, std::size_t count) {
+    if (!world.settings.limit_usage_by_mau) return;
+    const Instant now = pg::to_instant(GetCurrentTimestamp());
+    std::int64_t ahead = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (sightings[i].at <= now + kAhead) continue;
+        sightings[i].at = now;
+        ++ahead;
+    }
+    if (ahead > 0) seats::count_ahead(ahead);
 }
 
 std::size_t leave_news(std::vector<Sighting>& sightings) {

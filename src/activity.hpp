@@ -53,6 +53,12 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
 /// records them. Where they never can be, on a standby, that is an error.
 void defer(const Sighting* sightings, std::size_t count);
 
+/// How far ahead of the server's clock a sighting may be while there is a limit. One that is further ahead
+/// counts as one of now: its row would keep a seat for more than 30 days.
+inline constexpr Instant kAhead = 300'000;
+/// Moves such sightings to now, and counts them.
+void hold_back(const World& world, Sighting* sightings, std::size_t count);
+
 /// Records one sighting that the cache of recently seen users, asked by `key`, does not know.
 Outcome record(const World& world, const Sighting& sighting, const seen::Key& key);
 

@@ -51,11 +51,14 @@ Datum text_of(Outcome outcome) {
 }
 
 Datum record_activity(FunctionCallInfo fcinfo) {
-    const Call call{pg::Arguments(fcinfo)};
+    Call call{pg::Arguments(fcinfo)};
     if (call.is_known_to_change_nothing()) return text_of(Outcome::unchanged);
     return text_of(pg::with_spi([&] {
         const auto world = directory::world_at_hand();
-        if (world) return activity::record(*world, call.sighting, call.key);
+        if (world) {
+            activity::hold_back(*world, &call.sighting, 1);
+            return activity::record(*world, call.sighting, call.key);
+        }
         activity::defer(&call.sighting, 1);
         return Outcome::unchanged;
     }));
@@ -155,7 +158,10 @@ Datum record_activities(FunctionCallInfo fcinfo) {
     if (!sightings.empty()) {
         const std::size_t recorded = pg::with_spi([&] {
             const auto world = directory::world_at_hand();
-            if (world) return activity::record(*world, sightings.data(), sightings.size(), outcomes.data());
+            if (world) {
+                activity::hold_back(*world, sightings.data(), sightings.size());
+                return activity::record(*world, sightings.data(), sightings.size(), outcomes.data());
+            }
             activity::defer(sightings.data(), sightings.size());
             return users_of(sightings);
         });
@@ -198,12 +204,15 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
 }
 
 Datum admit(FunctionCallInfo fcinfo) {
-    const Call call{pg::Arguments(fcinfo)};
+    Call call{pg::Arguments(fcinfo)};
     std::optional<std::string> body;
     if (!call.is_known_to_change_nothing())
         body = pg::with_spi([&]() -> std::optional<std::string> {
             const auto world = directory::world_at_hand();
-            if (world) return activity::admit(*world, call.sighting, call.key);
+            if (world) {
+                activity::hold_back(*world, &call.sighting, 1);
+                return activity::admit(*world, call.sighting, call.key);
+            }
             activity::defer(&call.sighting, 1);
             return std::nullopt;
         });

@@ -110,9 +110,9 @@ pg::Statement deactivated_query(
     " ON m.user_id OPERATOR(pg_catalog.=) u.user_id WHERE u.is_deactivated LIMIT $1",
     {INT8OID});
 
-// The oldest by "timestamp", found by the index on `renewed`, which is never after it: a user who is among the
-// $2 oldest of a sample has at most the last time among these, and all who are older than that are in the index
-// up to it.
+// The oldest by "timestamp", found by the index on `renewed`, which is never after it: a user who is among
+// the $2 oldest of a sample has at most the last time among these, and all who are older than that are in the
+// index up to it.
 #define MAU_CANDIDATES                                 \
     " FROM mau.monthly_active_users m"                 \
     " WHERE m.service OPERATOR(pg_catalog.=) 'native'" \
@@ -169,8 +169,8 @@ std::int64_t seat(const World& world, const std::vector<std::string_view>& reser
     return static_cast<std::int64_t>(seated.count);
 }
 
-/// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since. Answers
-/// how many left.
+/// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since.
+/// Answers how many left.
 std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
                     std::int64_t max_rows) {
     const Expired expired = remove_expired(world, cutoff, reserved, max_rows);
@@ -253,8 +253,8 @@ bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
            (TransactionIdIsInProgress(maker) || TransactionIdDidCommit(maker));
 }
 
-/// Looks at every version of every native row by one snapshot, so that a user whose row moves while we scan is
-/// met.
+/// Looks at every version of every native row by one snapshot, so that a user whose row moves while we scan
+/// is met.
 Census take_census(const World& world) {
     Census census{0, NIL};
     CommandCounterIncrement();  // rows that this very statement has written count, too

@@ -60,7 +60,8 @@ struct Row {
 };
 std::vector<bool> write(const std::vector<Row>& rows);
 
-/// Gives registered reserved users without a row theirs; the time of such a row is 0 until the user is seen. Answers how many.
+/// Gives registered reserved users without a row theirs; the time of such a row is 0 until the user is seen.
+/// Answers how many.
 std::int64_t seat_reserved(const World& world);
 
 /// What a reap did.

@@ -157,13 +157,13 @@ const Appservice* owner_of_unregistered(const World& world, std::string_view use
     return nullptr;
 }
 
-/// The first `max_mau_value` reserved threepids as two parallel arrays; none without a limit, as the homeserver
-/// ignores that number then.
+/// The first `max_mau_value` reserved threepids as two parallel arrays; none without a limit, as the
+/// homeserver ignores that number then.
 struct Seated {
     std::vector<std::string_view> mediums, addresses;
     explicit Seated(const World& world) {
-        const auto limit = static_cast<std::size_t>(
-            world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
+        const auto limit =
+            static_cast<std::size_t>(world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
         for (const Threepid& threepid : world.reserved) {
             if (mediums.size() == limit) break;
             mediums.push_back(threepid.medium);

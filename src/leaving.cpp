@@ -9,35 +9,36 @@ namespace mau::cohort {
 
 namespace {
 
-constexpr std::int64_t kBatch = 10'000;     // rows that one statement takes out at most
-constexpr std::int64_t kLook = 1'000;       // expired rows that an admission looks at
-constexpr std::size_t kLocked = 256;        // users who are locked at once
-constexpr Instant kAlways = INT64_MAX;      // a cutoff that every row is before
+constexpr std::int64_t kBatch = 10'000;  // rows that one statement takes out at most
+constexpr std::int64_t kLook = 1'000;    // expired rows that an admission looks at
+constexpr std::size_t kLocked = 256;     // users who are locked at once
+constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
 
-// Rows are found by their keys, one by one, whatever the planner thinks of their number: OFFSET 0 and FOR UPDATE
-// keep it from joining the tables. A row without one in mau.users is not taken out but answered, as user_id.
-// (The deletion is by ctid: a row that changed after the statement began is not there, and stays.)
-#define MAU_LEAVE(lock)                                                                                        \
-    "WITH victims AS MATERIALIZED ("                                                                           \
-    "  SELECT m.place, m.user_id, k.user_no FROM pg_catalog.unnest($1) v(user_id)"                             \
-    "   CROSS JOIN LATERAL (SELECT c.ctid AS place, c.user_id FROM mau.monthly_active_users c"                 \
-    "     WHERE c.user_id OPERATOR(pg_catalog.=) v.user_id AND c.\"timestamp\" OPERATOR(pg_catalog.<) $2"      \
-    "     FOR UPDATE" lock                                                                                     \
-    ") m"                                                                                                      \
-    "   LEFT JOIN LATERAL (SELECT u.user_no FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) m.user_id" \
-    "     FOR NO KEY UPDATE" lock                                                                              \
-    ") k ON true"                                                                                              \
-    "), gone AS ("                                                                                             \
-    "  DELETE FROM mau.monthly_active_users m WHERE m.ctid OPERATOR(pg_catalog.=) ANY"                         \
-    "   (ARRAY(SELECT v.place FROM victims v WHERE v.user_no IS NOT NULL))"                                    \
-    "   RETURNING m.user_id, m.\"timestamp\" AS seen, m.service, m.visited"                                    \
-    "), moved AS ("                                                                                            \
-    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen,"                                               \
-    "   CASE WHEN g.seen OPERATOR(pg_catalog.>) 0 THEN g.seen END),"                                           \
-    "   visited = greatest(u.visited, g.visited)"                                                              \
-    "   FROM gone g WHERE u.user_id OPERATOR(pg_catalog.=) g.user_id"                                          \
-    ") SELECT g.service, pg_catalog.count(*), NULL::pg_catalog.text FROM gone g GROUP BY 1"                    \
-    " UNION ALL SELECT NULL, 0, v.user_id FROM victims v WHERE v.user_no IS NULL"                              \
+// Rows are found by their keys, one by one, whatever the planner thinks of their number: OFFSET 0 and FOR
+// UPDATE keep it from joining the tables. A row without one in mau.users is not taken out but answered, as
+// user_id. (The deletion is by ctid: a row that changed after the statement began is not there, and stays.)
+#define MAU_LEAVE(lock)                                                                                   \
+    "WITH victims AS MATERIALIZED ("                                                                      \
+    "  SELECT m.place, m.user_id, k.user_no FROM pg_catalog.unnest($1) v(user_id)"                        \
+    "   CROSS JOIN LATERAL (SELECT c.ctid AS place, c.user_id FROM mau.monthly_active_users c"            \
+    "     WHERE c.user_id OPERATOR(pg_catalog.=) v.user_id AND c.\"timestamp\" OPERATOR(pg_catalog.<) $2" \
+    "     FOR UPDATE" lock                                                                                \
+    ") m"                                                                                                 \
+    "   LEFT JOIN LATERAL (SELECT u.user_no FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) "     \
+    "m.user_id"                                                                                           \
+    "     FOR NO KEY UPDATE" lock                                                                         \
+    ") k ON true"                                                                                         \
+    "), gone AS ("                                                                                        \
+    "  DELETE FROM mau.monthly_active_users m WHERE m.ctid OPERATOR(pg_catalog.=) ANY"                    \
+    "   (ARRAY(SELECT v.place FROM victims v WHERE v.user_no IS NOT NULL))"                               \
+    "   RETURNING m.user_id, m.\"timestamp\" AS seen, m.service, m.visited"                               \
+    "), moved AS ("                                                                                       \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen,"                                          \
+    "   CASE WHEN g.seen OPERATOR(pg_catalog.>) 0 THEN g.seen END),"                                      \
+    "   visited = greatest(u.visited, g.visited)"                                                         \
+    "   FROM gone g WHERE u.user_id OPERATOR(pg_catalog.=) g.user_id"                                     \
+    ") SELECT g.service, pg_catalog.count(*), NULL::pg_catalog.text FROM gone g GROUP BY 1"               \
+    " UNION ALL SELECT NULL, 0, v.user_id FROM victims v WHERE v.user_no IS NULL"                         \
     "   AND NOT EXISTS (SELECT FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) v.user_id)"
 pg::Statement leave_query(MAU_LEAVE(" SKIP LOCKED"), {TEXTARRAYOID, INT8OID});
 pg::Statement leave_waiting_query(MAU_LEAVE(""), {TEXTARRAYOID, INT8OID});
@@ -53,7 +54,8 @@ pg::Statement is_member_query(
 // For a cohort without its index on `renewed`.
 pg::Statement expired_query(
     "SELECT m.user_id, m.\"timestamp\" FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND (NOT $2 OR m.service OPERATOR(pg_catalog.=) 'native')"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND (NOT $2 OR m.service OPERATOR(pg_catalog.=) "
+    "'native')"
     " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($3) ORDER BY m.\"timestamp\" LIMIT $4",
     {INT8OID, BOOLOID, TEXTARRAYOID, INT8OID});
 pg::Statement count_expired_query(
@@ -166,8 +168,8 @@ void make_known(const World& world, const std::string_view* first, const std::st
 }
 
 /// Runs one of the statements above, and tells the counters. Answers how many rows were taken out.
-std::int64_t leave(const World& world, pg::Statement& statement, const std::vector<std::string_view>& user_ids,
-                   Instant cutoff) {
+std::int64_t leave(const World& world, pg::Statement& statement,
+                   const std::vector<std::string_view>& user_ids, Instant cutoff) {
     const seats::ToldAbout told;
     std::int64_t rows = 0;
     for (int tries = 0; tries < 2; ++tries) {
@@ -193,8 +195,8 @@ std::int64_t leave(const World& world, pg::Statement& statement, const std::vect
 
 namespace {
 
-/// Removes expired rows where they lie, and writes the last sightings where the rows of mau.users lie: a third of
-/// the time that the statement takes. Rows without one in mau.users are left to it.
+/// Removes expired rows where they lie, and writes the last sightings where the rows of mau.users lie: a
+/// third of the time that the statement takes. Rows without one in mau.users are left to it.
 class DirectRemoval {
   public:
     explicit DirectRemoval(const World& world) : world_(world) {}
@@ -302,8 +304,7 @@ Expired remove_expired(const World& world, Instant cutoff, const std::vector<std
             const Found found = find_expired(world, from, cutoff, Whose::everybody, reserved,
                                              std::min(kBatch, max_rows - expired.rows));
             expired.seen_since = expired.seen_since || found.seen_since;
-            const std::int64_t left =
-                remove(world, found.user_ids, cutoff);
+            const std::int64_t left = remove(world, found.user_ids, cutoff);
             expired.rows += left;
             more = left > 0 || found.next > from;
             from = found.next;
@@ -317,8 +318,8 @@ Expired remove_expired(const World& world, Instant cutoff, const std::vector<std
 namespace {
 
 /// Takes rows out one by one, so that none is touched that is not needed.
-std::int64_t free_one_by_one(const World& world, const std::vector<std::string_view>& user_ids, Instant cutoff,
-                             std::int64_t count) {
+std::int64_t free_one_by_one(const World& world, const std::vector<std::string_view>& user_ids,
+                             Instant cutoff, std::int64_t count) {
     std::int64_t freed = 0;
     for (std::size_t i = 0; i < user_ids.size() && freed < count; ++i) {
         // A row whose user is being recorded now, perhaps by this very statement, is in use.

@@ -31,7 +31,9 @@ std::string trial_in_words(const Settings& settings, const Account& account, Ins
 std::string membership_in_words(const Membership& membership, Instant at) {
     if (!membership.last_seen)
         return membership.reserved ? "reserved, no row in the cohort yet" : "no row in the cohort";
-    std::string text = *membership.last_seen == 0 ? "never seen" : "last seen " + in_words(at - *membership.last_seen) + " before";
+    std::string text = *membership.last_seen == 0
+                           ? "never seen"
+                           : "last seen " + in_words(at - *membership.last_seen) + " before";
     if (membership.reserved) return text + "; reserved, the seat is held for ever";
     if (!membership.holds(at)) return text + ": expired";
     return text + "; expires in " + in_words(*membership.last_seen + kWindow - at);

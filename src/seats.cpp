@@ -23,6 +23,7 @@ struct Counters {
     std::int64_t rows;        // of natives, committed
     std::int64_t in_flight;   // seats taken by transactions that are not done
     std::uint64_t recounts, mended;
+    std::int64_t ahead;  // sightings ahead of the server's clock, moved to now
 };
 
 /// What one backend's transaction has in flight, for the recount; under the lock of its database's counters.
@@ -65,7 +66,7 @@ struct Level {
 
 std::vector<Level> tally;  // innermost subtransaction last; empty in most transactions
 Oid tally_cohort = InvalidOid;
-int told_at = 0;  // the depth of triggers at which DML is announced, plus 1; 0: none is
+int told_at = 0;                // the depth of triggers at which DML is announced, plus 1; 0: none is
 bool untold_announced = false;  // between pre-commit and the end
 
 Counters* counters() {
@@ -470,6 +471,14 @@ std::int64_t verify(const World& world) {
     return off;
 }
 
+void count_ahead(std::int64_t sightings) {
+    Counters* mine = counters();
+    if (!mine) return;
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
+    mine->ahead += sightings;
+    LWLockRelease(&mine->lock);
+}
+
 std::string describe() {
     Counters* mine = counters();
     if (!piece.get<Shared>()) return "by lock and count (mau is not in shared_preload_libraries)";
@@ -479,7 +488,8 @@ std::string describe() {
     if (!mine->known) return "counters to be taken from the table at the next admission";
     return std::to_string(mine->rows) + " native rows, " + std::to_string(mine->in_flight) +
            " admissions in flight; counted " + std::to_string(mine->recounts) + " times, mended " +
-           std::to_string(mine->mended);
+           std::to_string(mine->mended) +
+           (mine->ahead > 0 ? "; " + std::to_string(mine->ahead) + " sightings ahead of the clock" : "");
 }
 
 }  // namespace mau::seats

@@ -357,7 +357,8 @@ bool try_new_lock(LockSpace space, std::uint64_t key) {
     return guard([&] {
         LOCKTAG const tag = tag_of(space, key);
         LockAcquireResult const result = LockAcquire(&tag, ExclusiveLock, false, true);
-        if (result != LOCKACQUIRE_OK && result != LOCKACQUIRE_NOT_AVAIL) LockRelease(&tag, ExclusiveLock, false);
+        if (result != LOCKACQUIRE_OK && result != LOCKACQUIRE_NOT_AVAIL)
+            LockRelease(&tag, ExclusiveLock, false);
         return result == LOCKACQUIRE_OK;
     });
 }

@@ -1,7 +1,7 @@
 -- admit: check, then record, in one call; NULL = go ahead.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
-    AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
+    AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
 CREATE FUNCTION see(who text, i interval DEFAULT '0') RETURNS text LANGUAGE sql
     AS $$ SELECT mau.record_activity('@' || who || ':example.com', t(i)) $$;
 CREATE FUNCTION admit(who text, i interval DEFAULT '0') RETURNS text LANGUAGE plpgsql AS $$ -- the answer, and what is known of the user after it

@@ -16,7 +16,7 @@ ORDER BY service, period;
 SELECT mau.active_users(at => t('0')) AS monthly, mau.monthly_active_count(t('0')) AS count, mau.active_users('1 month', t('0')) AS a_month_is_30_days;
 -- A reserved user whose last sighting is old holds a seat, but was not seen.
 INSERT INTO mau.reserved_threepids VALUES ('email', 'vip@example.com');
-UPDATE mau.settings SET max_mau_value = 100;
+UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 100;
 SELECT mau.register_user('@vip:example.com', t('-1000 h'), medium => 'email', address => 'vip@example.com');
 SELECT mau.active_users(at => t('0')) AS seen, mau.monthly_active_count(t('0')) AS count;
 -- Beyond 30 days: the whole UTC days of the history, before the reap and after it; a registration is no visit.

@@ -1,7 +1,7 @@
 -- Each sighting marks its user, day and client once, whoever it is, and whatever becomes of the cohort's row.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
-    AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
+    AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
 CREATE FUNCTION agent(client text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT CASE client
     WHEN 'web' THEN 'Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0'
     WHEN 'ios' THEN 'Element/1.6.8 (iPhone; iOS 17.4; Scale/3.00)'
@@ -26,8 +26,8 @@ TABLE marks;
 -- A second client on one day; each once.
 SELECT see('a', '12 h 41 min', 'ios'), see('a', '12 h 42 min', 'web'), see('a', '12 h 43 min', 'ios'), see('a', '12 h 44 min', 'web');
 SELECT see('a', '12 h 45 min', 'ios'), see('a', '14 h', 'ios'), see('a', '14 h 1 min', 'unknown'), see('a', '14 h 2 min');
-SELECT * FROM marks WHERE day = '2026-11-22';
-SELECT "timestamp" = extract(epoch FROM t('14 h')) * 1000 AS moved, visited >> 5 = date '2026-11-22' - date '1970-01-01' AS day, visited & 31 AS clients FROM mau.monthly_active_users;
+SELECT * FROM marks WHERE day = '2020-11-22';
+SELECT "timestamp" = extract(epoch FROM t('14 h')) * 1000 AS moved, visited >> 5 = date '2020-11-22' - date '1970-01-01' AS day, visited & 31 AS clients FROM mau.monthly_active_users;
 TRUNCATE mau.visits;
 
 -- Everybody who is not in the cohort, too.
@@ -93,7 +93,7 @@ TRUNCATE mau.visits;
 SELECT see('r', '-3 days'), see('r', '-3 days'), see('r', '-2 days');
 SELECT DISTINCT user_id, day, client FROM marks ORDER BY 2;
 SELECT what, rows > 0 AS some FROM mau.fold(t('2 days')) WHERE what <> 'purged';
-SELECT day, dau FROM mau.daily_series('2026-11-18', '2026-11-20');
+SELECT day, dau FROM mau.daily_series('2020-11-18', '2020-11-20');
 -- After a fold nothing is marked again.
 SELECT see('r', '1 day 9 h', 'ios'), see('r', '1 day 9 h 1 min');
 TABLE marks;
@@ -180,7 +180,7 @@ SELECT count(*) AS differ FROM
     (SELECT day, p.name, count(DISTINCT user_id) AS n FROM expected CROSS JOIN unnest('{unknown,web,electron,android,ios}'::text[]) WITH ORDINALITY p(name, i)
      WHERE platform = i - 1 GROUP BY 1, 2) e
     FULL JOIN (SELECT s.day, p.name, s.dau AS n FROM unnest('{unknown,web,electron,android,ios}'::text[]) p(name),
-                   mau.daily_series('2026-11-25', '2027-12-31', NULL, p.name, kind => 'everybody') s WHERE s.dau > 0) f USING (day, name)
+                   mau.daily_series('2020-11-25', '2021-12-31', NULL, p.name, kind => 'everybody') s WHERE s.dau > 0) f USING (day, name)
     WHERE e.n IS DISTINCT FROM f.n;
 
 -- An account that changes is judged anew at the next sighting, though the member was seen lately.

@@ -43,7 +43,10 @@ SELECT mau.register_user('@vip:example.com', t('-3 h'), medium => 'email', addre
        mau.register_user('@phone:example.com', t('-3 h'), medium => 'msisdn', address => '49123'),
        mau.register_user('@other:example.com', t('-3 h'), medium => 'email', address => 'other@example.com');
 SELECT user_id, last_seen - t('0') AS seen FROM mau.monthly_active_users_by_service() WHERE user_id ~ 'vip|phone|other';
+BEGIN;
+UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 5;
 SELECT mau.registered_reserved_users();
+ROLLBACK;
 -- Not a support user, and not while nothing is recorded.
 SELECT mau.register_user('@vip2:example.com', t('-3 h'), 'support', medium => 'email', address => 'vip2@example.com');
 UPDATE mau.settings SET mau_stats_only = false;

@@ -317,7 +317,7 @@ sub prepared
 	return;
 }
 
-# Damage that no trigger sees is found at the reap, said, and mended.
+# Rows that go while triggers are disabled free their seats at once, not at the next reap.
 sub damage
 {
 	scenario 'damage' => sub {
@@ -325,16 +325,14 @@ sub damage
 		my $database = house(10);
 		my $result = load($database, '--users', 30, '--clients', 2);
 		held($name, $result, 10);
-		my $offset = -s $node->logfile;
 		$node->safe_psql(
 			$database, q{ALTER TABLE mau.monthly_active_users DISABLE TRIGGER changed;
 			DELETE FROM mau.monthly_active_users WHERE user_id IN (SELECT user_id FROM mau.monthly_active_users LIMIT 4);
-			ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed;
-			SELECT * FROM mau.reap()});
-		$node->wait_for_log(qr/mau's counters were 4 rows off the table, and are mended/, $offset);
+			ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed});
 		$result = load($database, '--users', 30, '--clients', 2, '--prefix', '@late', '--rollback', 0);
 		held("$name, mended", $result, 10);
 		is(members($database), 10, "$mode, $name: exactly 10 in the end");
+		counters_right($name, $database);
 	};
 	return;
 }
