@@ -74,13 +74,6 @@ pg::Statement deactivated_query(
     "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
     " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
     {TEXTOID, INT8OID});
-// Of these users and times the places of those who left the cohort, and were seen then ($3: the granularity).
-pg::Statement departed_query(
-    "SELECT n.place FROM ROWS FROM (unnest($1), unnest($2)) WITH ORDINALITY n(user_id, at, place)"
-    " WHERE EXISTS (SELECT 1 FROM mau.departures p,"
-    "   ROWS FROM (unnest(p.user_ids), unnest(p.last_seen)) d(user_id, at)"
-    "   WHERE n.user_id = ANY (p.user_ids) AND d.user_id = n.user_id AND d.at + $3 >= n.at)",
-    {TEXTARRAYOID, INT8ARRAYOID, INT8OID});
 
 Oid table_oid(const std::string& schema, const std::string& table) {
     return pg::guard([s = schema.c_str(), t = table.c_str()] {
@@ -734,13 +727,7 @@ void Reading::compare(Instant until) {
             times.push_back(rows.at(i, 1).integer());
         }
         keep_newer(ids, times);
-        std::set<std::int64_t> departed;
-        const pg::Rows places =
-            ids.empty() ? pg::Rows() : departed_query.read_latest(ids, times, granularity);
-        for (std::uint64_t i = 0; i < places.count; ++i) departed.insert(places.at(i, 0).integer() - 1);
-        for (std::size_t i = 0; i < ids.size(); ++i)
-            if (departed.count(static_cast<std::int64_t>(i)) == 0)
-                batch.push_back({ids[i], times[i], Platform::unknown});
+        for (std::size_t i = 0; i < ids.size(); ++i) batch.push_back({ids[i], times[i], Platform::unknown});
         record(batch, how);
     });
     differences += changes() - before;

@@ -33,7 +33,7 @@ SELECT admit('vip');
 UPDATE mau.settings SET track_appservice_user_ips = true;
 SELECT admit('irc_a', '2 h');
 UPDATE mau.settings SET max_mau_value = 4;
-SELECT admit('irc_a', '2 h'), mau.monthly_active_count(t('2 h'));
+SELECT admit('irc_a', '2 h'), mau.monthly_active_count(t('3 h'));
 SELECT admit('guest', '2 h'), admit('d', '2 h'), admit('e', '2 h');
 -- A member who expired needs a seat again.
 SELECT admit('a', '724 h');

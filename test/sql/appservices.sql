@@ -43,7 +43,7 @@ SELECT service FROM mau.monthly_active_users WHERE user_id = '@bot:example.com';
 INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES
     ('slack', '{@_slack_.*}'), ('matter', '{"@_matter_[0-9]+:example\\.com","@(one|two)_"}'), ('upper', '{(?i)@UPPER_}'), ('either', '{@left_|@right_}');
 CREATE FUNCTION service(who text) RETURNS text LANGUAGE sql AS $$
-    SELECT detail FROM mau.explain('@' || who, t('0')) WHERE rule = 'registered account' $$;
+    SELECT detail FROM mau.explain('@' || who, t('96 h')) WHERE rule = 'registered account' $$;
 SELECT who, service(who) FROM unnest('{_slack_a:example.com,_slack_,_slac,x@_slack_a,_matter_1:example.com,_matter_1:exampleXcom,_matter_a:example.com,one_x,two_x,three_x,
     upper_x:example.com,Upper_x:example.com,left_x,right_x,x@right_x}'::text[]) who;
 SELECT see('_slack_a'), see('left_x'), see('upper_x');

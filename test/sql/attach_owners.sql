@@ -63,7 +63,7 @@ SELECT try($$SELECT mau.attach('synapse', 'hs', t())$$);
 ALTER VIEW hs.later RENAME TO user_daily_visits;
 SELECT mau.sync(t());
 SELECT trouble, trouble_sqlstate FROM mau.source;
-SELECT health, reason FROM mau.health(t());
+SELECT health, reason FROM mau.health();
 SELECT try('SELECT mau.usage_statistics(t())');
 SELECT * FROM planted.diary;
 SELECT mau.detach();

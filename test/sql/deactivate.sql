@@ -26,11 +26,12 @@ SELECT mau.register_user('@a:example.com', t('5 h'));
 SELECT see('a', '5 h');
 -- The threepids of who is deactivated are nobody's (as in Synapse), so the seat is free.
 INSERT INTO mau.reserved_threepids VALUES ('email', 'vip@example.com');
-UPDATE mau.settings SET max_mau_value = 1;
+UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1;
 SELECT mau.register_user('@vip:example.com', t('0'), medium => 'email', address => 'vip@example.com');
 SELECT mau.registered_reserved_users();
 SELECT mau.deactivate_user('@vip:example.com', t('0'));
 SELECT mau.registered_reserved_users();
+UPDATE mau.settings SET limit_usage_by_mau = false;
 SELECT user_id FROM mau.monthly_active_users;
 -- Somebody who was only seen can be deactivated, too.
 SELECT see('seen', '5 h'), mau.deactivate_user('@seen:example.com', t('5 h'));

@@ -11,8 +11,8 @@ CREATE VIEW v AS SELECT * FROM raw WHERE user_no NOT IN (3, 4); -- no guest, no 
 CREATE FUNCTION brute(from_day date, to_day date, more int, which text, today date) RETURNS TABLE (month date, service text, users bigint, users_over bigint, highest bigint, mean numeric, partial bool)
 LANGUAGE sql STABLE AS $$
     SELECT m.first, s.service,
-           (SELECT count(DISTINCT user_no) FROM v WHERE v.service = s.service AND v.day BETWEEN m.first AND m.last),
-           (SELECT count(*) FROM (SELECT FROM v WHERE v.service = s.service AND v.day BETWEEN m.first AND m.last GROUP BY user_no HAVING count(DISTINCT day) > more) o),
+           (SELECT count(DISTINCT user_no) FROM v WHERE v.service = s.service AND v.day BETWEEN m.first AND least(m.last, today)),
+           (SELECT count(*) FROM (SELECT FROM v WHERE v.service = s.service AND v.day BETWEEN m.first AND least(m.last, today) GROUP BY user_no HAVING count(DISTINCT day) > more) o),
            max(f.mau), round(avg(f.mau), 9), m.first < '2023-12-20' OR m.last >= today
     FROM (SELECT g::date AS first, (g + interval '1 month - 1 day')::date AS last
           FROM generate_series(date_trunc('month', from_day::timestamp), to_day::timestamp, interval '1 month') g) m

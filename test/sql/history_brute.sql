@@ -100,7 +100,7 @@ CREATE FUNCTION brute_retention(unit text, a asked, at date) RETURNS TABLE (coho
     SELECT c.starts, s.size, p.i - c.i, p.starts, CASE WHEN p.ends <= at THEN s.users END, CASE WHEN p.ends <= at THEN s.users::float8 / nullif(s.size, 0) END
     FROM periods c JOIN periods p ON p.i >= c.i, LATERAL (SELECT count(*) AS size,
         count(*) FILTER (WHERE x.user_no IN (SELECT f.user_no FROM f WHERE f.day >= p.starts AND f.day < p.ends)) AS users
-        FROM accounts x WHERE x.day >= c.starts AND x.day < c.ends) s $$;
+        FROM accounts x WHERE x.day >= c.starts AND x.day < c.ends AND x.day <= at) s $$;
 CREATE TABLE units AS SELECT a.q, u.unit, a.to_day - a.q % 7 AS at FROM asked a, unnest('{day,week,month}'::text[]) u(unit) WHERE a.q < 12 OR a.q IN (100, 101);
 WITH ours AS (SELECT a.q, u.unit, s::text FROM units u JOIN asked a USING (q), mau.retention(u.unit, a.from_day, a.to_day, a.service, a.platform, a.kind, u.at::timestamp AT TIME ZONE 'UTC' + interval '13 h') s),
      theirs AS (SELECT a.q, u.unit, s::text FROM units u JOIN asked a USING (q), brute_retention(u.unit, a, u.at) s)
@@ -110,6 +110,15 @@ CREATE TABLE often AS SELECT a.q, count(*) AS days FROM asked a, f(a.service, a.
 WITH ours AS (SELECT a.q, s::text FROM asked a, mau.days_active(a.to_day::timestamp AT TIME ZONE 'UTC' + interval '5 h', a.window_days * interval '1 day', a.service, a.platform, a.kind) s),
      theirs AS (SELECT a.q, (n, (SELECT count(*) FROM often o WHERE o.q = a.q AND o.days = n))::text FROM asked a, LATERAL generate_series(1, a.window_days) n)
 INSERT INTO difference SELECT 'days_active', * FROM ((TABLE ours EXCEPT ALL TABLE theirs) UNION ALL (TABLE theirs EXCEPT ALL TABLE ours)) d;
+
+-- Every fifth day, and every day while those of the last ones run out.
+CREATE TABLE everyday AS SELECT d::date FROM generate_series('2023-05-30', '2024-07-10', interval '5 days') d UNION SELECT d::date FROM generate_series('2024-07-25', '2025-01-05', interval '1 day') d;
+CREATE TABLE f_counted AS SELECT * FROM f('native', NULL, 'counted');
+INSERT INTO difference SELECT 'nodeinfo', 0, d || t::text FROM everyday e, LATERAL (SELECT mau.nodeinfo_usage(e.d::timestamp AT TIME ZONE 'UTC') AS ours, jsonb_build_object('users', jsonb_build_object(
+    'total', (SELECT count(*) FROM people WHERE is_registered AND NOT is_guest AND NOT is_deactivated AND user_type IS DISTINCT FROM 'support' AND coalesce(appservice_id, '') = ''),
+    'activeMonth', (SELECT count(DISTINCT user_no) FROM f_counted f WHERE day BETWEEN e.d - 29 AND e.d),
+    'activeHalfyear', (SELECT count(DISTINCT user_no) FROM f_counted f WHERE day BETWEEN e.d - 179 AND e.d))) AS theirs) t
+WHERE ours <> theirs;
 
 -- A sighting of today makes all these days the past.
 SELECT mau.record_activity('@today:x') \g /dev/null
@@ -144,7 +153,7 @@ INSERT INTO difference SELECT 'r30', * FROM ((TABLE ours EXCEPT ALL TABLE theirs
 CREATE FUNCTION brute_bill(a asked, more int, today date) RETURNS TABLE (month date, service text, users bigint, users_over bigint, highest_mau bigint, mean_mau numeric, partial bool) LANGUAGE sql STABLE AS $$
     WITH m AS (SELECT m::date AS first, (m + interval '1 month')::date - 1 AS last FROM generate_series(date_trunc('month', a.from_day::timestamp), a.to_day::timestamp, interval '1 month') m),
          s AS (SELECT DISTINCT v.service FROM v WHERE a.service IS NULL OR v.service = a.service),
-         f AS MATERIALIZED (SELECT s.service, f.* FROM s, f(s.service, NULL, a.kind) f),
+         f AS MATERIALIZED (SELECT s.service, f.* FROM s, f(s.service, NULL, a.kind) f WHERE f.day <= today),
          b AS (SELECT min(day) AS begins FROM v)
     SELECT m.first, s.service, (SELECT count(DISTINCT user_no) FROM f WHERE f.service = s.service AND f.day BETWEEN m.first AND m.last),
         (SELECT count(*) FROM (SELECT FROM f WHERE f.service = s.service AND f.day BETWEEN m.first AND m.last GROUP BY user_no HAVING count(*) > more) x),
@@ -165,14 +174,6 @@ INSERT INTO difference SELECT 'forecast', x.n, (f.*)::text || t FROM generate_se
              FROM mau.daily_series(greatest((SELECT min(day) FROM raw) + 29, d.today - 60), d.today - 1) s) t
 WHERE CASE WHEN t.n < 14 THEN f.mau IS NOT NULL ELSE abs(f.per_day - t.slope) > 1e-9 OR abs(f.r_squared - t.r2) > 1e-9 OR f.mau <> t.mau OR f.day <> d.today - 1
       OR (f.reaches IS NULL) <> (t.slope <= 0 OR t.r2 < 0.5 OR f.assumption LIKE 'not within%') END;
--- Every fifth day, and every day while those of the last ones run out.
-CREATE TABLE everyday AS SELECT d::date FROM generate_series('2023-05-30', '2024-07-10', interval '5 days') d UNION SELECT d::date FROM generate_series('2024-07-25', '2025-01-05', interval '1 day') d;
-CREATE TABLE f_counted AS SELECT * FROM f('native', NULL, 'counted');
-INSERT INTO difference SELECT 'nodeinfo', 0, d || t::text FROM everyday e, LATERAL (SELECT mau.nodeinfo_usage(e.d::timestamp AT TIME ZONE 'UTC') AS ours, jsonb_build_object('users', jsonb_build_object(
-    'total', (SELECT count(*) FROM people WHERE is_registered AND NOT is_guest AND NOT is_deactivated AND user_type IS DISTINCT FROM 'support' AND coalesce(appservice_id, '') = ''),
-    'activeMonth', (SELECT count(DISTINCT user_no) FROM f_counted f WHERE day BETWEEN e.d - 29 AND e.d),
-    'activeHalfyear', (SELECT count(DISTINCT user_no) FROM f_counted f WHERE day BETWEEN e.d - 179 AND e.d))) AS theirs) t
-WHERE ours <> theirs;
 
 SELECT what, count(*) FROM difference GROUP BY 1 ORDER BY 1;
 SELECT * FROM difference ORDER BY 1, 2 LIMIT 20;

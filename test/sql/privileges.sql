@@ -1,17 +1,20 @@
 -- Who may do what (law L10).
 CREATE EXTENSION mau;
+-- Functions that change nothing, and are volatile because they read shared memory, or decide by what is committed now.
+CREATE TABLE readers AS SELECT unnest('{seen_cache,describe_seats,worker_state,health,explain,check_auth_blocking,usage_statistics}'::name[]) AS proname;
+GRANT SELECT ON readers TO PUBLIC;
 -- PUBLIC executes nothing that changes state, and reads no table.
-SELECT proname FROM pg_proc p WHERE pronamespace = 'mau'::regnamespace AND provolatile = 'v' AND proname NOT IN ('seen_cache', 'describe_seats')
+SELECT proname FROM pg_proc p WHERE pronamespace = 'mau'::regnamespace AND provolatile = 'v' AND proname NOT IN (TABLE readers)
     AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0) ORDER BY 1;
 SELECT relname FROM pg_class c WHERE relnamespace = 'mau'::regnamespace AND EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = 0);
 SELECT nspname FROM pg_namespace WHERE nspname = 'mau' AND EXISTS (SELECT FROM aclexplode(nspacl) WHERE grantee = 0);
 -- Nothing runs with the rights of its owner.
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND prosecdef;
--- What changes state is volatile and unsafe in parallel; what reads tables is not volatile.
+-- What changes state is volatile and unsafe in parallel; what only reads tables is not volatile.
 SELECT proname, provolatile, proparallel FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND (provolatile = 'v') <> (proparallel = 'u')
-    AND proname NOT IN ('seen_cache', 'describe_seats') /* shared memory */ ORDER BY 1;
+    AND proname NOT IN (TABLE readers) ORDER BY 1;
 SELECT proname, provolatile, proparallel FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND proname IN ('monthly_active_count', 'monthly_active_count_by_service',
-    'monthly_active_users_by_service', 'active_users', 'last_seen', 'explain', 'check_auth_blocking', 'registered_reserved_users', 'fold_address', 'is_regex') AND provolatile = 'v';
+    'monthly_active_users_by_service', 'active_users', 'last_seen', 'explain', 'check_auth_blocking', 'registered_reserved_users', 'fold_address', 'is_regex') AND provolatile = 'v' AND proname NOT IN (TABLE readers);
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND proname IN ('record_activity', 'record_activities', 'admit', 'register_user', 'add_threepid', 'remove_threepid',
     'deactivate_user', 'forget_user', 'reap', 'directory_changed', 'replace_settings') AND provolatile <> 'v';
 
@@ -44,7 +47,7 @@ CREATE ROLE regress_mau_homeserver;
 GRANT USAGE ON SCHEMA mau TO regress_mau_homeserver;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mau TO regress_mau_homeserver;
 GRANT SELECT ON ALL TABLES IN SCHEMA mau TO regress_mau_homeserver;
-GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids, mau.tasks, mau.visits, mau.source_skipped TO regress_mau_homeserver;
+GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids, mau.deferred_calls, mau.tasks, mau.visits, mau.source_skipped TO regress_mau_homeserver;
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 10, mau_trial_days = 1;
 INSERT INTO mau.reserved_threepids VALUES ('email', 'a@x');
 INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES ('irc', '{@irc_}');

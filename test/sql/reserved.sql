@@ -70,7 +70,7 @@ SELECT mau.monthly_active_count(t('10000 h'));
 
 -- Registration with a reserved threepid, in any case, at any position, while the house is full.
 SELECT see('a'), see('b');
-SELECT mau.monthly_active_count(t('0'));
+SELECT count(*) FROM mau.monthly_active_users WHERE service = 'native';
 SELECT address, mau.check_auth_blocking(medium => medium, address => address, at => t('0')) IS NULL AS open
 FROM (VALUES ('email', 'first@example.com'), ('email', 'FIRST@EXAMPLE.COM'), ('email', 'third@example.com'), ('msisdn', '49123'),
     ('email', '49123'), ('msisdn', 'first@example.com'), ('msisdn', '4912'), ('email', 'first@example.co')) v(medium, address);
