@@ -126,7 +126,7 @@ inline void check_user_id(std::string_view id, const char* name) {
 
 inline Instant check_instant(TimestampTz time, const char* name) {
     // Before it is shifted: far times overflow.
-    if (time < to_timestamp(0) || time >= to_timestamp(kEndOfTime)) detail::refuse_instant(time, name);
+    if (time <= to_timestamp(0) || time >= to_timestamp(kEndOfTime)) detail::refuse_instant(time, name);
     return to_instant(time);
 }
 

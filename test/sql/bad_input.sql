@@ -41,7 +41,7 @@ FROM (SELECT call, try(format(call, at)) AS answer
         unnest('{infinity,-infinity,1969-12-31 23:59:59.999999+00,3000-01-01 00:00+00,294276-12-31 23:59:59.999999+00,4714-11-24 00:00+00 BC}'::text[]) at) answers GROUP BY call ORDER BY call;
 SELECT mau.last_seen('@t:x'); -- nothing was recorded
 SELECT at, try(format('SELECT mau.record_activity(''@%s:x'', %L)', at, at)), try(format('SELECT extract(epoch FROM mau.last_seen(''@%s:x''))', at))
-FROM unnest('{1970-01-01 00:00+00,2999-12-31 23:59:59.999999+00}'::text[]) at;
+FROM unnest('{1970-01-01 00:00:00.001+00,2999-12-31 23:59:59.999999+00}'::text[]) at;
 -- A time far in the future does no harm to others, nor a registration there.
 SELECT mau.monthly_active_count() > 0, try('SELECT mau.record_activity(''@2999-12-31 23:59:59.999999+00:x'', t(''0''))');
 
