@@ -59,15 +59,15 @@ class Batch {
 
     /// A user's reports stay in their order: once one has to wait, so do the others.
     void report(const deferred::Call& call) {
-        if (held_up_.count(call.user_id) == 0) {
+        if (held_up_.count(call.user_id) == 0 && registration::can_carry_out(world_, call)) {
             const auto trouble = pg::attempt([&] {
                 const pg::NoWaiting no_waiting;
                 registration::carry_out(world_, call);
             });
             if (!trouble) return;
             if (!pg::is_concurrency(*trouble)) warn(*trouble);
-            held_up_.insert(call.user_id);
         }
+        held_up_.insert(call.user_id);
         again_.push_back(call);
     }
 
