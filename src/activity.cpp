@@ -23,12 +23,12 @@ struct Step {
     bool past = false;  // before the horizon: kept as last seen only
     bool late =
         false;  // a member whose row is about to expire, or has by the clock: needs a seat to be refreshed
-    bool sure = false;     // judged on rows that nobody else has in flight
-    bool vouched = false;  // the cache vouches for the account: its row was not looked at
-    bool written = false;  // the row that takes the sighting is written
-    bool marked = false;   // the days and clients of the sightings are in the history, or will be
+    bool sure = false;      // judged on rows that nobody else has in flight
+    bool vouched = false;   // the cache vouches for the account: its row was not looked at
+    bool written = false;   // the row that takes the sighting is written
+    bool marked = false;    // the days and clients of the sightings are in the history, or will be
     bool deferred = false;  // something of the sightings is left to be recorded later
-    seen::Key key{};       // made before the rows were looked at
+    seen::Key key{};        // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
@@ -111,8 +111,8 @@ Place place_of(const Step& step) {
     return step.past ? Place::user : place_of(*step.outcome);
 }
 
-/// Judges by the rows. What another transaction has in flight is left alone: a sighting that says more than what
-/// is committed is recorded later, because that transaction may be undone.
+/// Judges by the rows. What another transaction has in flight is left alone: a sighting that says more than
+/// what is committed is recorded later, because that transaction may be undone.
 void judge(const World& world, Step& step, Instant horizon) {
     const Sighting& sighting = *step.sighting;
     *step.outcome =
@@ -472,7 +472,8 @@ class Chunk {
         Seating seating(world_, how_.queue);
         seating.give(steps_);
         plan(world_, steps_, writes);
-        const bool written = (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes, only_ours);
+        const bool written =
+            (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes, only_ours);
         if (!written)
             for (Step& step : steps_)
                 if (!step.written && place_of(step) != Place::nowhere) defer(step);
@@ -505,8 +506,8 @@ void record_chunk(const World& world, std::vector<Step>& steps, const How& how) 
     chunk.release();
 }
 
-/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX, and
-/// is there: with the locks taken, no index can be dropped any more.
+/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX,
+/// and is there: with the locks taken, no index can be dropped any more.
 bool can_read(const World& world) {
     return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
            OidIsValid(world.cohort_index) && OidIsValid(world.users_index) &&
@@ -521,7 +522,8 @@ bool can_write(const World& world) {
            pg::try_table_lock(world.users_table, RowExclusiveLock) &&
            pg::try_table_lock(world.cohort_index, RowExclusiveLock) &&
            pg::try_table_lock(world.users_index, RowExclusiveLock) &&
-           (!OidIsValid(world.cohort_by_time) || pg::try_table_lock(world.cohort_by_time, RowExclusiveLock)) &&
+           (!OidIsValid(world.cohort_by_time) ||
+            pg::try_table_lock(world.cohort_by_time, RowExclusiveLock)) &&
            (world.reserved.empty() ||
             (pg::try_read_lock(world.threepids_table) && pg::try_read_lock(world.users_table))) &&
            directory::is_latest(world);

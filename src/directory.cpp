@@ -19,7 +19,7 @@ namespace directory {
 namespace {
 
 std::shared_ptr<const World> cached;  // the one that was loaded last
-std::uint64_t generation = 1;  // raised by every invalidation that concerns us
+std::uint64_t generation = 1;         // raised by every invalidation that concerns us
 std::uint64_t cached_generation = 0;
 
 void on_relcache_invalidation(Datum, Oid relation) {

@@ -66,8 +66,8 @@ namespace directory {
 /// Registers the invalidation callback; called once per process.
 void init();
 
-/// The world as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the pointer
-/// as long as references or views into it are in use.
+/// The world as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the
+/// pointer as long as references or views into it are in use.
 std::shared_ptr<const World> world();
 /// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; null where it cannot be had.
 std::shared_ptr<const World> world_at_hand();

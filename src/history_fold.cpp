@@ -209,8 +209,8 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         PushActiveSnapshot(GetLatestSnapshot());
         const BlockNumber blocks = RelationGetNumberOfBlocks(table);
         const float rows_known = table->rd_rel->reltuples;
-        if (OidIsValid(pg::usable_index(kVisitsIndex, world_.visits_table)) && blocks > kManyBlocks && rows_known >= 0 &&
-            rows_known < kFewRows * static_cast<float>(blocks)) {
+        if (OidIsValid(pg::usable_index(kVisitsIndex, world_.visits_table)) && blocks > kManyBlocks &&
+            rows_known >= 0 && rows_known < kFewRows * static_cast<float>(blocks)) {
             walk.open(world_.visits_table, kVisitsIndex);
             walk.begin(GetActiveSnapshot(), nullptr, 0);
         } else {
@@ -441,7 +441,8 @@ Datum fold(FunctionCallInfo fcinfo) {
         result.add({"purged", purged});
         result.add({"settled", settled});
         if (calls.carried_out > 0) result.add({"calls", calls.carried_out});
-        if (calls.more || visits + settled >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
+        if (calls.more || visits + settled >= max_rows || purged >= max_rows)
+            result.add({"more", std::int64_t{1}});
     });
     return Datum(0);
 }

@@ -93,13 +93,15 @@ pg::Statement remove_threepid_query(
     {TEXTOID, TEXTOID, TEXTOID});
 
 // How many threepids that are there somebody else has changed or locked: of a user, or the one given.
-#define MAU_CHOSEN_THREEPIDS                                                                                  \
-    " FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1 OR t.medium OPERATOR(pg_catalog.=) $2" \
+#define MAU_CHOSEN_THREEPIDS                                                            \
+    " FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1 OR t.medium " \
+    "OPERATOR(pg_catalog.=) $2"                                                         \
     " AND t.address OPERATOR(pg_catalog.=) $3"
-pg::Statement held_threepids_query(
-    "SELECT (SELECT pg_catalog.count(*)" MAU_CHOSEN_THREEPIDS ") OPERATOR(pg_catalog.-)"
-    " (SELECT pg_catalog.count(*) FROM (SELECT" MAU_CHOSEN_THREEPIDS " FOR UPDATE SKIP LOCKED) l)",
-    {TEXTOID, TEXTOID, TEXTOID});
+pg::Statement held_threepids_query("SELECT (SELECT pg_catalog.count(*)" MAU_CHOSEN_THREEPIDS
+                                   ") OPERATOR(pg_catalog.-)"
+                                   " (SELECT pg_catalog.count(*) FROM (SELECT" MAU_CHOSEN_THREEPIDS
+                                   " FOR UPDATE SKIP LOCKED) l)",
+                                   {TEXTOID, TEXTOID, TEXTOID});
 #undef MAU_CHOSEN_THREEPIDS
 
 pg::Statement remove_threepids_query(
@@ -181,8 +183,8 @@ bool is_in_flight(const World& world, std::string_view medium, std::string_view 
         TupleTableSlot* const slot = table_slot_create(table, nullptr);
         ScanKeyData keys[2];
         for (int i = 0; i < 2; ++i)
-            ScanKeyEntryInitialize(&keys[i], 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber, InvalidOid,
-                                   index->rd_indcollation[i], F_TEXTEQ, keys_of_row[i]);
+            ScanKeyEntryInitialize(&keys[i], 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber,
+                                   InvalidOid, index->rd_indcollation[i], F_TEXTEQ, keys_of_row[i]);
         SnapshotData dirty;
         InitDirtySnapshot(dirty);
         IndexScanDesc const scan = pg::compat::begin_index_scan(table, index, &dirty, 2);
@@ -218,15 +220,15 @@ bool can_carry_out(const World& world, const deferred::Call& report) {
     const bool deactivates = report.function == deferred::Function::deactivate_user;
     if ((report.medium || deactivates) && !writable(world.threepids_table)) return false;
     if (registers && !pg::try_table_lock(world.users_sequence, RowExclusiveLock)) return false;
-    if ((registers || deactivates) &&
-        !(writable(world.users_table) && writable(world.cohort_table) && OidIsValid(world.users_index) &&
-          OidIsValid(world.cohort_index)))
+    if ((registers || deactivates) && !(writable(world.users_table) && writable(world.cohort_table) &&
+                                        OidIsValid(world.users_index) && OidIsValid(world.cohort_index)))
         return false;
     if (!directory::is_latest(world)) return false;
     if (report.medium && is_in_flight(world, *report.medium, *report.address)) return false;
     if (report.medium || deactivates) {
         const auto owner = deactivates ? std::optional(report.user_id) : std::nullopt;
-        if (held_threepids_query.write(owner, report.medium, report.address).at(0, 0).integer() > 0) return false;
+        if (held_threepids_query.write(owner, report.medium, report.address).at(0, 0).integer() > 0)
+            return false;
     }
     return !(registers || deactivates) || !is_in_flight(world, report.user_id);
 }
@@ -363,7 +365,8 @@ Datum register_user(FunctionCallInfo fcinfo) {
                     "Pass both, or neither.");
     std::string address;
     if (!args.is_null(5)) {
-        const deferred::Call with = threepid_report(call.function, call.user_id, threepid_of(args, 5), address);
+        const deferred::Call with =
+            threepid_report(call.function, call.user_id, threepid_of(args, 5), address);
         call.medium = with.medium;
         call.address = with.address;
     }
@@ -416,8 +419,7 @@ Datum registered_reserved_users(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
         const auto world = directory::world();
-        for (const std::string_view user : directory::registered_reserved_users(*world))
-            result.add({user});
+        for (const std::string_view user : directory::registered_reserved_users(*world)) result.add({user});
     });
     return Datum(0);
 }

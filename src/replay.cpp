@@ -47,9 +47,8 @@ class Batch {
         std::vector<Outcome> outcomes(sightings_.size());
         activity::How how;
         how.horizon = now_ - kWindow;
-        const auto trouble = pg::attempt([&] {
-            activity::record(world_, sightings_.data(), sightings_.size(), outcomes.data(), how);
-        });
+        const auto trouble = pg::attempt(
+            [&] { activity::record(world_, sightings_.data(), sightings_.size(), outcomes.data(), how); });
         if (trouble) {
             warn(*trouble);
             activity::defer(sightings_.data(), sightings_.size());

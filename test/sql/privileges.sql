@@ -44,7 +44,7 @@ CREATE ROLE regress_mau_homeserver;
 GRANT USAGE ON SCHEMA mau TO regress_mau_homeserver;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mau TO regress_mau_homeserver;
 GRANT SELECT ON ALL TABLES IN SCHEMA mau TO regress_mau_homeserver;
-GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids, mau.tasks, mau.visits, mau.source_skipped TO regress_mau_homeserver;
+GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids, mau.deferred_calls, mau.tasks, mau.visits, mau.source_skipped TO regress_mau_homeserver;
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 10, mau_trial_days = 1;
 INSERT INTO mau.reserved_threepids VALUES ('email', 'a@x');
 INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES ('irc', '{@irc_}');
