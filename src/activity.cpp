@@ -27,7 +27,7 @@ struct Step {
     bool written = false;  // the row that takes the sighting is written
     bool marked = false;   // the days and clients of the sightings are in the history, or will be
     bool deferred = false;  // something of the sightings is left to be recorded later
-    seen::Key key{};       // made before the rows were looked at
+    seen::Key key{};        // made before the rows were looked at
     Rows rows{};
     Account account{};
     Membership membership{};
@@ -386,7 +386,8 @@ class Chunk {
         cohort::Seating seating(world_);
         give_seats(world_, how_.queue, steps_, seating);
         plan(world_, steps_, writes);
-        const bool written = (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes, only_ours);
+        const bool written =
+            (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes, only_ours);
         if (!written)
             for (Step& step : steps_)
                 if (!step.written && place_of(step) != Place::nowhere) defer(step);
@@ -419,8 +420,8 @@ void record_chunk(const World& world, std::vector<Step>& steps, const How& how) 
     chunk.release();
 }
 
-/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX, and
-/// is there: with the locks taken, no index can be dropped any more.
+/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX,
+/// and is there: with the locks taken, no index can be dropped any more.
 bool can_read(const World& world) {
     return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
            OidIsValid(world.cohort_index) && OidIsValid(world.users_index) &&
@@ -435,7 +436,8 @@ bool can_write(const World& world) {
            pg::try_table_lock(world.users_table, RowExclusiveLock) &&
            pg::try_table_lock(world.cohort_index, RowExclusiveLock) &&
            pg::try_table_lock(world.users_index, RowExclusiveLock) &&
-           (!OidIsValid(world.cohort_by_time) || pg::try_table_lock(world.cohort_by_time, RowExclusiveLock)) &&
+           (!OidIsValid(world.cohort_by_time) ||
+            pg::try_table_lock(world.cohort_by_time, RowExclusiveLock)) &&
            (world.reserved.empty() ||
             (pg::try_read_lock(world.threepids_table) && pg::try_read_lock(world.users_table))) &&
            directory::is_latest(world);

@@ -23,15 +23,14 @@ pg::Statement append_report_query(
     " VALUES (coalesce($1, pg_catalog.clock_timestamp()), $2, $3, $4, $5, $6, $7, $8, $9)",
     {TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID});
 
-#define MAU_TAKE(chosen)                                                                                 \
-    "WITH taken AS (DELETE FROM mau.deferred_calls d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY("    \
-    "  SELECT c.ctid FROM mau.deferred_calls c WHERE " chosen                                            \
-    " FOR UPDATE SKIP LOCKED)) RETURNING d.*)"                                                           \
-    " SELECT t.function, t.user_id, t.at, t.platform::pg_catalog.int8, t.user_type, t.appservice_id,"    \
+#define MAU_TAKE(chosen)                                                                              \
+    "WITH taken AS (DELETE FROM mau.deferred_calls d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+    "  SELECT c.ctid FROM mau.deferred_calls c WHERE " chosen                                         \
+    " FOR UPDATE SKIP LOCKED)) RETURNING d.*)"                                                        \
+    " SELECT t.function, t.user_id, t.at, t.platform::pg_catalog.int8, t.user_type, t.appservice_id," \
     " t.is_guest, t.medium, t.address, t.called_at FROM taken t ORDER BY t.called_at"
-pg::Statement take_query(
-    MAU_TAKE("c.called_at OPERATOR(pg_catalog.<) $1 ORDER BY c.called_at LIMIT $2"),
-    {TIMESTAMPTZOID, INT8OID});
+pg::Statement take_query(MAU_TAKE("c.called_at OPERATOR(pg_catalog.<) $1 ORDER BY c.called_at LIMIT $2"),
+                         {TIMESTAMPTZOID, INT8OID});
 pg::Statement take_reports_query(
     MAU_TAKE("c.user_id OPERATOR(pg_catalog.=) $1 AND c.function OPERATOR(pg_catalog.<>) 'record_activity'"),
     {TEXTOID});
@@ -41,8 +40,8 @@ pg::Statement has_reports_query(
     "SELECT EXISTS (SELECT FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1"
     " AND c.function OPERATOR(pg_catalog.<>) 'record_activity')",
     {TEXTOID});
-pg::Statement forget_query(
-    "DELETE FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
+pg::Statement forget_query("DELETE FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1",
+                           {TEXTOID});
 
 /// Takes what reading and writing the table takes, without waiting; answers whether it could.
 bool lock_table() {

@@ -1,6 +1,6 @@
 // Calls that could not be carried out, because another transaction, not done yet, holds what they write: kept
-// in mau.deferred_calls, so that nobody waits, and what was acknowledged is done whatever becomes of the other
-// transaction. `replay` (replay.hpp) carries them out.
+// in mau.deferred_calls, so that nobody waits, and what was acknowledged is done whatever becomes of the
+// other transaction. `replay` (replay.hpp) carries them out.
 //
 // The table is written like mau.visits: rows are appended, and taken away when they are done. A call that
 // cannot be carried out then either is appended again.
@@ -21,11 +21,11 @@ enum class Function { record_activity, register_user, add_threepid, remove_three
 struct Call {
     Function function = Function::record_activity;
     std::string_view user_id;
-    std::optional<std::int64_t> at;        // of the sighting or the registration, epoch milliseconds
+    std::optional<std::int64_t> at;         // of the sighting or the registration, epoch milliseconds
     Platform platform = Platform::unknown;  // of the sighting
     std::optional<std::string_view> user_type, appservice_id;
     std::optional<bool> is_guest;
-    std::optional<std::string_view> medium, address;     // the address folded
+    std::optional<std::string_view> medium, address;       // the address folded
     std::optional<std::int64_t> called_at = std::nullopt;  // PostgreSQL's microseconds; now, if not given
 };
 
@@ -36,8 +36,8 @@ void append(const std::vector<Call>& calls);
 /// Whether calls of a user about accounts and threepids are there: the next one has to come after them.
 bool has_reports(std::string_view user_id);
 
-/// Takes out at most `limit` calls that were made before an instant of PostgreSQL's, the oldest first: all, or
-/// those of a user about accounts. Calls that another transaction has taken are left. Views live in SPI's
+/// Takes out at most `limit` calls that were made before an instant of PostgreSQL's, the oldest first: all,
+/// or those of a user about accounts. Calls that another transaction has taken are left. Views live in SPI's
 /// memory.
 std::vector<Call> take(std::int64_t before, std::int64_t limit);
 std::vector<Call> take_reports(std::string_view user_id);

@@ -1,6 +1,7 @@
 #include "directory.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 #include "pg/values.hpp"
 #include "seen.hpp"
@@ -18,7 +19,7 @@ namespace directory {
 namespace {
 
 std::shared_ptr<const World> cached;  // the one that was loaded last
-std::uint64_t generation = 1;  // raised by every invalidation that concerns us
+std::uint64_t generation = 1;         // raised by every invalidation that concerns us
 std::uint64_t cached_generation = 0;
 
 void on_relcache_invalidation(Datum, Oid relation) {
@@ -215,15 +216,21 @@ bool is_current() {
 
 }  // namespace
 
-bool is_latest(const World& world) {
-    return cached.get() == &world && cached_generation == generation;
-}
-
 std::shared_ptr<const World> world_at_hand() {
     if (!is_current())
         for (const char* const table : {"settings", "reserved_threepids", "appservices"})
             if (!pg::try_read_lock(relation_oid(table))) return nullptr;
     return world();
+}
+
+bool is_latest(const World& world) {
+    if (cached.get() == &world && cached_generation == generation) return true;
+    const auto relations = [](const World& w) {
+        return std::tie(w.users_table, w.users_index, w.users_sequence, w.cohort_table, w.cohort_index,
+                        w.cohort_by_time, w.threepids_table, w.visits_table);
+    };
+    const auto fresh = world_at_hand();
+    return fresh && relations(*fresh) == relations(world);
 }
 
 std::shared_ptr<const World> world() {

@@ -67,13 +67,13 @@ namespace directory {
 /// Registers the invalidation callback; called once per process.
 void init();
 
-/// The world as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the pointer
-/// as long as references or views into it are in use.
+/// The world as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the
+/// pointer as long as references or views into it are in use.
 std::shared_ptr<const World> world();
 /// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; null where it cannot be had.
 std::shared_ptr<const World> world_at_hand();
-/// Whether a world is the one that was loaded last, and nothing that it is about has changed since. With locks
-/// on its tables, that is so to the end of the transaction: the relations are there, and are those.
+/// Whether the relations of a world are those that are there now. With locks on its tables, that is so to the
+/// end of the transaction. Does not wait: false where it cannot be known.
 bool is_latest(const World& world);
 
 /// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or

@@ -205,8 +205,8 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         PushActiveSnapshot(GetLatestSnapshot());
         const BlockNumber blocks = RelationGetNumberOfBlocks(table);
         const float rows_known = table->rd_rel->reltuples;
-        if (OidIsValid(pg::usable_index(kVisitsIndex, world_.visits_table)) && blocks > kManyBlocks && rows_known >= 0 &&
-            rows_known < kFewRows * static_cast<float>(blocks)) {
+        if (OidIsValid(pg::usable_index(kVisitsIndex, world_.visits_table)) && blocks > kManyBlocks &&
+            rows_known >= 0 && rows_known < kFewRows * static_cast<float>(blocks)) {
             walk.open(world_.visits_table, kVisitsIndex);
             walk.begin(GetActiveSnapshot(), nullptr, 0);
         } else {

@@ -93,6 +93,18 @@ pg::Statement remove_threepid_query(
     " AND t.address OPERATOR(pg_catalog.=) $2 AND t.user_id OPERATOR(pg_catalog.=) $3",
     {TEXTOID, TEXTOID, TEXTOID});
 
+// How many threepids that are there somebody else has changed or locked: of a user, or the one given.
+#define MAU_CHOSEN_THREEPIDS                                                            \
+    " FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1 OR t.medium " \
+    "OPERATOR(pg_catalog.=) $2"                                                         \
+    " AND t.address OPERATOR(pg_catalog.=) $3"
+pg::Statement held_threepids_query("SELECT (SELECT pg_catalog.count(*)" MAU_CHOSEN_THREEPIDS
+                                   ") OPERATOR(pg_catalog.-)"
+                                   " (SELECT pg_catalog.count(*) FROM (SELECT" MAU_CHOSEN_THREEPIDS
+                                   " FOR UPDATE SKIP LOCKED) l)",
+                                   {TEXTOID, TEXTOID, TEXTOID});
+#undef MAU_CHOSEN_THREEPIDS
+
 pg::Statement remove_threepids_query(
     "DELETE FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
 
@@ -174,7 +186,70 @@ bool deactivate(const World& world, std::string_view user_id) {
     return true;
 }
 
+/// Whether another transaction, not done yet, has inserted, changed or deleted the row of a threepid. (A
+/// statement does not see what was inserted.)
+bool is_in_flight(const World& world, std::string_view medium, std::string_view address) {
+    const Datum keys_of_row[] = {pg::key_datum(medium), pg::key_datum(address)};
+    return pg::guard([&] {
+        Relation const table = table_open(world.threepids_table, AccessShareLock);
+        Oid const key = RelationGetPrimaryKeyIndex(table);
+        if (!OidIsValid(key)) {  // dropped by an administrator
+            table_close(table, AccessShareLock);
+            return true;
+        }
+        Relation const index = index_open(key, AccessShareLock);
+        TupleTableSlot* const slot = table_slot_create(table, nullptr);
+        ScanKeyData keys[2];
+        for (int i = 0; i < 2; ++i)
+            ScanKeyEntryInitialize(&keys[i], 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber,
+                                   InvalidOid, index->rd_indcollation[i], F_TEXTEQ, keys_of_row[i]);
+        SnapshotData dirty;
+        InitDirtySnapshot(dirty);
+        IndexScanDesc const scan = pg::compat::begin_index_scan(table, index, &dirty, 2);
+        index_rescan(scan, keys, 2, nullptr, 0);
+        bool found = false;
+        while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+            found = TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
+        index_endscan(scan);
+        ExecDropSingleTupleTableSlot(slot);
+        index_close(index, AccessShareLock);
+        table_close(table, AccessShareLock);
+        return found;
+    });
+}
+
+/// Whether another transaction, not done yet, has one of the user's rows.
+bool is_in_flight(const World& world, std::string_view user_id) {
+    pg::KeyedTable users, cohort;
+    users.open(world.users_table, world.users_index, kUsersIndex);
+    cohort.open(world.cohort_table, world.cohort_index, kCohortIndex);
+    const Datum key = pg::key_datum(user_id);
+    const bool in_flight = users.find(key).in_flight || cohort.find(key).in_flight;
+    cohort.close();
+    users.close();
+    return in_flight;
+}
+
 }  // namespace
+
+bool can_carry_out(const World& world, const deferred::Call& report) {
+    const auto writable = [](Oid table) { return pg::try_lock_with_indexes(table, RowExclusiveLock); };
+    const bool registers = report.function == deferred::Function::register_user;
+    const bool deactivates = report.function == deferred::Function::deactivate_user;
+    if ((report.medium || deactivates) && !writable(world.threepids_table)) return false;
+    if (registers && !pg::try_table_lock(world.users_sequence, RowExclusiveLock)) return false;
+    if ((registers || deactivates) && !(writable(world.users_table) && writable(world.cohort_table) &&
+                                        OidIsValid(world.users_index) && OidIsValid(world.cohort_index)))
+        return false;
+    if (!directory::is_latest(world)) return false;
+    if (report.medium && is_in_flight(world, *report.medium, *report.address)) return false;
+    if (report.medium || deactivates) {
+        const auto owner = deactivates ? std::optional(report.user_id) : std::nullopt;
+        if (held_threepids_query.write(owner, report.medium, report.address).at(0, 0).integer() > 0)
+            return false;
+    }
+    return !(registers || deactivates) || !is_in_flight(world, report.user_id);
+}
 
 bool carry_out(const World& world, const deferred::Call& report) {
     switch (report.function) {
@@ -247,23 +322,30 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
     return threepid;
 }
 
+/// Carries a report out, unless it has to wait for somebody.
+void try_to_carry_out(const World& world, const deferred::Call& call, bool& answer) {
+    if (!registration::can_carry_out(world, call))
+        throw Error(sqlstate::lock_not_available, "another transaction has what the report writes");
+    answer = registration::carry_out(world, call);
+}
+
 /// Carries a report out, after those of the user that were deferred. Waits for nobody: what would, is undone,
 /// and deferred. Answers as `carry_out`, of a deferred report `otherwise`.
 bool report(const deferred::Call& call, bool otherwise) {
+    if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("a report to mau"); });
     return pg::with_spi([&] {
         bool answer = otherwise;
         const auto trouble = pg::attempt(
             [&] {
                 const pg::NoWaiting no_waiting;
-                const auto world = directory::world();
-                if (!OidIsValid(world->users_index) || !OidIsValid(world->cohort_index))
-                    throw Error(sqlstate::lock_not_available, "an index is being built");
+                const auto world = directory::world_at_hand();
+                if (!world) throw Error(sqlstate::lock_not_available, "the settings are locked");
                 if (deferred::has_reports(call.user_id))
                     for (const deferred::Call& earlier : deferred::take_reports(call.user_id))
-                        registration::carry_out(*world, earlier);
+                        try_to_carry_out(*world, earlier, answer);
                 if (deferred::has_reports(call.user_id))
                     throw Error(sqlstate::lock_not_available, "an earlier report is being carried out");
-                answer = registration::carry_out(*world, call);
+                try_to_carry_out(*world, call, answer);
             },
             pg::is_concurrency);
         if (!trouble) return answer;
@@ -298,7 +380,8 @@ Datum register_user(FunctionCallInfo fcinfo) {
                     "Pass both, or neither.");
     std::string address;
     if (!args.is_null(5)) {
-        const deferred::Call with = threepid_report(call.function, call.user_id, threepid_of(args, 5), address);
+        const deferred::Call with =
+            threepid_report(call.function, call.user_id, threepid_of(args, 5), address);
         call.medium = with.medium;
         call.address = with.address;
     }

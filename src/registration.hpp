@@ -14,6 +14,10 @@ namespace mau::registration {
 /// deactivated. Waits for others.
 bool carry_out(const World& world, const deferred::Call& report);
 
+/// Whether `carry_out` would wait for nobody, as far as can be seen: nobody has locked the tables that it
+/// writes, nor has the rows in flight. (Somebody may come in between: pg::NoWaiting.)
+bool can_carry_out(const World& world, const deferred::Call& report);
+
 /// Accounts as a homeserver's tables show them, in parallel arrays; no user twice. A text without data is
 /// NULL.
 struct Accounts {

@@ -48,9 +48,8 @@ class Batch {
         std::vector<Outcome> outcomes(sightings_.size());
         activity::How how;
         how.horizon = now_ - kWindow;
-        const auto trouble = pg::attempt([&] {
-            activity::record(world_, sightings_.data(), sightings_.size(), outcomes.data(), how);
-        });
+        const auto trouble = pg::attempt(
+            [&] { activity::record(world_, sightings_.data(), sightings_.size(), outcomes.data(), how); });
         if (trouble) {
             warn(*trouble);
             activity::defer(sightings_.data(), sightings_.size());
@@ -60,15 +59,15 @@ class Batch {
 
     /// A user's reports stay in their order: once one has to wait, so do the others.
     void report(const deferred::Call& call) {
-        if (held_up_.count(call.user_id) == 0) {
+        if (held_up_.count(call.user_id) == 0 && registration::can_carry_out(world_, call)) {
             const auto trouble = pg::attempt([&] {
                 const pg::NoWaiting no_waiting;
                 registration::carry_out(world_, call);
             });
             if (!trouble) return;
             if (!pg::is_concurrency(*trouble)) warn(*trouble);
-            held_up_.insert(call.user_id);
         }
+        held_up_.insert(call.user_id);
         again_.push_back(call);
     }
 

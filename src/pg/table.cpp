@@ -20,10 +20,10 @@ Relation open_index(Relation table, const char* name) {
     Oid const index = get_relname_relid(name, RelationGetNamespace(table));
     Relation const opened = OidIsValid(index) ? try_relation_open(index, AccessShareLock) : nullptr;
     if (opened && opened->rd_index && is_usable(opened)) return opened;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("mau's index \"%s\" is missing", name),
-                    errdetail("It is an index of \"%s\".", RelationGetRelationName(table)),
-                    errhint("Create it again as in the extension's script, or end what is building it.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("mau's index \"%s\" is missing", name),
+             errdetail("It is an index of \"%s\".", RelationGetRelationName(table)),
+             errhint("Create it again as in the extension's script, or end what is building it.")));
     pg_unreachable();
 }
 
@@ -417,7 +417,8 @@ Oid usable_index(const char* name, Oid table) {
             OidIsValid(index) ? SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index)) : nullptr;
         if (!HeapTupleIsValid(row)) return InvalidOid;
         auto* const form = reinterpret_cast<Form_pg_index>(GETSTRUCT(row));
-        const bool usable = form->indrelid == table && form->indisvalid && form->indisready && form->indislive;
+        const bool usable =
+            form->indrelid == table && form->indisvalid && form->indisready && form->indislive;
         ReleaseSysCache(row);
         return usable ? index : InvalidOid;
     });

@@ -57,8 +57,8 @@ struct Change {
 /// `open` and `close` no error of ours may be thrown past it except one that ends the statement.
 class KeyedTable {
   public:
-    /// Opens both; the caller must have the right to SELECT on the table (else 42501). The index is looked for
-    /// by its name where it is not the one any more that it was.
+    /// Opens both; the caller must have the right to SELECT on the table (else 42501). The index is looked
+    /// for by its name where it is not the one any more that it was.
     void open(Oid table, Oid index, const char* name);
     /// The row with this key, a text, as it is this very moment: committed by anybody, or changed by us.
     Found find(Datum key);
@@ -168,20 +168,20 @@ void take_lock(LockSpace space, std::uint64_t key);
 /// Releases it before the end of the transaction.
 void release_lock(LockSpace space, std::uint64_t key);
 
-/// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table, an index or a sequence without waiting for an ALTER
-/// or TRUNCATE in flight. False also for none (InvalidOid).
+/// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table, an index or a sequence without waiting for an
+/// ALTER or TRUNCATE in flight. False also for none (InvalidOid).
 bool try_table_lock(Oid relation, LOCKMODE mode);
 
-/// Tries to get what a statement takes that reads a table (ACCESS SHARE) or writes to it (ROW EXCLUSIVE), on it
-/// and on its indexes, without waiting for an ALTER, TRUNCATE or REINDEX in flight. False also for a table that
-/// was dropped.
+/// Tries to get what a statement takes that reads a table (ACCESS SHARE) or writes to it (ROW EXCLUSIVE), on
+/// it and on its indexes, without waiting for an ALTER, TRUNCATE or REINDEX in flight. False also for a table
+/// that was dropped.
 bool try_lock_with_indexes(Oid table, LOCKMODE mode);
 inline bool try_read_lock(Oid table) {
     return try_lock_with_indexes(table, AccessShareLock);
 }
 
-/// An index of a table by its name; none (InvalidOid) where there is none that can be used now: dropped, or not
-/// built yet.
+/// An index of a table by its name; none (InvalidOid) where there is none that can be used now: dropped, or
+/// not built yet.
 Oid usable_index(const char* name, Oid table);
 
 /// While there is one, what would wait for another transaction raises 55P03 instead, after a millisecond: the
