@@ -34,19 +34,19 @@ BITCODE = $(SOURCES:.cpp=.bc)
 
 # A room whose header includes "pure.hpp" declares itself pure: it is compiled without PostgreSQL's include paths
 # here too, and is what the unit tests and fuzzers link.
-PURE_HEADERS := $(shell grep -ls '^ *\# *include "pure.hpp"' src/*.hpp src/*/*.hpp)
+PURE_HEADERS := $(shell grep -ls '^ *\# *include "base/pure.hpp"' src/*.hpp src/*/*.hpp)
 PURE := $(filter $(PURE_HEADERS:.hpp=.cpp),$(SOURCES))
 
 # Each header also compiles alone: one that lacks an include would build or not build by its place among the others.
 HEADERS := $(wildcard src/*.hpp src/*/*.hpp)
 alone = $(HEADERS:src/%=build/alone/%.o)
-alone_pure = $(patsubst src/%,build/alone/%.o,$(PURE_HEADERS) src/pure.hpp)
+alone_pure = $(patsubst src/%,build/alone/%.o,$(PURE_HEADERS) src/base/pure.hpp)
 
 ifneq ($(CI),)
 WERROR ?= 1
 endif
 STRICT = -std=c++17 -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror)
-# src/cohort.o notes the headers it read in build/dep/src-cohort.o.d.
+# src/cohort/cohort.o notes the headers it read in build/dep/src-cohort-cohort.o.d.
 NOTE_HEADERS = -MMD -MP -MF build/dep/$(subst /,-,$@).d
 # Writes its argument into the target unless it is there already, so that the target is new only when that changes.
 note = mkdir -p $(@D) && { echo '$(1)' | cmp -s - $@ || echo '$(1)' >$@; }
@@ -187,7 +187,7 @@ build/test/cap_client build/test/bench_client: test/load/pq.hpp
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 
-build/test/history_bench: test/bench/history_bench.cpp test/bench/figures.hpp $(filter src/bitmap%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap*)
+build/test/history_bench: test/bench/history_bench.cpp test/bench/figures.hpp $(filter src/bitmap/%,$(PURE)) test/load/pq.hpp $(wildcard src/bitmap/*)
 	@mkdir -p $(@D)
 	$(CXX) $(STRICT) -O2 -Isrc -o $@ $(filter %.cpp,$^) $(LIBPQ) -pthread
 

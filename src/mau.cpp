@@ -1,10 +1,10 @@
 // The module: a table of contents.
-#include "directory.hpp"
+#include "config/directory.hpp"
 #include "pg/shmem.hpp"
-#include "seats.hpp"
-#include "seen.hpp"
+#include "seats/seats.hpp"
+#include "cache/seen.hpp"
 #include "source/source.hpp"
-#include "worker.hpp"
+#include "worker/worker.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;

@@ -10,7 +10,7 @@
 // created inside a guarded lambda. A guard costs about 12 ns: guard batches, not tuples.
 #pragma once
 
-#include "error.hpp"
+#include "base/error.hpp"
 #include "pg/prelude.hpp"
 
 namespace mau::pg {

@@ -2,7 +2,7 @@
 // and ours.
 #pragma once
 
-#include "calendar.hpp"
+#include "rules/calendar.hpp"
 #include "pg/boundary.hpp"
 
 namespace mau {

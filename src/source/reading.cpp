@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <set>
 
-#include "leaving.hpp"
+#include "cohort/leaving.hpp"
 #include "pg/values.hpp"
-#include "registration.hpp"
+#include "activity/registration.hpp"
 #include "source/rights.hpp"
 #include "source/source.hpp"
 

@@ -5,12 +5,12 @@
 // stopped anywhere and goes on there.
 #pragma once
 
-#include "policy.hpp"
+#include "rules/policy.hpp"
 
 #include <map>
 #include <optional>
 
-#include "activity.hpp"
+#include "activity/activity.hpp"
 #include "source/custom.hpp"
 #include "source/reader.hpp"
 

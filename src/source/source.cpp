@@ -5,12 +5,12 @@
 #include "source/compare.hpp"
 #include "source/reading.hpp"
 
-#include "history_fold.hpp"
-#include "past.hpp"
+#include "history/fold.hpp"
+#include "history/past.hpp"
 
 #include "pg/values.hpp"
-#include "tasks.hpp"
-#include "worker.hpp"
+#include "tasks/tasks.hpp"
+#include "worker/worker.hpp"
 
 namespace mau::source {
 

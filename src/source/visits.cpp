@@ -2,7 +2,7 @@
 
 #include "pg/values.hpp"
 #include "source/reading.hpp"
-#include "tasks.hpp"
+#include "tasks/tasks.hpp"
 
 namespace mau::source {
 

@@ -6,7 +6,7 @@
 #include <set>
 #include <unordered_map>
 
-#include "history_fold.hpp"
+#include "history/fold.hpp"
 
 namespace mau::source {
 

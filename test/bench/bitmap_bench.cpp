@@ -2,8 +2,8 @@
 // users). g++ -std=c++17 -O2 -Isrc test/bench/bitmap_bench.cpp src/bitmap*.cpp -o build/bitmap_bench &&
 // build/bitmap_bench
 
-#include "bitmap_algebra.hpp"
-#include "bitmap_kernels.hpp"
+#include "bitmap/algebra.hpp"
+#include "bitmap/kernels.hpp"
 
 #include <chrono>
 #include <cmath>

@@ -1,9 +1,10 @@
-// make bench, part h: what the history's questions cost. Users and their visits are made up, encoded by the pure rooms
-// and copied straight into mau.active_days; the same visits go into a plain table, of which SQL and HyperLogLog are
-// asked the same. Times are processor time of the one backend, so that nobody else at work on the machine shows.
-// Shows a table and adds its lines to bench.json. Speaks to the server that PGHOST, … lead to.
+// make bench, part h: what the history's questions cost. Users and their visits are made up, encoded by the
+// pure rooms and copied straight into mau.active_days; the same visits go into a plain table, of which SQL
+// and HyperLogLog are asked the same. Times are processor time of the one backend, so that nobody else at
+// work on the machine shows. Shows a table and adds its lines to bench.json. Speaks to the server that
+// PGHOST, … lead to.
 
-#include "bitmap.hpp"
+#include "bitmap/bitmap.hpp"
 
 #include "../load/pq.hpp"
 #include "figures.hpp"
@@ -21,20 +22,22 @@ namespace {
 
 using mau::bitmap::Bits;
 
-// --- Figures ----------------------------------------------------------------------------------------------------
+// --- Figures
+// ----------------------------------------------------------------------------------------------------
 
 using figures::digits;
 figures::Table table;
 bool full = true;
 
 /// `wanted`, such as "<= 100", is about the ratio where there is one; it holds for the full scale.
-void add(const std::string& what, double value, const std::string& unit, const std::string& wanted = "", double ratio = NAN,
-         const std::string& against = "") {
+void add(const std::string& what, double value, const std::string& unit, const std::string& wanted = "",
+         double ratio = NAN, const std::string& against = "") {
     const int good = full ? figures::as_wanted(wanted, std::isnan(ratio) ? value : ratio) : -1;
     table.add({"h", what, unit, against, wanted, value, ratio, good});
 }
 
-// --- Made-up users ----------------------------------------------------------------------------------------------
+// --- Made-up users
+// ----------------------------------------------------------------------------------------------
 
 constexpr int kDays = 365;
 constexpr const char* kFirst = "2025-01-01";  // they visit in 2025
@@ -56,8 +59,8 @@ class Random {
     std::uint64_t state_;
 };
 
-/// A user: a few come nearly every day, most now and then, and a third leaves for good. Four in ten were there before
-/// the year began; the others registered in the course of it, in the order of their numbers.
+/// A user: a few come nearly every day, most now and then, and a third leaves for good. Four in ten were
+/// there before the year began; the others registered in the course of it, in the order of their numbers.
 struct User {
     int from, to;  // days
     double daily;  // how likely a visit on a day is
@@ -68,7 +71,8 @@ struct User {
         const double place = static_cast<double>(number) / static_cast<double>(users);
         from = place < 0.4 ? 0 : static_cast<int>((place - 0.4) / 0.6 * kDays);
         const double stay = -std::log(random.unit()) * 180;
-        to = random.unit() < 0.33 && stay < kDays ? std::min(kDays, from + 1 + static_cast<int>(stay)) : kDays;
+        to =
+            random.unit() < 0.33 && stay < kDays ? std::min(kDays, from + 1 + static_cast<int>(stay)) : kDays;
         const double r = random.unit();
         daily = std::min(0.95, 0.7 * r * r * r * r * kCalibration);
         const double c = random.unit();
@@ -88,15 +92,22 @@ struct User {
     }
 };
 
-bool is_guest(long number) { return number % 211 == 0; }
-bool is_support(long number) { return number % 5003 == 0; }
+bool is_guest(long number) {
+    return number % 211 == 0;
+}
+bool is_support(long number) {
+    return number % 5003 == 0;
+}
 
-// --- Loading ----------------------------------------------------------------------------------------------------
+// --- Loading
+// ----------------------------------------------------------------------------------------------------
 
 pq::Connection connect(const std::string& database) {
     pq::Connection connection("dbname=" + database);
     if (!connection.alive()) throw std::runtime_error(connection.trouble());
-    connection.must("SET client_min_messages = warning; SET max_parallel_workers_per_gather = 0; SET jit = off; SET datestyle = ISO");
+    connection.must(
+        "SET client_min_messages = warning; SET max_parallel_workers_per_gather = 0; SET jit = off; SET "
+        "datestyle = ISO");
     return connection;
 }
 
@@ -104,7 +115,8 @@ pq::Connection connect(const std::string& database) {
 class Copy {
   public:
     Copy(pq::Connection& connection, const std::string& target) : connection_(connection.get()) {
-        const pq::Result result(PQexec(connection_, ("COPY " + target + " FROM STDIN (FORMAT binary)").c_str()));
+        const pq::Result result(
+            PQexec(connection_, ("COPY " + target + " FROM STDIN (FORMAT binary)").c_str()));
         if (result.status() != PGRES_COPY_IN) throw std::runtime_error(result.message());
         bytes_.append("PGCOPY\n\377\r\n\0", 11).append(8, '\0');
     }
@@ -154,7 +166,8 @@ pq::Connection make_database(const std::string& name) {
     return connection;
 }
 
-/// Writes the accounts; those only that are not counted, if that is what is wanted: the others' rows are not read.
+/// Writes the accounts; those only that are not counted, if that is what is wanted: the others' rows are not
+/// read.
 void load_users(const std::string& database, long users, bool all) {
     pq::Connection connection = connect(database);
     Copy copy(connection, "mau.users (user_no, user_id, registered_at, is_registered, is_guest, user_type)");
@@ -178,8 +191,8 @@ void load_users(const std::string& database, long users, bool all) {
     connection.must("VACUUM ANALYZE mau.users");
 }
 
-/// Writes the visits as bitmaps: one client a user, or four, of which each visit is by one and some by two. Answers how
-/// many there are, each client for itself.
+/// Writes the visits as bitmaps: one client a user, or four, of which each visit is by one and some by two.
+/// Answers how many there are, each client for itself.
 long load_days(const std::string& database, long users, bool mixed, std::vector<Bits>* keep = nullptr) {
     pq::Connection connection = connect(database);
     Copy copy(connection, "mau.active_days (chunk, day, platform, service, users)");
@@ -203,7 +216,8 @@ long load_days(const std::string& database, long users, bool mixed, std::vector<
             });
         }
         for (std::size_t i = 0; i < days.size(); ++i) {
-            const std::size_t size = mau::bitmap::encode(days[i], mau::bitmap::key_of(static_cast<std::uint64_t>(chunk)), encoded);
+            const std::size_t size =
+                mau::bitmap::encode(days[i], mau::bitmap::key_of(static_cast<std::uint64_t>(chunk)), encoded);
             if (size == 0) continue;
             visits += days[i].count();
             copy.row(5);
@@ -240,7 +254,8 @@ void load_plain(const std::string& database, const std::vector<Bits>& days) {
     connection.must("VACUUM ANALYZE plain");
 }
 
-// --- Measuring --------------------------------------------------------------------------------------------------
+// --- Measuring
+// --------------------------------------------------------------------------------------------------
 
 double processor_time(const pq::Connection& connection) {
     double nanoseconds = 0;
@@ -268,7 +283,8 @@ double cost(pq::Connection& connection, const std::string& sql, int runs = 7) {
 double own_memory(int pid) {
     double kilobytes = 0;
     if (FILE* file = std::fopen(("/proc/" + std::to_string(pid) + "/status").c_str(), "r")) {
-        for (char line[256]; std::fgets(line, sizeof line, file);) std::sscanf(line, "RssAnon: %lf", &kilobytes);
+        for (char line[256]; std::fgets(line, sizeof line, file);)
+            std::sscanf(line, "RssAnon: %lf", &kilobytes);
         std::fclose(file);
     }
     return kilobytes / 1024;
@@ -304,7 +320,8 @@ std::vector<std::pair<std::string, std::string>> questions() {
 }
 
 std::string millions(long users) {
-    return users % 1000000 == 0 ? std::to_string(users / 1000000) + " M users" : std::to_string(users / 1000) + " k users";
+    return users % 1000000 == 0 ? std::to_string(users / 1000000) + " M users"
+                                : std::to_string(users / 1000) + " k users";
 }
 
 /// What `sql` answers in its first column, row by row.
@@ -315,27 +332,37 @@ std::vector<double> column(pq::Connection& connection, const std::string& sql) {
     return values;
 }
 
-void show_storage(pq::Connection& connection, const std::string& what, long visits, const std::string& wanted) {
+void show_storage(pq::Connection& connection, const std::string& what, long visits,
+                  const std::string& wanted) {
     const double bytes = column(connection, "SELECT pg_total_relation_size('mau.active_days')")[0];
-    add("storage of " + digits(static_cast<double>(visits) / 1e6) + " M visits, " + what, bytes / 1048576, "MB");
+    add("storage of " + digits(static_cast<double>(visits) / 1e6) + " M visits, " + what, bytes / 1048576,
+        "MB");
     add("  a visit", bytes / static_cast<double>(visits), "bytes", wanted);
 }
 
 /// Asks SQL what daily_series says, over the plain table.
 void against_sql(pq::Connection& connection, double ours) {
-    const double islands = cost(connection,
-        "CREATE TEMP TABLE islands AS SELECT e.day, sum(sum(n)) OVER (ORDER BY e.day) AS mau FROM"
-        " (SELECT day, lag(day) OVER o AS before, lead(day) OVER o AS after FROM plain WINDOW o AS (PARTITION BY user_no ORDER BY day)) w,"
-        " LATERAL (VALUES (w.day, 1, before IS NULL OR w.day - before > 30), (w.day + 30, -1, after IS NULL OR after - w.day > 30)) e(day, n, counts)"
-        " WHERE counts GROUP BY e.day", 1);
-    add("MAU by lag/lead islands in SQL", islands / 1000, "s", ">= 200", islands / ours, "daily_series faster");
+    const double islands =
+        cost(connection,
+             "CREATE TEMP TABLE islands AS SELECT e.day, sum(sum(n)) OVER (ORDER BY e.day) AS mau FROM"
+             " (SELECT day, lag(day) OVER o AS before, lead(day) OVER o AS after FROM plain WINDOW o AS "
+             "(PARTITION BY user_no ORDER BY day)) w,"
+             " LATERAL (VALUES (w.day, 1, before IS NULL OR w.day - before > 30), (w.day + 30, -1, after IS "
+             "NULL OR after - w.day > 30)) e(day, n, counts)"
+             " WHERE counts GROUP BY e.day",
+             1);
+    add("MAU by lag/lead islands in SQL", islands / 1000, "s", ">= 200", islands / ours,
+        "daily_series faster");
     double distinct = 0;
     for (int window = 0; window < 12; ++window) {
         const std::string last = "date '2025-01-31' + " + std::to_string(window * 30);
-        distinct += cost(connection, "SELECT count(DISTINCT user_no) FROM plain WHERE day > " + last + " - 30 AND day <= " + last, 1);
+        distinct += cost(
+            connection,
+            "SELECT count(DISTINCT user_no) FROM plain WHERE day > " + last + " - 30 AND day <= " + last, 1);
     }
     distinct *= kDays / 12.0;
-    add("MAU by count(DISTINCT), 12 windows extrapolated", distinct / 1000, "s", ">= 1000", distinct / ours, "daily_series faster");
+    add("MAU by count(DISTINCT), 12 windows extrapolated", distinct / 1000, "s", ">= 1000", distinct / ours,
+        "daily_series faster");
 }
 
 /// What HyperLogLog takes for the same, and how wrong it is.
@@ -346,13 +373,18 @@ void against_hll(pq::Connection& connection, double ours) {
     }
     for (const char* log2m : {"11", "15"}) {
         connection.must("DROP TABLE IF EXISTS sketches");
-        connection.must(std::string("CREATE TABLE sketches AS SELECT day, hll_add_agg(hll_hash_integer(user_no), ") + log2m + ") AS h FROM plain GROUP BY day");
+        connection.must(
+            std::string("CREATE TABLE sketches AS SELECT day, hll_add_agg(hll_hash_integer(user_no), ") +
+            log2m + ") AS h FROM plain GROUP BY day");
         connection.must("VACUUM ANALYZE sketches");
-        const std::string sql = "SELECT day, # h AS dau, # hll_union_agg(h) OVER (ORDER BY day ROWS 6 PRECEDING) AS wau,"
-                                " # hll_union_agg(h) OVER (ORDER BY day ROWS 29 PRECEDING) AS mau FROM sketches";
+        const std::string sql =
+            "SELECT day, # h AS dau, # hll_union_agg(h) OVER (ORDER BY day ROWS 6 PRECEDING) AS wau,"
+            " # hll_union_agg(h) OVER (ORDER BY day ROWS 29 PRECEDING) AS mau FROM sketches";
         const double theirs = cost(connection, "SELECT sum(dau + wau + mau) FROM (" + sql + ") x", 3);
-        const std::vector<double> errors = column(connection,
-            "SELECT abs(h.mau / s.mau - 1) * 100 FROM (" + sql + ") h JOIN mau.daily_series('2025-01-01', '2025-12-31', kind => 'everybody') s USING (day)");
+        const std::vector<double> errors = column(
+            connection,
+            "SELECT abs(h.mau / s.mau - 1) * 100 FROM (" + sql +
+                ") h JOIN mau.daily_series('2025-01-01', '2025-12-31', kind => 'everybody') s USING (day)");
         const double bytes = column(connection, "SELECT pg_total_relation_size('sketches')")[0];
         double sum = 0;
         for (const double error : errors) sum += error;
@@ -365,7 +397,8 @@ void against_hll(pq::Connection& connection, double ours) {
 }
 
 /// Fewer users and the same questions, to see how the cost grows.
-std::vector<double> ask(const std::string& database, long users, const std::vector<std::string>& wanted, bool with_accounts) {
+std::vector<double> ask(const std::string& database, long users, const std::vector<std::string>& wanted,
+                        bool with_accounts) {
     pq::Connection connection = connect(database);
     std::vector<double> costs;
     const auto all = questions();
@@ -375,7 +408,8 @@ std::vector<double> ask(const std::string& database, long users, const std::vect
             continue;
         }
         costs.push_back(cost(connection, all[i].second));
-        add(all[i].first + ", 365 days, " + millions(users), costs.back(), "ms", i < wanted.size() ? wanted[i] : "");
+        add(all[i].first + ", 365 days, " + millions(users), costs.back(), "ms",
+            i < wanted.size() ? wanted[i] : "");
     }
     return costs;
 }
@@ -383,7 +417,8 @@ std::vector<double> ask(const std::string& database, long users, const std::vect
 void show_growth(const std::vector<double>& small, const std::vector<double>& large, long times) {
     const auto all = questions();
     for (std::size_t i = 0; i < 3; ++i)
-        add(all[i].first + ", " + std::to_string(times) + " times the users", large[i] / small[i], "times as long", "<= " + digits(1.1 * static_cast<double>(times)));
+        add(all[i].first + ", " + std::to_string(times) + " times the users", large[i] / small[i],
+            "times as long", "<= " + digits(1.1 * static_cast<double>(times)));
 }
 
 void measure(long few, long many, long most) {
@@ -394,13 +429,17 @@ void measure(long few, long many, long most) {
     load_plain("bench_history", days);
     days.clear(), days.shrink_to_fit();
 
-    const std::vector<double> costs = ask("bench_history", many, {"<= 100", "<= 150", "<= 150", "<= 100"}, true);
+    const std::vector<double> costs =
+        ask("bench_history", many, {"<= 100", "<= 150", "<= 150", "<= 100"}, true);
     pq::Connection connection = connect("bench_history");
     show_storage(connection, "one client a user", visits, "<= 2");
-    add("daily_series, peak of the backend's own memory", peak_memory("bench_history", questions()[0].second), "MB", "<= 64");
+    add("daily_series, peak of the backend's own memory", peak_memory("bench_history", questions()[0].second),
+        "MB", "<= 64");
     // The same figures, or none of these is worth anything.
     against_sql(connection, costs[0]);
-    if (column(connection, "SELECT count(*) FROM islands i JOIN mau.daily_series('2025-01-01', '2025-12-31', kind => 'everybody') s USING (day) WHERE i.mau = s.mau")[0] != kDays)
+    if (column(connection,
+               "SELECT count(*) FROM islands i JOIN mau.daily_series('2025-01-01', '2025-12-31', kind => "
+               "'everybody') s USING (day) WHERE i.mau = s.mau")[0] != kDays)
         throw std::runtime_error("SQL and daily_series do not agree");
     against_hll(connection, costs[0]);
 
@@ -422,9 +461,13 @@ void measure(long few, long many, long most) {
     load_days("bench_history_most", most, false);
     show_growth(costs, ask("bench_history_most", most, {"<= 700"}, false), most / many);
     for (const auto& [name, sql] : questions())
-        if (name != "retention") add(name + ", peak of the backend's own memory", peak_memory("bench_history_most", sql), "MB", "<= 64");
-    for (const char* name : {"bench_history", "bench_history_mixed", "bench_history_few", "bench_history_most"})
-        if (!std::getenv("KEEP")) connect("postgres").must(std::string("DROP DATABASE ") + name + " WITH (FORCE)");
+        if (name != "retention")
+            add(name + ", peak of the backend's own memory", peak_memory("bench_history_most", sql), "MB",
+                "<= 64");
+    for (const char* name :
+         {"bench_history", "bench_history_mixed", "bench_history_few", "bench_history_most"})
+        if (!std::getenv("KEEP"))
+            connect("postgres").must(std::string("DROP DATABASE ") + name + " WITH (FORCE)");
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 // The first input byte chooses the kernels, the mask, and whether the header is mended so that most inputs
 // get past it.
 
-#include "bitmap.hpp"
-#include "bitmap_kernels.hpp"
+#include "bitmap/bitmap.hpp"
+#include "bitmap/kernels.hpp"
 
 #include <cstdlib>
 #include <cstring>

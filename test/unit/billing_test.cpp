@@ -1,4 +1,4 @@
-#include "billing.hpp"
+#include "report/billing.hpp"
 
 #include <boost/date_time/gregorian/gregorian_types.hpp>
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // The algebra against the obvious answer on std::set, with both sets of kernels. MAU_SEED repeats a run.
 
-#include "bitmap_algebra.hpp"
-#include "bitmap_kernels.hpp"
+#include "bitmap/algebra.hpp"
+#include "bitmap/kernels.hpp"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "exposition.hpp"
+#include "report/exposition.hpp"
 
 #include <gtest/gtest.h>
 

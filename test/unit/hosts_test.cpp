@@ -1,7 +1,7 @@
 // Whose host a user id names, and whether that is ours: Matrix ids and JIDs.
 #include <gtest/gtest.h>
 
-#include "policy.hpp"
+#include "rules/policy.hpp"
 
 namespace mau {
 namespace {

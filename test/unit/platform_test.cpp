@@ -1,4 +1,4 @@
-#include "platform.hpp"
+#include "rules/platform.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // The rules, row by row. Expected answers are the reference's (doc: "Who is in the cohort", "When a request
 // is blocked") and, where they are ours, the design's; a row's name says which rule it is about.
-#include "policy.hpp"
+#include "rules/policy.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "signups.hpp"
+#include "history/signups.hpp"
 
 #include <gtest/gtest.h>
 

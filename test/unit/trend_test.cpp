@@ -1,4 +1,4 @@
-#include "trend.hpp"
+#include "report/trend.hpp"
 
 #include <gtest/gtest.h>
 

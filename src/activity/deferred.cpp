@@ -1,0 +1,127 @@
+#include "activity/deferred.hpp"
+
+#include <algorithm>
+
+#include "pg/table.hpp"
+
+namespace mau::deferred {
+
+namespace {
+
+constexpr const char* kNames[] = {"record_activity", "register_user", "add_threepid", "remove_threepid",
+                                  "deactivate_user"};
+
+pg::Statement append_sightings_query(
+    "INSERT INTO mau.deferred_calls (function, user_id, at, platform)"
+    " SELECT 'record_activity', c.user_id, c.at, c.platform::pg_catalog.int2"
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
+    "   c(user_id, at, platform)",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
+pg::Statement append_report_query(
+    "INSERT INTO mau.deferred_calls"
+    " (called_at, function, user_id, at, user_type, appservice_id, is_guest, medium, address)"
+    " VALUES (coalesce($1, pg_catalog.clock_timestamp()), $2, $3, $4, $5, $6, $7, $8, $9)",
+    {TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID});
+
+#define MAU_TAKE(chosen)                                                                              \
+    "WITH taken AS (DELETE FROM mau.deferred_calls d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+    "  SELECT c.ctid FROM mau.deferred_calls c WHERE " chosen                                         \
+    " FOR UPDATE SKIP LOCKED)) RETURNING d.*)"                                                        \
+    " SELECT t.function, t.user_id, t.at, t.platform::pg_catalog.int8, t.user_type, t.appservice_id," \
+    " t.is_guest, t.medium, t.address, t.called_at FROM taken t ORDER BY t.called_at"
+pg::Statement take_query(MAU_TAKE("c.called_at OPERATOR(pg_catalog.<) $1 ORDER BY c.called_at LIMIT $2"),
+                         {TIMESTAMPTZOID, INT8OID});
+pg::Statement take_reports_query(
+    MAU_TAKE("c.user_id OPERATOR(pg_catalog.=) $1 AND c.function OPERATOR(pg_catalog.<>) 'record_activity'"),
+    {TEXTOID});
+#undef MAU_TAKE
+
+pg::Statement has_reports_query(
+    "SELECT EXISTS (SELECT FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1"
+    " AND c.function OPERATOR(pg_catalog.<>) 'record_activity')",
+    {TEXTOID});
+pg::Statement forget_query("DELETE FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1",
+                           {TEXTOID});
+
+/// Takes what reading and writing the table takes, without waiting; answers whether it could.
+bool lock_table() {
+    const Oid table = pg::guard([] {
+        Oid const schema = get_namespace_oid("mau", true);
+        return OidIsValid(schema) ? get_relname_relid("deferred_calls", schema) : InvalidOid;
+    });
+    return OidIsValid(table) && pg::try_lock_with_indexes(table, RowExclusiveLock);
+}
+
+std::optional<std::string_view> text(const pg::Field& field) {
+    return field.is_null() ? std::nullopt : std::optional<std::string_view>(field.text());
+}
+
+std::vector<Call> calls_of(const pg::Rows& rows) {
+    std::vector<Call> calls;
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        const auto* const name = std::find(std::begin(kNames), std::end(kNames), rows.at(i, 0).text());
+        if (name == std::end(kNames)) continue;  // a constraint sees to that
+        Call call;
+        call.function = static_cast<Function>(name - kNames);
+        call.user_id = rows.at(i, 1).text();
+        call.at = rows.at(i, 2).optional_integer();
+        const std::int64_t platform = rows.at(i, 3).optional_integer().value_or(0);
+        call.platform = static_cast<Platform>(platform);
+        call.user_type = text(rows.at(i, 4));
+        call.appservice_id = text(rows.at(i, 5));
+        if (!rows.at(i, 6).is_null()) call.is_guest = rows.at(i, 6).boolean();
+        call.medium = text(rows.at(i, 7));
+        call.address = text(rows.at(i, 8));
+        call.called_at = rows.at(i, 9).integer();
+        calls.push_back(call);
+    }
+    return calls;
+}
+
+}  // namespace
+
+void append(const std::vector<Call>& calls) {
+    if (calls.empty()) return;
+    if (!lock_table()) {
+        pg::guard([] {
+            ereport(WARNING,
+                    (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not keep what it was told"),
+                     errdetail("mau.deferred_calls is locked, and so is what the call writes."),
+                     errhint("End the transaction that has locked mau's tables, and make the call again.")));
+        });
+        return;
+    }
+    std::vector<std::string_view> user_ids;
+    std::vector<std::int64_t> times, platforms;
+    for (const Call& call : calls) {
+        if (call.function != Function::record_activity) {
+            append_report_query.write(call.called_at, kNames[static_cast<int>(call.function)], call.user_id,
+                                      call.at, call.user_type, call.appservice_id, call.is_guest, call.medium,
+                                      call.address);
+            continue;
+        }
+        user_ids.push_back(call.user_id);
+        times.push_back(*call.at);
+        platforms.push_back(static_cast<int>(call.platform));
+    }
+    if (!user_ids.empty()) append_sightings_query.write(user_ids, times, platforms);
+}
+
+bool has_reports(std::string_view user_id) {
+    // While somebody has locked the table, the order of reports is not kept: better than to lose one.
+    return lock_table() && has_reports_query.read_latest(user_id).at(0, 0).boolean();
+}
+
+std::vector<Call> take(std::int64_t before, std::int64_t limit) {
+    return calls_of(take_query.write(before, limit));
+}
+
+std::vector<Call> take_reports(std::string_view user_id) {
+    return calls_of(take_reports_query.write(user_id));
+}
+
+bool forget(std::string_view user_id) {
+    return forget_query.write(user_id).count > 0;
+}
+
+}  // namespace mau::deferred

@@ -1,0 +1,50 @@
+// The SQL function mau.fold: moves visits into the bitmaps of the history, and carries out deferred calls.
+#include "bitmap/bitmap.hpp"
+
+#include "history/fold.hpp"
+
+#include <algorithm>
+
+#include "activity/replay.hpp"
+#include "pg/values.hpp"
+#include "tasks/tasks.hpp"
+
+namespace mau {
+namespace {
+
+Datum fold(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const Instant at = args.instant(0);
+    const std::int64_t max_rows = args.max_rows(1);
+    pg::guard([] { PreventCommandIfReadOnly("mau.fold()"); });
+    pg::ResultSet result(fcinfo);
+    const tasks::Task task(history::kFoldTask);
+    if (!task.begin()) {
+        result.add({"busy", std::int64_t{0}});
+        return Datum(0);
+    }
+    pg::with_spi([&] {
+        // A fold for a time to come must not purge the present.
+        const Instant now = std::min(at, pg::to_instant(GetCurrentTimestamp()));
+        const auto world = directory::world();
+        history::Folder folder(*world, history::first_kept_day(now));
+        const std::int64_t visits = folder.take_visits(max_rows);
+        const std::int64_t purged = folder.purge(max_rows);
+        const replay::Replayed calls =
+            visits < max_rows ? replay::run(*world, now, max_rows - visits) : replay::Replayed();
+        task.end(visits + purged + calls.carried_out);
+        result.add({"visits", visits});
+        result.add({"bitmaps", folder.rows});
+        result.add({"purged", purged});
+        if (folder.skipped > 0) result.add({"skipped", folder.skipped});
+        if (calls.carried_out > 0) result.add({"calls", calls.carried_out});
+        if (calls.more || visits >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
+    });
+    return Datum(0);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_fold, fold);
+
+}  // namespace mau

@@ -1,0 +1,439 @@
+#include "activity/registration.hpp"
+
+#include "cohort/leaving.hpp"
+#include "pg/values.hpp"
+#include "cohort/seating.hpp"
+#include "seats/seats.hpp"
+#include "cache/seen.hpp"
+
+namespace mau::registration {
+
+namespace {
+
+// An upsert draws a user number even where it only updates, so who is known is updated.
+#define MAU_UPDATE_ACCOUNT                                                                 \
+    " registered_at = least(u.registered_at, $2), user_type = coalesce($3, u.user_type),"  \
+    " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest)," \
+    " is_deactivated = false, is_registered = true"
+
+pg::Statement register_query("UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT
+                             " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+                             {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+pg::Statement register_new_query(
+    "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
+    " VALUES ($1, $2, $3, $4, coalesce($5, false), true) ON CONFLICT (user_id) DO UPDATE "
+    "SET" MAU_UPDATE_ACCOUNT,
+    {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
+
+#undef MAU_UPDATE_ACCOUNT
+
+// Somebody seen before being registered was taken for a native user.
+pg::Statement misplaced_query(
+    "SELECT m.service, " MAU_SERVICE_OF_U
+    " FROM mau.monthly_active_users m"
+    " JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
+    {TEXTOID});
+pg::Statement move_service_query(
+    "UPDATE mau.monthly_active_users m SET service = " MAU_SERVICE_OF_U
+    " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
+    " AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
+    {TEXTOID});
+
+pg::Statement take_over_query(
+    "INSERT INTO mau.users AS u"
+    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
+    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
+    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
+    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by
+                                                                                                    // index
+    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, "
+    "o.is_deactivated,"
+    "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
+    "   n.is_deactivated, true)"
+    " ORDER BY n.place"
+    " ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
+    "   user_type = EXCLUDED.user_type, appservice_id = EXCLUDED.appservice_id, is_guest = EXCLUDED.is_guest,"
+    "   is_deactivated = EXCLUDED.is_deactivated, is_registered = true"
+    " RETURNING u.user_id",
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
+
+pg::Statement take_over_first_query(
+    "INSERT INTO mau.users"
+    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
+    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6))"
+    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated)",
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
+
+pg::Statement misplaced_among_query(
+    "SELECT m.user_id, m.service, " MAU_SERVICE_OF_U
+    " FROM unnest($1) n(user_id)"
+    " JOIN LATERAL (SELECT * FROM mau.monthly_active_users k WHERE k.user_id = n.user_id LIMIT 1) m ON true"
+    " JOIN mau.users u ON u.user_id = n.user_id WHERE m.service <> (" MAU_SERVICE_OF_U ")",
+    {TEXTARRAYOID});
+
+pg::Statement join_reserved_query(
+    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service, renewed)"
+    " SELECT u.user_id, $2, " MAU_SERVICE_OF_U
+    ", $2 FROM mau.users u"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
+    " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
+    " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
+    {TEXTOID, INT8OID});
+
+pg::Statement add_threepid_query(
+    "INSERT INTO mau.user_threepids (medium, address, user_id) VALUES ($1, $2, $3)"
+    " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
+    {TEXTOID, TEXTOID, TEXTOID});
+
+pg::Statement remove_threepid_query(
+    "DELETE FROM mau.user_threepids t WHERE t.medium OPERATOR(pg_catalog.=) $1"
+    " AND t.address OPERATOR(pg_catalog.=) $2 AND t.user_id OPERATOR(pg_catalog.=) $3",
+    {TEXTOID, TEXTOID, TEXTOID});
+
+// How many threepids that are there somebody else has changed or locked: of a user, or the one given.
+#define MAU_CHOSEN_THREEPIDS                                                            \
+    " FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1 OR t.medium " \
+    "OPERATOR(pg_catalog.=) $2"                                                         \
+    " AND t.address OPERATOR(pg_catalog.=) $3"
+pg::Statement held_threepids_query("SELECT (SELECT pg_catalog.count(*)" MAU_CHOSEN_THREEPIDS
+                                   ") OPERATOR(pg_catalog.-)"
+                                   " (SELECT pg_catalog.count(*) FROM (SELECT" MAU_CHOSEN_THREEPIDS
+                                   " FOR UPDATE SKIP LOCKED) l)",
+                                   {TEXTOID, TEXTOID, TEXTOID});
+#undef MAU_CHOSEN_THREEPIDS
+
+pg::Statement remove_threepids_query(
+    "DELETE FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
+
+// As much of a user id as sync notes there: at most 80 bytes, less where a character would be cut.
+pg::Statement forget_skipped_query(
+    "DELETE FROM mau.source_skipped s WHERE s.row_key OPERATOR(pg_catalog.=) $1"
+    " OR (pg_catalog.octet_length(s.row_key) OPERATOR(pg_catalog.>) 76 AND pg_catalog.starts_with($1, "
+    "s.row_key))",
+    {TEXTOID});
+
+pg::Statement deactivate_query(
+    "UPDATE mau.users u SET is_deactivated = true"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT u.is_deactivated",
+    {TEXTOID});
+
+// The number stays, for past totals; the person behind it goes, and the registration time is kept to the day.
+pg::Statement forget_query(
+    "UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
+    " registered_at = u.registered_at OPERATOR(pg_catalog.-)"
+    " (u.registered_at OPERATOR(pg_catalog.%) 86400000::pg_catalog.int8)"
+    " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+    {TEXTOID});
+
+/// Moves a member's row to the service of the account. A bridge's user who becomes a native needs a seat;
+/// where there is none, the row leaves the cohort.
+void move_service(const World& world, std::string_view user_id, std::string_view from, std::string_view to) {
+    cohort::Seating seating(world);
+    const bool asks = to == "native" && !directory::is_reserved_user(world, user_id);
+    if (asks && !world.settings.limit_usage_by_mau) {
+        seating.take_unlimited(1);
+    } else if (asks && !seating.take(user_id, pg::to_instant(GetCurrentTimestamp()), false)) {
+        cohort::remove(world, std::vector<std::string_view>{user_id}, INT64_MAX);
+        return seating.done(false);
+    }
+    const bool moved = move_service_query.write(user_id).count > 0;
+    if (moved) {
+        seats::add_rows(world, from, -1);
+        seats::add_rows(world, to, 1);
+    }
+    seating.done(moved);
+}
+
+/// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
+/// appservice that is given replaces the old one, and the account is active again.
+void make_known(const World& world, const deferred::Call& report) {
+    const seats::ToldAbout told;
+    const auto write = [&report](pg::Statement& statement) {
+        return statement.write(report.user_id, report.at, report.user_type, report.appservice_id,
+                               report.is_guest);
+    };
+    if (write(register_query).count == 0) write(register_new_query);
+    seen::invalidate(report.user_id);
+    const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
+    if (misplaced.empty()) return;
+    move_service(world, report.user_id, misplaced.at(0, 0).text(), misplaced.at(0, 1).text());
+}
+
+/// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is
+/// off. Answers whether the user is in now.
+bool join_reserved(const World& world, std::string_view user_id, Instant at) {
+    if (!recording(world.settings)) return false;
+    const seats::ToldAbout told;
+    const pg::Rows joined = join_reserved_query.write(user_id, at);
+    if (joined.empty()) return false;
+    if (joined.at(0, 0).boolean()) seats::add_rows(world, joined.at(0, 1).text(), 1);
+    return true;
+}
+
+void add_threepid(const deferred::Call& report) {
+    add_threepid_query.write(report.medium, report.address, report.user_id);
+}
+
+bool deactivate(const World& world, std::string_view user_id) {
+    const seats::ToldAbout told;
+    if (deactivate_query.write(user_id).count == 0) return false;
+    seen::invalidate(user_id);
+    remove_threepids_query.write(user_id);  // as Synapse does
+    if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
+    return true;
+}
+
+/// Whether another transaction, not done yet, has inserted, changed or deleted the row of a threepid. (A
+/// statement does not see what was inserted.)
+bool is_in_flight(const World& world, std::string_view medium, std::string_view address) {
+    const Datum keys_of_row[] = {pg::key_datum(medium), pg::key_datum(address)};
+    return pg::guard([&] {
+        Relation const table = table_open(world.threepids_table, AccessShareLock);
+        Oid const key = RelationGetPrimaryKeyIndex(table);
+        if (!OidIsValid(key)) {  // dropped by an administrator
+            table_close(table, AccessShareLock);
+            return true;
+        }
+        Relation const index = index_open(key, AccessShareLock);
+        TupleTableSlot* const slot = table_slot_create(table, nullptr);
+        ScanKeyData keys[2];
+        for (int i = 0; i < 2; ++i)
+            ScanKeyEntryInitialize(&keys[i], 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber,
+                                   InvalidOid, index->rd_indcollation[i], F_TEXTEQ, keys_of_row[i]);
+        SnapshotData dirty;
+        InitDirtySnapshot(dirty);
+        IndexScanDesc const scan = pg::compat::begin_index_scan(table, index, &dirty, 2);
+        index_rescan(scan, keys, 2, nullptr, 0);
+        bool found = false;
+        while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+            found = TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
+        index_endscan(scan);
+        ExecDropSingleTupleTableSlot(slot);
+        index_close(index, AccessShareLock);
+        table_close(table, AccessShareLock);
+        return found;
+    });
+}
+
+/// Whether another transaction, not done yet, has one of the user's rows.
+bool is_in_flight(const World& world, std::string_view user_id) {
+    pg::KeyedTable users, cohort;
+    users.open(world.users_table, world.users_index, kUsersIndex);
+    cohort.open(world.cohort_table, world.cohort_index, kCohortIndex);
+    const Datum key = pg::key_datum(user_id);
+    const bool in_flight = users.find(key).in_flight || cohort.find(key).in_flight;
+    cohort.close();
+    users.close();
+    return in_flight;
+}
+
+}  // namespace
+
+bool can_carry_out(const World& world, const deferred::Call& report) {
+    const auto writable = [](Oid table) { return pg::try_lock_with_indexes(table, RowExclusiveLock); };
+    const bool registers = report.function == deferred::Function::register_user;
+    const bool deactivates = report.function == deferred::Function::deactivate_user;
+    if ((report.medium || deactivates) && !writable(world.threepids_table)) return false;
+    if (registers && !pg::try_table_lock(world.users_sequence, RowExclusiveLock)) return false;
+    if ((registers || deactivates) && !(writable(world.users_table) && writable(world.cohort_table) &&
+                                        OidIsValid(world.users_index) && OidIsValid(world.cohort_index)))
+        return false;
+    if (!directory::is_latest(world)) return false;
+    if (report.medium && is_in_flight(world, *report.medium, *report.address)) return false;
+    if (report.medium || deactivates) {
+        const auto owner = deactivates ? std::optional(report.user_id) : std::nullopt;
+        if (held_threepids_query.write(owner, report.medium, report.address).at(0, 0).integer() > 0)
+            return false;
+    }
+    return !(registers || deactivates) || !is_in_flight(world, report.user_id);
+}
+
+bool carry_out(const World& world, const deferred::Call& report) {
+    switch (report.function) {
+        case deferred::Function::register_user:
+            make_known(world, report);
+            if (!report.medium) return false;
+            add_threepid(report);
+            return directory::is_reserved(world, *report.medium, *report.address) &&
+                   join_reserved(world, report.user_id, *report.at);
+        case deferred::Function::add_threepid:
+            add_threepid(report);
+            return true;
+        case deferred::Function::remove_threepid:
+            return remove_threepid_query.write(report.medium, report.address, report.user_id).count > 0;
+        case deferred::Function::deactivate_user:
+            return deactivate(world, report.user_id);
+        case deferred::Function::record_activity:
+            break;
+    }
+    return false;
+}
+
+std::int64_t take_over(const World& world, const Accounts& accounts) {
+    if (accounts.user_ids.empty()) return 0;
+    const seats::ToldAbout told;
+    const pg::Rows changed =
+        take_over_query.write(accounts.user_ids, accounts.registered_at, accounts.user_types,
+                              accounts.appservice_ids, accounts.guests, accounts.deactivated);
+    std::vector<std::string_view> ids;
+    for (std::uint64_t i = 0; i < changed.count; ++i) {
+        ids.push_back(changed.at(i, 0).text());
+        seen::invalidate(ids.back());
+    }
+    if (ids.empty()) return 0;
+    const pg::Rows misplaced = misplaced_among_query.read_latest(ids);
+    for (std::uint64_t i = 0; i < misplaced.count; ++i)
+        move_service(world, misplaced.at(i, 0).text(), misplaced.at(i, 1).text(), misplaced.at(i, 2).text());
+    return static_cast<std::int64_t>(ids.size());
+}
+
+std::int64_t take_over_first(const Accounts& accounts) {
+    const seats::ToldAbout told;
+    return static_cast<std::int64_t>(take_over_first_query
+                                         .write(accounts.user_ids, accounts.registered_at,
+                                                accounts.user_types, accounts.appservice_ids, accounts.guests,
+                                                accounts.deactivated)
+                                         .count);
+}
+
+}  // namespace mau::registration
+
+namespace mau {
+namespace {
+
+/// A threepid among the arguments: both parts or none.
+struct ThreepidArgument {
+    std::string_view medium, address;
+};
+
+ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
+    const ThreepidArgument threepid{args.required_text(i, "medium"), args.required_text(i + 1, "address")};
+    if (threepid.medium.empty() || threepid.address.empty())
+        throw Error(sqlstate::invalid_parameter, "medium and address must not be empty", {},
+                    "Pass 'email' and an e-mail address, or 'msisdn' and a phone number.");
+    if (threepid.medium.size() > 255 || threepid.address.size() > 1024)
+        throw Error(sqlstate::invalid_parameter, "medium or address is too long",
+                    "They have " + std::to_string(threepid.medium.size()) + " and " +
+                        std::to_string(threepid.address.size()) + " bytes.",
+                    "A medium has at most 255 bytes, an address 1024.");
+    return threepid;
+}
+
+/// Carries a report out, unless it has to wait for somebody.
+void try_to_carry_out(const World& world, const deferred::Call& call, bool& answer) {
+    if (!registration::can_carry_out(world, call))
+        throw Error(sqlstate::lock_not_available, "another transaction has what the report writes");
+    answer = registration::carry_out(world, call);
+}
+
+/// Carries a report out, after those of the user that were deferred. Waits for nobody: what would, is undone,
+/// and deferred. Answers as `carry_out`, of a deferred report `otherwise`.
+bool report(const deferred::Call& call, bool otherwise) {
+    if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("a report to mau"); });
+    return pg::with_spi([&] {
+        bool answer = otherwise;
+        const auto trouble = pg::attempt(
+            [&] {
+                const pg::NoWaiting no_waiting;
+                const auto world = directory::world_at_hand();
+                if (!world) throw Error(sqlstate::lock_not_available, "the settings are locked");
+                if (deferred::has_reports(call.user_id))
+                    for (const deferred::Call& earlier : deferred::take_reports(call.user_id))
+                        try_to_carry_out(*world, earlier, answer);
+                if (deferred::has_reports(call.user_id))
+                    throw Error(sqlstate::lock_not_available, "an earlier report is being carried out");
+                try_to_carry_out(*world, call, answer);
+            },
+            pg::is_concurrency);
+        if (!trouble) return answer;
+        deferred::append({call});
+        return otherwise;
+    });
+}
+
+/// A report with a threepid, whose address is folded into `address`.
+deferred::Call threepid_report(deferred::Function function, std::string_view user_id,
+                               const ThreepidArgument& threepid, std::string& address) {
+    address = directory::fold_address(threepid.medium, threepid.address);
+    deferred::Call call;
+    call.function = function;
+    call.user_id = user_id;
+    call.medium = threepid.medium;
+    call.address = address;
+    return call;
+}
+
+Datum register_user(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    deferred::Call call;
+    call.function = deferred::Function::register_user;
+    call.user_id = args.user_id(0);
+    call.at = args.instant(1, "registered_at");
+    call.user_type = args.name(2, "user_type");
+    call.appservice_id = args.name(3, "appservice_id");
+    call.is_guest = args.boolean(4);
+    if (args.is_null(5) != args.is_null(6))
+        throw Error(sqlstate::invalid_parameter, "medium and address go together", {},
+                    "Pass both, or neither.");
+    std::string address;
+    if (!args.is_null(5)) {
+        const deferred::Call with =
+            threepid_report(call.function, call.user_id, threepid_of(args, 5), address);
+        call.medium = with.medium;
+        call.address = with.address;
+    }
+    return pg::text_datum(report(call, false) ? "joined" : "registered");
+}
+
+Datum add_threepid(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const std::string_view user_id = args.user_id(0);
+    std::string address;
+    report(threepid_report(deferred::Function::add_threepid, user_id, threepid_of(args, 1), address), true);
+    return Datum(0);
+}
+
+Datum remove_threepid(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const std::string_view user_id = args.user_id(0);
+    std::string address;
+    return BoolGetDatum(report(
+        threepid_report(deferred::Function::remove_threepid, user_id, threepid_of(args, 1), address), true));
+}
+
+Datum deactivate_user(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    deferred::Call call;
+    call.function = deferred::Function::deactivate_user;
+    call.user_id = args.user_id(0);
+    args.instant(1);
+    return BoolGetDatum(report(call, true));
+}
+
+Datum forget_user(FunctionCallInfo fcinfo) {
+    const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
+    const bool known = pg::with_spi([&] {
+        const seats::ToldAbout told;
+        const auto held = directory::world();
+        const World& world = *held;
+        const bool member = cohort::remove(world, user_id);
+        const bool deferred = deferred::forget(user_id);
+        registration::remove_threepids_query.write(user_id);
+        registration::forget_skipped_query.write(user_id);
+        return (registration::forget_query.write(user_id).count > 0) | member | deferred;
+    });
+    return BoolGetDatum(known);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_register_user, register_user);
+MAU_FUNCTION(mau_add_threepid, add_threepid);
+MAU_FUNCTION(mau_remove_threepid, remove_threepid);
+MAU_FUNCTION(mau_deactivate_user, deactivate_user);
+MAU_FUNCTION(mau_forget_user, forget_user);
+
+}  // namespace mau

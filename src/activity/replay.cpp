@@ -1,0 +1,105 @@
+#include "activity/activity.hpp"
+
+#include "activity/replay.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "activity/registration.hpp"
+
+namespace mau::replay {
+
+namespace {
+
+constexpr std::int64_t kBatch = 16384;
+
+void warn(const pg::Trouble& trouble) {
+    pg::guard([message = trouble.message.c_str()] {
+        ereport(WARNING, (errmsg("mau could not carry out a deferred call: %s", message),
+                          errhint("It stays in mau.deferred_calls for the next mau.fold().")));
+    });
+}
+
+/// Carries out a batch of calls.
+class Batch {
+  public:
+    Batch(const World& world, Instant now) : world_(world), now_(now) {}
+
+    void run(const std::vector<deferred::Call>& calls) {
+        for (const deferred::Call& call : calls) {
+            if (call.function == deferred::Function::record_activity) {
+                sightings_.push_back({call.user_id, *call.at, call.platform});
+                continue;
+            }
+            record();  // first: what they were seen as may change now
+            report(call);
+        }
+        record();
+        deferred::append(again_);
+    }
+
+    std::int64_t deferred_again() const { return static_cast<std::int64_t>(again_.size()); }
+
+  private:
+    void record() {
+        if (sightings_.empty()) return;
+        activity::hold_back(world_, sightings_.data(), sightings_.size());
+        activity::sort_newest(sightings_);
+        std::vector<Outcome> outcomes(sightings_.size());
+        activity::How how;
+        how.horizon = now_ - kWindow;
+        const auto trouble = pg::attempt(
+            [&] { activity::record(world_, sightings_.data(), sightings_.size(), outcomes.data(), how); });
+        if (trouble) {
+            warn(*trouble);
+            activity::defer(sightings_.data(), sightings_.size());
+        }
+        sightings_.clear();
+    }
+
+    /// A user's reports stay in their order: once one has to wait, so do the others.
+    void report(const deferred::Call& call) {
+        if (held_up_.count(call.user_id) == 0 && registration::can_carry_out(world_, call)) {
+            const auto trouble = pg::attempt([&] {
+                const pg::NoWaiting no_waiting;
+                registration::carry_out(world_, call);
+            });
+            if (!trouble) return;
+            if (!pg::is_concurrency(*trouble)) warn(*trouble);
+        }
+        held_up_.insert(call.user_id);
+        again_.push_back(call);
+    }
+
+    const World& world_;
+    const Instant now_;
+    std::vector<activity::Sighting> sightings_;
+    std::vector<deferred::Call> again_;
+    std::set<std::string_view> held_up_;
+};
+
+}  // namespace
+
+Replayed run(const World& world, Instant now, std::int64_t max_calls) {
+    Replayed replayed;
+    const TimestampTz before = GetCurrentTimestamp();
+    pg::Scratch scratch;
+    for (bool done = false; !done;) {
+        const std::int64_t left = max_calls - replayed.carried_out, room = std::min(left, kBatch);
+        scratch.run([&] {
+            const std::vector<deferred::Call> calls = deferred::take(before, room);
+            Batch batch(world, now);
+            batch.run(calls);
+            const auto taken = static_cast<std::int64_t>(calls.size());
+            replayed.carried_out += taken - batch.deferred_again();
+            // Reports that are deferred again are the oldest still: the next run begins with them.
+            done = taken < room || taken == left || batch.deferred_again() > 0;
+            replayed.more = taken == left && batch.deferred_again() == 0;
+        });
+        scratch.reset();
+    }
+    scratch.close();
+    return replayed;
+}
+
+}  // namespace mau::replay

@@ -1,0 +1,18 @@
+// Carries out what was deferred (activity/deferred.hpp): part of mau.fold.
+#pragma once
+
+#include "config/directory.hpp"
+
+namespace mau::replay {
+
+struct Replayed {
+    std::int64_t carried_out = 0;
+    bool more = false;  // calls that were there before are left, because there were too many
+};
+
+/// Carries out at most `max_calls` deferred calls, in the order in which they were made. What another
+/// transaction still holds up, or what fails, is deferred again. Sightings that are no longer within the
+/// window of `now` make nobody a member.
+Replayed run(const World& world, Instant now, std::int64_t max_calls);
+
+}  // namespace mau::replay

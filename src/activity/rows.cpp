@@ -1,0 +1,69 @@
+#include "activity/rows.hpp"
+
+namespace mau::activity {
+
+namespace {
+
+// Each answers the numbers of the rows that are new.
+pg::Statement know_query(
+    "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING"
+    " RETURNING user_id, user_no",
+    {TEXTARRAYOID});
+pg::Statement note_many_new_query(
+    "INSERT INTO mau.users AS u (user_id, last_seen, visited)"
+    " SELECT n.user_id, n.at, n.visited::pg_catalog.int4 FROM"
+    " ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) n(user_id, at, visited)"
+    " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"
+    " visited = greatest(u.visited, EXCLUDED.visited) RETURNING user_id, user_no",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
+// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are
+// left. Without a time only what is visited is noted.
+pg::Statement note_many_query(
+    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at), visited = greatest(u.visited, s.visited)"
+    " FROM (SELECT k.user_no, v.at, v.visited::pg_catalog.int4 FROM"
+    "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) v(user_id, at, "
+    "visited)"
+    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
+    " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
+// The same for members, whose last sighting stays.
+pg::Statement visit_members_query(
+    "UPDATE mau.monthly_active_users m SET visited = greatest(m.visited, s.visited)"
+    " FROM (SELECT k.user_id, v.visited::pg_catalog.int4 FROM"
+    "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, visited)"
+    "  JOIN mau.monthly_active_users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id"
+    "  FOR UPDATE OF k SKIP LOCKED) s WHERE m.user_id OPERATOR(pg_catalog.=) s.user_id",
+    {TEXTARRAYOID, INT8ARRAYOID});
+
+}  // namespace
+
+Membership membership_of(const pg::Found& row) {
+    Membership membership;
+    if (row.exists) membership.last_seen = row.integer(cohort::timestamp);
+    return membership;
+}
+
+history::Visited visited_of(const Rows& rows) {
+    history::Visited visited;
+    if (rows.member.exists) visited = history::Visited(rows.member.int4(cohort::visited));
+    if (rows.user.exists) visited.unite(history::Visited(rows.user.int4(directory::users::visited)));
+    return visited;
+}
+
+void Writes::make() {
+    if (!newly_known.empty()) number(know_query.write(newly_known));
+    if (noted.any()) note_many_query.write(noted.user_ids, noted.times, noted.visited);
+    if (noted_new.any())
+        number(note_many_new_query.write(noted_new.user_ids, noted_new.times, noted_new.visited));
+    if (!members.empty()) made = cohort::write(members);
+    if (visited_members.any()) visit_members_query.write(visited_members.user_ids, visited_members.visited);
+}
+
+void Writes::number(const pg::Rows& made) {
+    auto visit = visits.begin();
+    for (std::uint64_t i = 0; i < made.count; ++i)
+        for (; visit != visits.end() && visit->user_id <= made.at(i, 0).text(); ++visit)
+            if (visit->user_id == made.at(i, 0).text()) visit->user_no = made.at(i, 1).integer();
+}
+
+}  // namespace mau::activity

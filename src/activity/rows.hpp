@@ -1,0 +1,99 @@
+// The two rows that a user may have, in mau.users and in the cohort: found without waiting, changed where
+// they were found, and written by statements where that is not possible.
+#pragma once
+
+#include "rules/platform.hpp"
+
+#include "cohort/cohort.hpp"
+#include "history/history.hpp"
+
+namespace mau::activity {
+
+/// The two rows of a user.
+struct Rows {
+    pg::Found user, member;
+};
+
+/// Looks users up in both tables, and changes the rows that it found last.
+class Looker {
+  public:
+    explicit Looker(const World& world) : world_(world) {
+        users_.open(world.users_table, world.users_index, kUsersIndex);
+        cohort_.open(world.cohort_table, world.cohort_index, kCohortIndex);
+    }
+    Rows find(std::string_view user_id) {
+        const Datum key = pg::key_datum(user_id);
+        return {users_.find(key), cohort_.find(key)};
+    }
+    /// The member's row, and the user's where `wants_user` says so of that.
+    template <class Ask>
+    Rows find(std::string_view user_id, Ask&& wants_user) {
+        const Datum key = pg::key_datum(user_id);
+        Rows rows;
+        rows.member = cohort_.find(key);
+        if (wants_user(rows.member)) rows.user = users_.find(key);
+        return rows;
+    }
+    /// From here on rows may be changed, where that needs no statement. (In SERIALIZABLE only a statement can
+    /// be undone if it fails.)
+    void prepare_updates() {
+        if (IsolationIsSerializable()) return;
+        members_change_ = cohort_.allows_updates(world_.on_cohort);
+        users_change_ = users_.allows_updates(world_.on_users);
+    }
+    bool members_change() const { return members_change_; }
+    bool users_change() const { return users_change_; }
+    bool change_member(const pg::Change* changes, int count) { return cohort_.update(changes, count); }
+    bool change_user(const pg::Change* changes, int count) { return users_.update(changes, count); }
+    void close() {
+        cohort_.close();
+        users_.close();
+    }
+
+  private:
+    const World& world_;
+    pg::KeyedTable users_, cohort_;
+    bool members_change_ = false, users_change_ = false;
+};
+
+Membership membership_of(const pg::Found& row);
+
+/// What the history has of a user, as the rows say.
+history::Visited visited_of(const Rows& rows);
+
+/// Users rows to be written by one statement.
+struct Notes {
+    std::vector<std::string_view> user_ids;
+    std::vector<std::int64_t> times, visited;
+
+    bool any() const { return !user_ids.empty(); }
+    void add(std::string_view user_id, Instant at, history::Visited now) {
+        user_ids.push_back(user_id);
+        times.push_back(at);
+        visited.push_back(now.stored());
+    }
+};
+
+/// Writes that wait until all users of a chunk were judged; then each table gets one statement. What became
+/// of rows that are there is mostly written by then, row by row.
+struct Writes {
+    std::vector<cohort::Row> members;
+    std::vector<bool> made;                     // of the members, once written: whether the row is a new one
+    std::vector<std::string_view> newly_known;  // users rows to be made
+    Notes noted, noted_new;                     // users rows that take a last sighting
+    Notes visited_members;
+    std::vector<history::Visit> visits;
+
+    bool any() const {
+        return !members.empty() || !newly_known.empty() || noted.any() || noted_new.any() ||
+               visited_members.any();
+    }
+    /// Each table gets one statement for what it is to hold.
+    void make();
+
+  private:
+    /// Visits of users who have got their number now; both are in the order of ids.
+    void number(const pg::Rows& made);
+};
+
+}  // namespace mau::activity

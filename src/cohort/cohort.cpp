@@ -1,0 +1,394 @@
+#include "history/questions.hpp"
+
+#include "cohort/cohort.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "cohort/leaving.hpp"
+#include "history/past.hpp"
+#include "pg/values.hpp"
+#include "seats/seats.hpp"
+#include "cache/seen.hpp"
+#include "tasks/tasks.hpp"
+
+namespace mau::cohort {
+
+namespace {
+
+// A reserved user's row counts whatever its age, so the reserved ones among the expired rows are added by
+// key.
+pg::Statement count_query(
+    "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.service OPERATOR(pg_catalog.=) 'native' AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)"
+    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.user_id OPERATOR(pg_catalog.=) ANY ($2) AND m.service OPERATOR(pg_catalog.=) 'native'"
+    "           AND m.\"timestamp\" OPERATOR(pg_catalog.<) $1)",
+    {INT8OID, TEXTARRAYOID});
+
+pg::Statement count_by_service_query(
+    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 OR m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
+    " GROUP BY m.service ORDER BY m.service COLLATE pg_catalog.\"C\"",
+    {INT8OID, TEXTARRAYOID});
+
+pg::Statement active_query(
+    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 AND ($2 IS NULL OR m.service OPERATOR(pg_catalog.=) "
+    "$2)",
+    {INT8OID, TEXTOID});
+
+pg::Statement lately_active_query(
+    "SELECT pg_catalog.count(*) FILTER (WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1), "
+    "pg_catalog.count(*)"
+    " FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $2 AND m.service OPERATOR(pg_catalog.=) 'native'",
+    {INT8OID, INT8OID});
+
+// Beyond the window: former members, who took their last sighting to mau.users.
+pg::Statement formerly_active_query(
+    "SELECT pg_catalog.count(*) FROM mau.users u"
+    " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U
+    ") OPERATOR(pg_catalog.=) $3)"
+    " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
+    "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
+    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
+    {INT8OID, INT8OID, TEXTOID});
+
+pg::Statement count_by_host_query(
+    "SELECT mau.host_of(m.user_id), pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.service OPERATOR(pg_catalog.=) 'native' AND (m.\"timestamp\" OPERATOR(pg_catalog.>=) $1"
+    " OR m.user_id OPERATOR(pg_catalog.=) ANY ($2)) GROUP BY 1"
+    " ORDER BY mau.host_of(m.user_id) COLLATE pg_catalog.\"C\"",
+    {INT8OID, TEXTARRAYOID});
+
+pg::Statement active_by_host_query(
+    "SELECT mau.host_of(a.user_id), pg_catalog.count(*) FROM ("
+    "SELECT m.user_id FROM mau.monthly_active_users m WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1"
+    " AND ($3 IS NULL OR m.service OPERATOR(pg_catalog.=) $3) UNION ALL "
+    "SELECT u.user_id FROM mau.users u"
+    " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U
+    ") OPERATOR(pg_catalog.=) $3)"
+    " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
+    "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
+    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)) a GROUP BY 1"
+    " ORDER BY mau.host_of(a.user_id) COLLATE pg_catalog.\"C\"",
+    {INT8OID, INT8OID, TEXTOID});
+
+#define MAU_INSERT_ROW \
+    "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service, renewed, visited)"
+#define MAU_OR_REFRESH                                                                                       \
+    " ON CONFLICT (user_id) DO UPDATE"                                                                       \
+    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service,"    \
+    " renewed = CASE WHEN EXCLUDED.\"timestamp\" OPERATOR(pg_catalog.-) m.renewed OPERATOR(pg_catalog.>) $5" \
+    " THEN EXCLUDED.\"timestamp\" ELSE m.renewed END, visited = greatest(m.visited, EXCLUDED.visited)"       \
+    " RETURNING m.user_id, m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid" /* true: it is a new row */
+pg::Statement write_query(MAU_INSERT_ROW " VALUES ($1, $2, $3, $2, $4::pg_catalog.int4)" MAU_OR_REFRESH,
+                          {TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID});
+pg::Statement write_many_query(
+    MAU_INSERT_ROW
+    " SELECT r.user_id, r.at, r.service, r.at, r.visited::pg_catalog.int4"
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+    " pg_catalog.unnest($4)) r(user_id, at, service, visited)" MAU_OR_REFRESH,
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID});
+#undef MAU_INSERT_ROW
+#undef MAU_OR_REFRESH
+
+// Those whom the index calls expired and who have been seen since: it is told when. So the range that is
+// looked at for expired rows stays as short as they are few.
+pg::Statement renew_query(
+    "UPDATE mau.monthly_active_users m SET renewed = m.\"timestamp\" FROM ("
+    "SELECT s.user_id FROM mau.monthly_active_users s WHERE s.renewed OPERATOR(pg_catalog.<) $1"
+    " AND s.\"timestamp\" OPERATOR(pg_catalog.>=) $1 ORDER BY s.renewed LIMIT $2 FOR UPDATE SKIP LOCKED) r"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) r.user_id",
+    {INT8OID, INT8OID});
+
+pg::Statement deactivated_query(
+    "SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
+    " ON m.user_id OPERATOR(pg_catalog.=) u.user_id WHERE u.is_deactivated LIMIT $1",
+    {INT8OID});
+
+// The oldest by "timestamp", found by the index on `renewed`, which is never after it: a user who is among
+// the $2 oldest of a sample has at most the last time among these, and all who are older than that are in the
+// index up to it.
+#define MAU_CANDIDATES                                 \
+    " FROM mau.monthly_active_users m"                 \
+    " WHERE m.service OPERATOR(pg_catalog.=) 'native'" \
+    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
+pg::Statement over_limit_query(
+    "SELECT m.user_id, m.\"timestamp\"" MAU_CANDIDATES
+    " AND m.renewed OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(o.\"timestamp\") FROM ("
+    "   SELECT s.\"timestamp\" FROM (SELECT m.\"timestamp\"" MAU_CANDIDATES
+    "     ORDER BY m.renewed LIMIT 4 OPERATOR(pg_catalog.*) $2 OPERATOR(pg_catalog.+) 1000) s"
+    "   ORDER BY s.\"timestamp\" LIMIT $2) o)"
+    " ORDER BY m.\"timestamp\" LIMIT $2",
+    {TEXTARRAYOID, INT8OID});
+#undef MAU_CANDIDATES
+
+// As Synapse does at its start, but a row that is there keeps its time, and a new one has none: a seat is no
+// sighting.
+pg::Statement seat_reserved_query(
+    "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service, renewed)"
+    " SELECT r.user_id, 0, " MAU_SERVICE_OF_U
+    ", 0 FROM pg_catalog.unnest($1) r(user_id)"
+    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
+    " WHERE $2 OR u.is_deactivated IS NOT TRUE"
+    " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
+    {TEXTARRAYOID, BOOLOID});
+
+pg::Statement count_reserved_members_query(
+    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.user_id OPERATOR(pg_catalog.=) ANY ($1) AND m.service OPERATOR(pg_catalog.=) 'native'",
+    {TEXTARRAYOID});
+
+Instant cutoff(Instant at) {
+    return at - kWindow;
+}
+
+std::int64_t only_number(const pg::Rows& rows) {
+    return rows.at(0, 0).integer();
+}
+
+std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved) {
+    if (reserved.empty() || !recording(world.settings)) return 0;
+    // Who has a row, or is being given one by a transaction that the statement would wait for, needs none.
+    std::vector<std::string_view> missing;
+    pg::KeyedTable cohort;
+    cohort.open(world.cohort_table, world.cohort_index, kCohortIndex);
+    for (const std::string_view user : reserved) {
+        const pg::Found row = cohort.find(pg::key_datum(user));
+        if (!row.exists && !row.in_flight) missing.push_back(user);
+    }
+    cohort.close();
+    if (missing.empty()) return 0;
+    const seats::ToldAbout told;
+    const pg::Rows seated = seat_reserved_query.write(missing, world.settings.count_deactivated_users);
+    for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
+    return static_cast<std::int64_t>(seated.count);
+}
+
+/// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since.
+/// Answers how many left.
+std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
+                    std::int64_t max_rows) {
+    const Expired expired = remove_expired(world, cutoff, reserved, max_rows);
+    if ((expired.seen_since || !OidIsValid(world.cohort_by_time)) && expired.rows < max_rows) {
+        const seats::ToldAbout told;
+        renew_query.write(cutoff, max_rows - expired.rows);
+    }
+    return expired.rows;
+}
+
+/// Takes out the oldest counted rows above the maximum.
+std::int64_t remove_over_limit(const World& world, const std::vector<std::string_view>& reserved,
+                               std::int64_t count) {
+    const pg::Rows oldest = over_limit_query.read_latest(reserved, count);
+    std::vector<std::string_view> user_ids;
+    Instant last = INT64_MIN;
+    for (std::uint64_t i = 0; i < oldest.count; ++i) {
+        user_ids.push_back(oldest.at(i, 0).text());
+        last = std::max(last, oldest.at(i, 1).integer());
+    }
+    return remove(world, user_ids, last + 1);
+}
+
+std::int64_t remove_deactivated(const World& world, std::int64_t max_rows) {
+    const pg::Rows deactivated = deactivated_query.read_latest(max_rows);
+    std::vector<std::string_view> user_ids;
+    for (std::uint64_t i = 0; i < deactivated.count; ++i) user_ids.push_back(deactivated.at(i, 0).text());
+    return remove(world, user_ids, INT64_MAX);
+}
+
+/// The native members from the counters; nothing where they cannot tell.
+std::optional<std::int64_t> counted_natives(const World& world, Instant at, seats::For purpose) {
+    // The counters tell no more than the table would.
+    if (purpose == seats::For::statement)
+        pg::guard([&] { pg::check_rights(world.cohort_table, ACL_SELECT); });
+    for (int tries = 0; tries < 3; ++tries) {
+        const auto rows = seats::rows(world, purpose);
+        if (!rows) return std::nullopt;
+        const std::int64_t expired = count_expired_natives(world, at, purpose);
+        // For a statement both are of its own snapshot; else none may have left between the two looks.
+        if (purpose == seats::For::statement || seats::rows(world, purpose) == rows) return *rows - expired;
+    }
+    return std::nullopt;
+}
+
+std::vector<HostCount> by_host(const pg::Rows& rows) {
+    std::vector<HostCount> hosts;
+    for (std::uint64_t i = 0; i < rows.count; ++i)
+        hosts.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    return hosts;
+}
+
+}  // namespace
+
+std::int64_t count(const World& world, Instant at) {
+    if (const auto users = counted_natives(world, at, seats::For::statement)) return *users;
+    return only_number(count_query.read(cutoff(at), directory::reserved_users_of_statement()));
+}
+
+std::int64_t count_now(const World& world, Instant at) {
+    if (const auto users = counted_natives(world, at, seats::For::decision)) return *users;
+    return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(world)));
+}
+
+namespace {
+
+/// What a scan for admission finds: rows that are there and that nobody is changing, and the users of the
+/// others.
+struct Census {
+    std::int64_t settled;
+    List* moving;  // C strings; a user may be in it twice
+};
+
+/// Whether a version that a snapshot does not see may become a row: its maker was at work when the snapshot
+/// was taken, and has not given up. Who began later (from `later` on) has no seat, as we hold the lock: it is
+/// a member who is refreshed.
+bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
+    return TransactionIdIsNormal(maker) && TransactionIdPrecedes(maker, later) &&
+           !TransactionIdIsCurrentTransactionId(maker) && XidInMVCCSnapshot(maker, snapshot) &&
+           (TransactionIdIsInProgress(maker) || TransactionIdDidCommit(maker));
+}
+
+/// Looks at every version of every native row by one snapshot, so that a user whose row moves while we scan
+/// is met.
+Census take_census(const World& world) {
+    Census census{0, NIL};
+    CommandCounterIncrement();  // rows that this very statement has written count, too
+    TransactionId const later = ReadNextTransactionId();
+    Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Relation const table = table_open(world.cohort_table, AccessShareLock);
+    TableScanDesc const scan = table_beginscan(table, SnapshotAny, 0, nullptr);
+    TupleTableSlot* const slot = table_slot_create(table, nullptr);
+    while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
+        CHECK_FOR_INTERRUPTS();
+        auto* const buffered = reinterpret_cast<BufferHeapTupleTableSlot*>(slot);
+        HeapTuple const tuple = buffered->base.tuple;
+        LockBuffer(buffered->buffer, BUFFER_LOCK_SHARE);
+        const bool visible = HeapTupleSatisfiesVisibility(tuple, snapshot, buffered->buffer);
+        const bool changing = !(tuple->t_data->t_infomask & HEAP_XMAX_INVALID) &&
+                              !HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_data->t_infomask);
+        TransactionId const maker = HeapTupleHeaderGetXmin(tuple->t_data);
+        LockBuffer(buffered->buffer, BUFFER_LOCK_UNLOCK);
+        if (!visible && !may_come(maker, snapshot, later)) continue;
+
+        slot_getallattrs(slot);
+        auto text = [&](int column) {
+            const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
+            return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
+        };
+        if (text(service) != "native") continue;
+        if (visible && !changing)
+            ++census.settled;
+        else
+            census.moving = lappend(census.moving, pnstrdup(text(user_id).data(), text(user_id).size()));
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    table_endscan(scan);
+    table_close(table, AccessShareLock);
+    UnregisterSnapshot(snapshot);
+    return census;
+}
+
+}  // namespace
+
+std::int64_t count_rows_with_in_flight(const World& world) {
+    const Census census = pg::guard([&] { return take_census(world); });
+    std::set<std::string_view> moving;
+    for (int i = 0; i < list_length(census.moving); ++i)
+        moving.insert(static_cast<const char*>(list_nth(census.moving, i)));
+    return census.settled + static_cast<std::int64_t>(moving.size());
+}
+
+std::vector<ServiceCount> count_by_service(Instant at) {
+    const pg::Rows rows = count_by_service_query.read(cutoff(at), directory::reserved_users_of_statement());
+    std::vector<ServiceCount> services;
+    for (std::uint64_t i = 0; i < rows.count; ++i)
+        services.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    return services;
+}
+
+std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service) {
+    const std::int64_t members = only_number(active_query.read(at - period, service));
+    if (period <= kWindow) return members;
+    return members + only_number(formerly_active_query.read(at - period, cutoff(at), service));
+}
+
+Lately lately_active(Instant at) {
+    const pg::Rows rows = lately_active_query.read(at - kDay, at - 7 * kDay);
+    return {rows.at(0, 0).integer(), rows.at(0, 1).integer()};
+}
+
+std::vector<HostCount> count_by_host(Instant at) {
+    return by_host(count_by_host_query.read(cutoff(at), directory::reserved_users_of_statement()));
+}
+
+std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
+    // Former members are beyond the window; a range that begins after its end holds none.
+    return by_host(active_by_host_query.read(at - period, cutoff(at), service));
+}
+
+std::vector<bool> write(const std::vector<Row>& rows) {
+    std::vector<bool> made(rows.size());
+    std::size_t next = 0;
+    auto note =
+        [&](const pg::Rows& written) {  // in the order of the rows, those that a trigger stopped left out
+            for (std::uint64_t i = 0; i < written.count; ++i) {
+                while (next < rows.size() && rows[next].user_id != written.at(i, 0).text()) ++next;
+                if (next < rows.size()) made[next] = written.at(i, 1).boolean();
+            }
+        };
+    if (rows.size() == 1) {
+        const Row& row = rows.front();
+        note(write_query.write(row.user_id, row.at, row.service, std::int64_t{row.visited}, kRenewal));
+        return made;
+    }
+    std::vector<std::string_view> user_ids, services;
+    std::vector<std::int64_t> at, visited;
+    for (const Row& row : rows) {
+        user_ids.push_back(row.user_id);
+        at.push_back(row.at);
+        services.push_back(row.service);
+        visited.push_back(row.visited);
+    }
+    note(write_many_query.write(user_ids, at, services, visited, kRenewal));
+    return made;
+}
+
+std::int64_t seat_reserved(const World& world) {
+    return seat(world, directory::registered_reserved_users(world));
+}
+
+Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
+    Reaped reaped;
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+    std::int64_t left = max_rows;
+
+    seats::verify(world);
+    reaped.seated = seat(world, reserved);
+    reaped.expired = expire(world, cutoff(at), reserved, left);
+    left -= reaped.expired;
+
+    if (!world.settings.count_deactivated_users && left > 0) {
+        reaped.deactivated = remove_deactivated(world, left);
+        left -= reaped.deactivated;
+    }
+
+    if (world.settings.limit_usage_by_mau && left > 0) {
+        // The newest max - reserved rows of the others stay, none if there are more reserved ones than seats.
+        const std::int64_t held = only_number(count_reserved_members_query.read_latest(reserved));
+        const std::int64_t stay = std::max<std::int64_t>(0, world.settings.max_mau_value - held);
+        const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) - held;
+        if (others > stay)
+            reaped.over_limit = remove_over_limit(world, reserved, std::min(others - stay, left));
+    }
+    // Who has expired was not seen lately, but by a time that has not come; the others may have been.
+    const bool early = at > pg::to_instant(GetCurrentTimestamp());
+    if (reaped.deactivated + reaped.over_limit > 0 || (early && reaped.expired > 0)) seen::invalidate_all();
+    return reaped;
+}
+
+}  // namespace mau::cohort

@@ -1,0 +1,367 @@
+#include "cohort/leaving.hpp"
+
+#include <algorithm>
+
+#include "seats/seats.hpp"
+#include "cache/seen.hpp"
+
+namespace mau::cohort {
+
+namespace {
+
+constexpr std::int64_t kBatch = 10'000;  // rows that one statement takes out at most
+constexpr std::int64_t kLook = 1'000;    // expired rows that an admission looks at
+constexpr std::size_t kLocked = 256;     // users who are locked at once
+constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
+
+// Rows are found by their keys, one by one, whatever the planner thinks of their number: OFFSET 0 and FOR
+// UPDATE keep it from joining the tables. A row without one in mau.users is not taken out but answered, as
+// user_id. (The deletion is by ctid: a row that changed after the statement began is not there, and stays.)
+#define MAU_LEAVE(lock)                                                                                   \
+    "WITH victims AS MATERIALIZED ("                                                                      \
+    "  SELECT m.place, m.user_id, k.user_no FROM pg_catalog.unnest($1) v(user_id)"                        \
+    "   CROSS JOIN LATERAL (SELECT c.ctid AS place, c.user_id FROM mau.monthly_active_users c"            \
+    "     WHERE c.user_id OPERATOR(pg_catalog.=) v.user_id AND c.\"timestamp\" OPERATOR(pg_catalog.<) $2" \
+    "     FOR UPDATE" lock                                                                                \
+    ") m"                                                                                                 \
+    "   LEFT JOIN LATERAL (SELECT u.user_no FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) "     \
+    "m.user_id"                                                                                           \
+    "     FOR NO KEY UPDATE" lock                                                                         \
+    ") k ON true"                                                                                         \
+    "), gone AS ("                                                                                        \
+    "  DELETE FROM mau.monthly_active_users m WHERE m.ctid OPERATOR(pg_catalog.=) ANY"                    \
+    "   (ARRAY(SELECT v.place FROM victims v WHERE v.user_no IS NOT NULL))"                               \
+    "   RETURNING m.user_id, m.\"timestamp\" AS seen, m.service, m.visited"                               \
+    "), moved AS ("                                                                                       \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen,"                                          \
+    "   CASE WHEN g.seen OPERATOR(pg_catalog.>) 0 THEN g.seen END),"                                      \
+    "   visited = greatest(u.visited, g.visited)"                                                         \
+    "   FROM gone g WHERE u.user_id OPERATOR(pg_catalog.=) g.user_id"                                     \
+    ") SELECT g.service, pg_catalog.count(*), NULL::pg_catalog.text FROM gone g GROUP BY 1"               \
+    " UNION ALL SELECT NULL, 0, v.user_id FROM victims v WHERE v.user_no IS NULL"                         \
+    "   AND NOT EXISTS (SELECT FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) v.user_id)"
+pg::Statement leave_query(MAU_LEAVE(" SKIP LOCKED"), {TEXTARRAYOID, INT8OID});
+pg::Statement leave_waiting_query(MAU_LEAVE(""), {TEXTARRAYOID, INT8OID});
+#undef MAU_LEAVE
+
+pg::Statement know_query(
+    "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
+    {TEXTARRAYOID});
+
+pg::Statement is_member_query(
+    "SELECT FROM mau.monthly_active_users m WHERE m.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
+
+// For a cohort without its index on `renewed`.
+pg::Statement expired_query(
+    "SELECT m.user_id, m.\"timestamp\" FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND (NOT $2 OR m.service OPERATOR(pg_catalog.=) "
+    "'native')"
+    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($3) ORDER BY m.\"timestamp\" LIMIT $4",
+    {INT8OID, BOOLOID, TEXTARRAYOID, INT8OID});
+pg::Statement count_expired_query(
+    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND m.service OPERATOR(pg_catalog.=) 'native'"
+    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)",
+    {INT8OID, TEXTARRAYOID});
+
+/// Columns of the cohort, from 0 on.
+enum { kUserId, kTimestamp, kService, kRenewed, kVisited };
+
+std::string_view text_of(TupleTableSlot* slot, int column) {
+    const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
+    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+}
+
+/// Which expired rows to walk over, and whether as the caller's statement sees them or as committed now.
+struct Range {
+    Instant from, cutoff;  // of `renewed`, by which the index finds them
+    Whose whose;
+    const std::string_view* reserved;
+    std::size_t reserved_count;
+    seats::For purpose = seats::For::decision;
+};
+
+/// Walks over expired rows in the order of `renewed`, while `each` answers true; answers
+/// whether it met rows of the range that have been seen since. Without the planner, who would be asked anew
+/// for each instant. Inside a guard only.
+template <class Each>
+bool walk_expired(const World& world, const Range& range, Each&& each) {
+    Snapshot const snapshot =
+        RegisterSnapshot(range.purpose == seats::For::statement ? GetActiveSnapshot() : GetLatestSnapshot());
+    pg::IndexWalk walk;
+    walk.open(world.cohort_table, "monthly_active_users_renewed");
+    ScanKeyData keys[2];
+    ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(range.from));
+    ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(range.cutoff));
+    walk.begin(snapshot, keys, 2);
+    bool seen_since = false;
+    while (TupleTableSlot* const slot = walk.next()) {
+        CHECK_FOR_INTERRUPTS();
+        if (DatumGetInt64(slot->tts_values[kTimestamp]) >= range.cutoff) {
+            seen_since = true;
+            continue;
+        }
+        if (range.whose == Whose::natives && text_of(slot, kService) != "native") continue;
+        const std::string_view* const end = range.reserved + range.reserved_count;
+        // The list is that of reserved threepids' owners, and short.
+        if (std::find(range.reserved, end, text_of(slot, kUserId)) != end) continue;
+        if (!each(slot)) break;
+    }
+    walk.end();
+    walk.close();
+    UnregisterSnapshot(snapshot);
+    return seen_since;
+}
+
+/// Users whose rows have expired.
+struct Found {
+    std::vector<std::string_view> user_ids;  // in the memory that is current
+    Instant next = INT64_MIN;                // where to go on
+    bool seen_since = false;
+};
+
+/// Finds at most `most` of them from `from` on.
+Found find_expired(const World& world, Instant from, Instant cutoff, Whose whose,
+                   const std::vector<std::string_view>& reserved, std::int64_t most) {
+    Found found;
+    if (!OidIsValid(world.cohort_by_time)) {
+        const pg::Rows rows = expired_query.read_latest(cutoff, whose == Whose::natives, reserved, most);
+        for (std::uint64_t i = 0; i < rows.count; ++i) found.user_ids.push_back(rows.at(i, 0).text());
+        return found;
+    }
+    const Range range{from, cutoff, whose, reserved.data(), reserved.size()};
+    List* ids = NIL;
+    found.seen_since = pg::guard([&] {
+        std::int64_t left = most;
+        CommandCounterIncrement();  // what this statement has done is seen
+        return walk_expired(world, range, [&](TupleTableSlot* slot) {
+            const std::string_view id = text_of(slot, kUserId);
+            ids = lappend(ids, cstring_to_text_with_len(id.data(), static_cast<int>(id.size())));
+            found.next = DatumGetInt64(slot->tts_values[kRenewed]);
+            return --left > 0;
+        });
+    });
+    found.user_ids.reserve(static_cast<std::size_t>(list_length(ids)));
+    for (int i = 0; i < list_length(ids); ++i) {
+        const auto* const id = static_cast<const varlena*>(list_nth(ids, i));
+        found.user_ids.push_back({VARDATA_ANY(id), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(id))});
+    }
+    return found;
+}
+
+/// Makes rows of mau.users for some members that have none: seated, or put there by hand. Those that another
+/// transaction is making are left out, unless `wait`.
+void make_known(const World& world, const std::string_view* first, const std::string_view* last, bool wait) {
+    std::vector<std::string_view> locked, unknown;
+    pg::KeyedTable users;
+    users.open(world.users_table, world.users_index, kUsersIndex);
+    for (const std::string_view* id = first; id != last; ++id) {
+        if (!wait && !pg::try_lock(pg::LockSpace::user, pg::hash(*id))) continue;
+        locked.push_back(*id);
+        const pg::Found user = users.find(pg::key_datum(*id));
+        if (wait || (!user.exists && !user.in_flight)) unknown.push_back(*id);
+    }
+    users.close();
+    if (!unknown.empty()) know_query.write(unknown);
+    if (wait) return;
+    for (const std::string_view id : locked) pg::release_lock(pg::LockSpace::user, pg::hash(id));
+}
+
+/// Runs one of the statements above, and tells the counters. Answers how many rows were taken out.
+std::int64_t leave(const World& world, pg::Statement& statement,
+                   const std::vector<std::string_view>& user_ids, Instant cutoff) {
+    const seats::ToldAbout told;
+    std::int64_t rows = 0;
+    for (int tries = 0; tries < 2; ++tries) {
+        const pg::Rows left = statement.write(user_ids, cutoff);
+        std::vector<std::string_view> unknown;
+        for (std::uint64_t i = 0; i < left.count; ++i) {
+            if (!left.at(i, 2).is_null()) {
+                unknown.push_back(left.at(i, 2).text());
+                continue;
+            }
+            seats::add_rows(world, left.at(i, 0).text(), -left.at(i, 1).integer());
+            rows += left.at(i, 1).integer();
+        }
+        for (std::size_t i = 0; i < unknown.size() && tries == 0; i += kLocked)
+            make_known(world, unknown.data() + i, unknown.data() + std::min(i + kLocked, unknown.size()),
+                       &statement == &leave_waiting_query);
+        if (unknown.empty()) break;
+    }
+    return rows;
+}
+
+}  // namespace
+
+namespace {
+
+/// Removes expired rows where they lie, and writes the last sightings where the rows of mau.users lie: a
+/// third of the time that the statement takes. Rows without one in mau.users are left to it.
+class DirectRemoval {
+  public:
+    explicit DirectRemoval(const World& world) : world_(world) {}
+
+    /// Whether nothing is on the tables that a statement would have to heed.
+    bool is_possible() {
+        if (!OidIsValid(world_.cohort_by_time) || IsolationUsesXactSnapshot()) return false;
+        const bool possible = pg::guard([&] {
+            Relation const cohort = table_open(world_.cohort_table, RowExclusiveLock);
+            Relation const users = table_open(world_.users_table, RowExclusiveLock);
+            const bool can = pg::writable_directly(cohort, world_.on_cohort, ACL_DELETE) &&
+                             pg::writable_directly(users, world_.on_users, ACL_UPDATE);
+            table_close(users, NoLock);
+            table_close(cohort, NoLock);
+            return can;
+        });
+        if (possible) pg::guard([] { PreventCommandIfReadOnly("mau.reap()"); });
+        return possible;
+    }
+
+    /// Removes at most `most` rows of the range, and tells the counters.
+    Expired remove(const Range& range, std::int64_t most) {
+        Expired expired;
+        std::int64_t natives = 0;
+        pg::KeyedTable users;
+        users.open(world_.users_table, world_.users_index, kUsersIndex);
+        expired.seen_since = pg::guard([&] {
+            CommandCounterIncrement();  // what this statement has done is seen
+            row_ = AllocSetContextCreate(CurrentMemoryContext, "mau row", ALLOCSET_DEFAULT_SIZES);
+            Relation const cohort = table_open(world_.cohort_table, RowExclusiveLock);
+            Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
+            const bool seen_since = walk_expired(world_, range, [&](TupleTableSlot* slot) {
+                if (!move_last_seen(users, slot)) return true;
+                if (!pg::delete_row(cohort, slot, GetCurrentCommandId(true), snapshot)) return true;
+                if (text_of(slot, kService) == "native") ++natives;
+                return ++expired.rows < most;
+            });
+            UnregisterSnapshot(snapshot);
+            table_close(cohort, NoLock);
+            MemoryContextDelete(row_);
+            CommandCounterIncrement();
+            return seen_since;
+        });
+        users.close();
+        seats::add_rows(world_, "native", -natives);
+        return expired;
+    }
+
+  private:
+    /// Answers false where somebody has the row of mau.users, or there is none. Inside a guard only.
+    bool move_last_seen(pg::KeyedTable& users, TupleTableSlot* slot) {
+        namespace column = directory::users;
+        MemoryContextReset(row_);
+        MemoryContext const outer = MemoryContextSwitchTo(row_);
+        const pg::Found user = users.find(slot->tts_values[kUserId]);
+        MemoryContextSwitchTo(outer);
+        if (!user.exists || user.in_flight) return false;
+        const Instant seen = DatumGetInt64(slot->tts_values[kTimestamp]);
+        const int visited = DatumGetInt32(slot->tts_values[kVisited]);
+        pg::Change changes[2];
+        int count = 0;
+        if (seen > 0 && (user.is_null(column::last_seen) || user.integer(column::last_seen) < seen))
+            changes[count++] = {column::last_seen, Int64GetDatum(seen)};
+        if (user.int4(column::visited) < visited)
+            changes[count++] = {column::visited, Int32GetDatum(visited)};
+        return count == 0 || users.update(changes, count);
+    }
+
+    const World& world_;
+    MemoryContext row_ = nullptr;  // what is known of one user
+};
+
+}  // namespace
+
+std::int64_t count_expired_natives(const World& world, Instant at, seats::For purpose) {
+    const bool of_statement = purpose == seats::For::statement;
+    const std::vector<std::string_view> reserved =
+        of_statement ? directory::reserved_users_of_statement() : directory::registered_reserved_users(world);
+    const Instant cutoff = at - kWindow;
+    if (!OidIsValid(world.cohort_by_time)) {
+        const pg::Rows rows = of_statement ? count_expired_query.read(cutoff, reserved)
+                                           : count_expired_query.read_latest(cutoff, reserved);
+        return rows.at(0, 0).integer();
+    }
+    const Range range{INT64_MIN, cutoff, Whose::natives, reserved.data(), reserved.size(), purpose};
+    return pg::guard([&] {
+        std::int64_t rows = 0;
+        walk_expired(world, range, [&](TupleTableSlot*) { return ++rows > 0; });
+        return rows;
+    });
+}
+
+Expired remove_expired(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
+                       std::int64_t max_rows) {
+    Expired expired;
+    pg::Scratch scratch;
+    Instant from = INT64_MIN;
+    DirectRemoval direct(world);
+    if (direct.is_possible()) {
+        const Range range{INT64_MIN, cutoff, Whose::everybody, reserved.data(), reserved.size()};
+        expired = direct.remove(range, max_rows);
+    }
+    for (bool more = true; more && expired.rows < max_rows;) {
+        scratch.run([&] {
+            const Found found = find_expired(world, from, cutoff, Whose::everybody, reserved,
+                                             std::min(kBatch, max_rows - expired.rows));
+            expired.seen_since = expired.seen_since || found.seen_since;
+            const std::int64_t left = remove(world, found.user_ids, cutoff);
+            expired.rows += left;
+            more = left > 0 || found.next > from;
+            from = found.next;
+        });
+        scratch.reset();
+    }
+    scratch.close();
+    return expired;
+}
+
+namespace {
+
+/// Takes rows out one by one, so that none is touched that is not needed.
+std::int64_t free_one_by_one(const World& world, const std::vector<std::string_view>& user_ids,
+                             Instant cutoff, std::int64_t count) {
+    std::int64_t freed = 0;
+    for (std::size_t i = 0; i < user_ids.size() && freed < count; ++i) {
+        // A row whose user is being recorded now, perhaps by this very statement, is in use.
+        const std::uint64_t lock = pg::hash(user_ids[i]);
+        if (!pg::try_new_lock(pg::LockSpace::user, lock)) continue;
+        freed += remove(world, std::vector<std::string_view>{user_ids[i]}, cutoff);
+        pg::release_lock(pg::LockSpace::user, lock);
+    }
+    return freed;
+}
+
+}  // namespace
+
+std::int64_t free_seats(const World& world, Instant cutoff, std::int64_t count) {
+    if (XactReadOnly) return 0;
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+    const auto find = [&](std::int64_t most) {
+        return find_expired(world, INT64_MIN, cutoff, Whose::natives, reserved, most).user_ids;
+    };
+    if (count > kLook) return remove(world, find(kBatch), cutoff);  // the maximum was lowered, or switched on
+    const std::int64_t freed = free_one_by_one(world, find(count), cutoff, count);
+    return freed < count ? freed + free_one_by_one(world, find(kLook), cutoff, count - freed) : freed;
+}
+
+std::int64_t remove(const World& world, const std::vector<std::string_view>& user_ids, Instant cutoff) {
+    if (user_ids.empty()) return 0;
+    std::int64_t rows = 0;
+    const auto leave_now = [&] { rows = leave(world, leave_query, user_ids, cutoff); };
+    if (!IsolationUsesXactSnapshot())
+        leave_now();
+    else if (pg::attempt(leave_now, pg::is_concurrency))
+        rows = 0;
+    return rows;
+}
+
+bool remove(const World& world, std::string_view user_id) {
+    seen::invalidate(user_id);
+    bool left = false;
+    // A row that changed while the statement waited stays; what a trigger keeps stays for good.
+    for (int tries = 0; tries < 10 && !is_member_query.read_latest(user_id).empty(); ++tries)
+        left = leave(world, leave_waiting_query, {user_id}, kAlways) > 0 || left;
+    return left;
+}
+
+}  // namespace mau::cohort

@@ -1,0 +1,66 @@
+#include "cohort/seating.hpp"
+
+#include <algorithm>
+
+#include "cohort/cohort.hpp"
+#include "cohort/leaving.hpp"
+#include "pg/values.hpp"
+#include "seats/seats.hpp"
+
+namespace mau::cohort {
+
+bool Seating::take(std::string_view user_id, Instant at, bool has_row) {
+    if (has_row) {
+        const std::int64_t left = remove(world_, std::vector<std::string_view>{user_id}, at - kWindow);
+        if (locked_) counted_ -= left;
+    }
+    const Instant cutoff = std::min(at, pg::to_instant(GetCurrentTimestamp())) - kWindow;
+    std::int64_t missing = 0;
+    while (!ask(&missing)) {
+        const std::int64_t freed = free_seats(world_, cutoff, missing);
+        if (locked_) counted_ -= freed;
+        if (freed < missing) return false;
+    }
+    return true;
+}
+
+/// Answers whether there is a seat, and takes it.
+bool Seating::ask(std::int64_t* missing) {
+    if (!locked_) {
+        const seats::Take take = seats::take(world_, missing);
+        if (take == seats::Take::taken) ++taken_;
+        if (take != seats::Take::unknown) return take == seats::Take::taken;
+    }
+    return ask_under_lock(missing);
+}
+
+/// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
+/// held for the length of a statement, so nobody waits for an open transaction here either.
+bool Seating::ask_under_lock(std::int64_t* missing) {
+    if (!locked_) {
+        pg::take_lock(pg::LockSpace::seats, 0);
+        locked_ = true;
+        counted_ = count_rows_with_in_flight(world_) + seats::in_flight_elsewhere();
+    }
+    *missing = counted_ - world_.settings.max_mau_value + 1;
+    if (*missing > 0) return false;
+    ++counted_;
+    if (seats::enabled()) {
+        seats::take_anyway(world_, 1);
+        ++taken_;
+    }
+    return true;
+}
+
+void Seating::take_unlimited(std::int64_t seats) {
+    if (!seats::enabled()) return;
+    seats::take_anyway(world_, seats);
+    taken_ += seats;
+}
+
+void Seating::done(bool written) {
+    if (taken_ > 0) written ? seats::used(taken_) : seats::give_back(taken_);
+    if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
+}
+
+}  // namespace mau::cohort

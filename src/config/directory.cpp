@@ -1,0 +1,316 @@
+#include "config/directory.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+#include "pg/values.hpp"
+#include "cache/seen.hpp"
+
+namespace mau {
+
+const Appservice* World::appservice(std::string_view id) const {
+    for (const Appservice& service : appservices)
+        if (service.id == id) return &service;
+    return nullptr;
+}
+
+namespace directory {
+
+namespace {
+
+std::shared_ptr<const World> cached;  // the one that was loaded last
+std::uint64_t generation = 1;         // raised by every invalidation that concerns us
+std::uint64_t cached_generation = 0;
+
+void on_relcache_invalidation(Datum, Oid relation) {
+    if (!cached || relation == InvalidOid || relation == cached->settings_table ||
+        relation == cached->users_table || relation == cached->users_index ||
+        relation == cached->users_sequence || relation == cached->cohort_table ||
+        relation == cached->cohort_index || relation == cached->threepids_table ||
+        relation == cached->visits_table || relation == cached->days_table)
+        ++generation;
+}
+
+std::optional<std::string> text_or_nothing(const pg::Field& field) {
+    const auto text = field.optional_text();
+    return text && !text->empty() ? text : std::nullopt;
+}
+
+Oid relation_oid(const char* name) {
+    return pg::guard([&] {
+        Oid const schema = get_namespace_oid("mau", true);
+        Oid const relation = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+        if (!OidIsValid(relation))
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("mau's table \"%s\" is missing", name),
+                            errhint("Install the extension with CREATE EXTENSION mau.")));
+        return relation;
+    });
+}
+
+/// One of our trigger functions; nothing where it is not there.
+Oid trigger_function(const char* name) {
+    return pg::guard([&] {
+        List* const called = list_make2(makeString(pstrdup("mau")), makeString(pstrdup(name)));
+        return LookupFuncName(called, 0, nullptr, true);
+    });
+}
+
+pg::Statement settings_query(
+    "SELECT limit_usage_by_mau, max_mau_value::pg_catalog.int8, mau_stats_only, "
+    "mau_trial_days::pg_catalog.int8,"
+    " mau_limit_alerting, track_appservice_user_ips, hs_disabled, count_deactivated_users,"
+    " pg_catalog.int8(extract(epoch FROM last_seen_granularity) OPERATOR(pg_catalog.*) 1000),"
+    " admin_contact, hs_disabled_message, server_notices_mxid, server_name FROM mau.settings");
+pg::Statement reserved_query("SELECT medium, address FROM mau.reserved_threepids ORDER BY position");
+pg::Statement appservices_query(
+    "SELECT a.id, a.trial_days::pg_catalog.int8, a.sender, r.regex FROM mau.appservices a"
+    " LEFT JOIN LATERAL pg_catalog.unnest(a.exclusive_user_regexes) WITH ORDINALITY r(regex, n) ON true"
+    " ORDER BY a.id, r.n");
+
+// A trigger that was disabled and enabled again is another version of its row.
+pg::Statement cohort_triggers_query(
+    "SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', t.oid, t.xmin), ',' ORDER BY t.oid),"
+    " coalesce(pg_catalog.bool_or(t.tgname OPERATOR(pg_catalog.=) 'changed' AND t.tgenabled "
+    "OPERATOR(pg_catalog.=) 'A'), false)"
+    " AND coalesce(pg_catalog.bool_or(t.tgname OPERATOR(pg_catalog.=) 'replicated' AND t.tgenabled "
+    "OPERATOR(pg_catalog.=) 'R'), false)"
+    " FROM pg_catalog.pg_trigger t WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
+    {INT8OID});
+
+std::shared_ptr<const World> load() {
+    const auto loaded = std::make_shared<World>();
+    World& world = *loaded;
+    world.generation = seen::settings_generation();
+    world.settings_table = relation_oid("settings");
+    world.users_table = relation_oid("users");
+    world.users_index = pg::usable_index(kUsersIndex, world.users_table);
+    world.users_sequence = relation_oid("users_user_no_seq");
+    world.cohort_table = relation_oid("monthly_active_users");
+    world.cohort_index = pg::usable_index(kCohortIndex, world.cohort_table);
+    world.cohort_by_time = pg::usable_index("monthly_active_users_renewed", world.cohort_table);
+    world.threepids_table = relation_oid("user_threepids");
+    world.visits_table = relation_oid("visits");
+    world.days_table = relation_oid("active_days");
+    world.on_users.triggers[0] = trigger_function("users_changed");
+    world.on_cohort.triggers[0] = trigger_function("cohort_changed");
+    world.on_cohort.triggers[1] = trigger_function("keep_renewed");
+    // As many as the install script puts on the tables.
+    world.on_users.checks = 7;
+    world.on_cohort.checks = 5;
+    const pg::Rows triggers = cohort_triggers_query.read_latest(std::int64_t{world.cohort_table});
+    world.cohort_version = pg::hash(triggers.at(0, 0).text());
+    world.cohort_is_watched = triggers.at(0, 1).boolean();
+
+    const pg::Rows rows = settings_query.read_latest();
+    if (!rows.empty()) {  // an admin who deleted the row gets the defaults
+        Settings& s = world.settings;
+        s.limit_usage_by_mau = rows.at(0, 0).boolean();
+        s.max_mau_value = rows.at(0, 1).integer();
+        s.mau_stats_only = rows.at(0, 2).boolean();
+        s.mau_trial_days = rows.at(0, 3).integer();
+        s.mau_limit_alerting = rows.at(0, 4).boolean();
+        s.track_appservice_user_ips = rows.at(0, 5).boolean();
+        s.hs_disabled = rows.at(0, 6).boolean();
+        s.count_deactivated_users = rows.at(0, 7).boolean();
+        s.last_seen_granularity = rows.at(0, 8).integer();
+        s.admin_contact = rows.at(0, 9).optional_text();
+        s.hs_disabled_message = rows.at(0, 10).optional_text();
+        s.server_notices_mxid = text_or_nothing(rows.at(0, 11));
+        s.server_name = text_or_nothing(rows.at(0, 12));
+    }
+    const pg::Rows reserved = reserved_query.read_latest();
+    for (std::uint64_t i = 0; i < reserved.count; ++i)
+        world.reserved.push_back(
+            {reserved.at(i, 0).string(), fold_address(reserved.at(i, 0).text(), reserved.at(i, 1).text())});
+    const pg::Rows appservices = appservices_query.read_latest();
+    for (std::uint64_t i = 0; i < appservices.count; ++i) {
+        if (world.appservices.empty() || world.appservices.back().id != appservices.at(i, 0).text())
+            world.appservices.push_back({appservices.at(i, 0).string(),
+                                         appservices.at(i, 1).optional_integer(),
+                                         appservices.at(i, 2).optional_text(),
+                                         {}});
+        if (!appservices.at(i, 3).is_null())
+            world.appservices.back().exclusive_user_regexes.push_back(appservices.at(i, 3).string());
+    }
+    return loaded;
+}
+
+/// Whether `id` matches `pattern` from its first character on, as Python's re.match does for Synapse. (The
+/// leftmost match is asked where it begins: a pattern cannot be anchored from outside, it may begin with
+/// options.)
+bool matches(const std::string& pattern, std::string_view id) {
+    return pg::guard([&, text = pattern.c_str()] {
+        regmatch_t match[1];
+        return RE_compile_and_execute(cstring_to_text(text), const_cast<char*>(id.data()),
+                                      static_cast<int>(id.size()), REG_ADVANCED, C_COLLATION_OID, 1, match) &&
+               match[0].rm_so == 0;
+    });
+}
+
+/// The appservice that an id which was never registered belongs to.
+const Appservice* owner_of_unregistered(const World& world, std::string_view user_id) {
+    for (const Appservice& service : world.appservices)
+        if (service.sender == user_id) return &service;
+    for (const Appservice& service : world.appservices)
+        for (const std::string& pattern : service.exclusive_user_regexes)
+            if (matches(pattern, user_id)) return &service;
+    return nullptr;
+}
+
+/// The first `max_mau_value` reserved threepids as two parallel arrays; none without a limit, as the
+/// homeserver ignores that number then.
+struct Seated {
+    std::vector<std::string_view> mediums, addresses;
+    explicit Seated(const World& world) {
+        const auto limit =
+            static_cast<std::size_t>(world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
+        for (const Threepid& threepid : world.reserved) {
+            if (mediums.size() == limit) break;
+            mediums.push_back(threepid.medium);
+            addresses.push_back(threepid.address);
+        }
+    }
+};
+
+pg::Statement reserved_users_query(
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, "
+    "address)"
+    " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
+    " AND t.address OPERATOR(pg_catalog.=) r.address"
+    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1",
+    {TEXTARRAYOID, TEXTARRAYOID});
+// The same from the tables alone. Most servers have none, which takes a look at an empty table.
+pg::Statement any_reserved_query("SELECT EXISTS (SELECT 1 FROM mau.reserved_threepids)");
+pg::Statement reserved_users_of_statement_query(
+    "SELECT DISTINCT t.user_id FROM"
+    " (SELECT r.medium, mau.fold_address(r.medium, r.address) AS address FROM mau.reserved_threepids r"
+    "  ORDER BY r.position LIMIT (SELECT coalesce(pg_catalog.max(s.max_mau_value), 0) FROM mau.settings s"
+    "   WHERE s.limit_usage_by_mau)) r"
+    " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
+    " AND t.address OPERATOR(pg_catalog.=) r.address"
+    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1");
+pg::Statement reserved_user_query(
+    "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+    "r(medium, address)"
+    " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
+    " WHERE t.user_id OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
+    "  WHERE u.user_id OPERATOR(pg_catalog.=) $3 AND u.user_type OPERATOR(pg_catalog.=) 'support') LIMIT 1",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
+
+}  // namespace
+
+void init() {
+    pg::guard([] { CacheRegisterRelcacheCallback(on_relcache_invalidation, 0); });
+}
+
+namespace {
+
+/// The server's message of a change may come a moment after what we were told at its commit.
+bool is_current() {
+    pg::guard([] { AcceptInvalidationMessages(); });
+    return cached && cached_generation == generation && cached->generation == seen::settings_generation();
+}
+
+}  // namespace
+
+std::shared_ptr<const World> world_at_hand() {
+    if (!is_current())
+        for (const char* const table : {"settings", "reserved_threepids", "appservices"})
+            if (!pg::try_read_lock(relation_oid(table))) return nullptr;
+    return world();
+}
+
+bool is_latest(const World& world) {
+    if (cached.get() == &world && cached_generation == generation) return true;
+    const auto relations = [](const World& w) {
+        return std::tie(w.users_table, w.users_index, w.users_sequence, w.cohort_table, w.cohort_index,
+                        w.cohort_by_time, w.threepids_table, w.visits_table);
+    };
+    const auto fresh = world_at_hand();
+    return fresh && relations(*fresh) == relations(world);
+}
+
+std::shared_ptr<const World> world() {
+    if (is_current()) return cached;
+    cached = nullptr;  // every invalidation is taken for one that concerns us until the load has ended
+    const std::uint64_t before = generation;
+    std::shared_ptr<const World> loaded = load();
+    cached_generation = before;  // a change that came in meanwhile makes the next call load again
+    return cached = std::move(loaded);
+}
+
+Account account(const World& world, std::string_view user_id, const pg::Found& row) {
+    Account account;
+    if (row.exists) {
+        account.registered = row.boolean(users::is_registered);
+        if (!row.is_null(users::registered_at)) account.registered_at = row.integer(users::registered_at);
+        account.guest = row.boolean(users::is_guest);
+        account.support = row.text(users::user_type) == "support";
+        account.deactivated = row.boolean(users::is_deactivated);
+        account.appservice = row.text(users::appservice_id);
+    }
+    const Appservice* service =
+        account.registered ? world.appservice(account.appservice) : owner_of_unregistered(world, user_id);
+    if (service) {
+        if (!account.registered) account.appservice = service->id;
+        account.appservice_trial_days = service->trial_days;
+    }
+    return account;
+}
+
+/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What
+/// is written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
+std::string fold_address(std::string_view medium, std::string_view address) {
+    if (medium != "email") return std::string(address);
+    const bool ascii = std::all_of(address.begin(), address.end(), [](unsigned char c) { return c < 0x80; });
+    const char* folded = pg::guard([&]() -> const char* {
+        Oid collation = C_COLLATION_OID;
+        if (!ascii && GetDatabaseEncoding() == PG_UTF8) {
+            Oid const unicode = get_collation_oid(
+                list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("und-x-icu"))), true);
+            if (OidIsValid(unicode)) collation = unicode;
+        }
+        const char* const lower = str_tolower(address.data(), address.size(), collation);
+        if (collation == C_COLLATION_OID) return lower;
+        const char* const upper = str_toupper(lower, std::strlen(lower), collation);
+        return str_tolower(upper, std::strlen(upper), collation);
+    });
+    return folded;
+}
+
+bool is_reserved(const World& world, std::string_view medium, std::string_view address) {
+    if (world.reserved.empty()) return false;
+    const std::string folded = fold_address(medium, address);
+    for (const Threepid& threepid : world.reserved)
+        if (threepid.medium == medium && threepid.address == folded) return true;
+    return false;
+}
+
+std::vector<std::string_view> registered_reserved_users(const World& world) {
+    std::vector<std::string_view> users;
+    const Seated seated(world);
+    if (seated.mediums.empty()) return users;
+    const pg::Rows rows = reserved_users_query.read_latest(seated.mediums, seated.addresses);
+    for (std::uint64_t i = 0; i < rows.count; ++i) users.push_back(rows.at(i, 0).text());
+    return users;
+}
+
+std::vector<std::string_view> reserved_users_of_statement() {
+    std::vector<std::string_view> users;
+    if (!any_reserved_query.read().at(0, 0).boolean()) return users;
+    const pg::Rows rows = reserved_users_of_statement_query.read();
+    for (std::uint64_t i = 0; i < rows.count; ++i) users.push_back(rows.at(i, 0).text());
+    return users;
+}
+
+bool is_reserved_user(const World& world, std::string_view user_id) {
+    const Seated seated(world);
+    if (seated.mediums.empty()) return false;
+    return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
+}
+
+}  // namespace directory
+}  // namespace mau

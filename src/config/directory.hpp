@@ -1,0 +1,119 @@
+// Settings, reserved threepids, appservices and users as values, and the session's cache of the first three.
+//
+// The cache (`World`) is loaded with what is committed now and dropped by relcache invalidation of
+// mau.settings: the tables' triggers send one at commit, and DROP/CREATE EXTENSION sends one by itself. So a
+// change is effective at commit, in every session, before its next statement.
+//
+// A `World` never changes. After a change the next call loads a new one; callers share the ownership of
+// theirs, because a trigger of an administrator's, or a homeserver's view, may call mau while it is in use.
+#pragma once
+
+#include <memory>
+
+#include "rules/policy.hpp"
+
+#include "pg/spi.hpp"
+#include "pg/table.hpp"
+
+namespace mau {
+
+struct Appservice {
+    std::string id;
+    std::optional<std::int64_t> trial_days;
+    std::optional<std::string> sender;
+    std::vector<std::string> exclusive_user_regexes;
+};
+
+struct Threepid {
+    std::string medium;
+    std::string address;  // folded
+};
+
+inline constexpr const char* kUsersIndex = "users_user_id";
+inline constexpr const char* kCohortIndex = "monthly_active_users_pkey";
+inline constexpr const char* kDaysIndex = "active_days_pkey";
+inline constexpr const char* kVisitsIndex = "visits_user_no";
+
+/// Everything that is configured, and where our tables are.
+struct World {
+    Settings settings;
+    std::vector<Appservice> appservices;
+    std::vector<Threepid> reserved;  // in order of position
+    std::uint32_t generation = 0;    // of all that: as it was before it was read
+
+    // An index is none while an administrator has dropped it, or builds it anew.
+    Oid settings_table = InvalidOid;
+    Oid users_table = InvalidOid, users_index = InvalidOid, users_sequence = InvalidOid;
+    Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
+    Oid cohort_by_time = InvalidOid;   // the index on `renewed`
+    std::uint64_t cohort_version = 0;  // changes with the cohort's triggers
+    bool cohort_is_watched = false;    // whether these triggers notice whatever is written to it
+    Oid threepids_table = InvalidOid;
+    Oid visits_table = InvalidOid;
+    Oid days_table = InvalidOid;
+    pg::Known on_users, on_cohort;  // what of ours is on the tables
+
+    const Appservice* appservice(std::string_view id) const;
+};
+
+/// The service of an account, by its row `u` of mau.users. (coalesce(nullif(…)) would look for its = in the
+/// caller's search_path, and so would IS DISTINCT FROM.)
+#define MAU_SERVICE_OF_U \
+    "CASE WHEN u.appservice_id OPERATOR(pg_catalog.<>) '' THEN u.appservice_id ELSE 'native' END"
+#define MAU_U_IS_SUPPORT "((u.user_type OPERATOR(pg_catalog.=) 'support') IS TRUE)"
+
+namespace directory {
+
+/// Registers the invalidation callback; called once per process.
+void init();
+
+/// The world as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the
+/// pointer as long as references or views into it are in use.
+std::shared_ptr<const World> world();
+/// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; null where it cannot be had.
+std::shared_ptr<const World> world_at_hand();
+/// Whether the relations of a world are those that are there now. With locks on its tables, that is so to the
+/// end of the transaction. Does not wait: false where it cannot be known.
+bool is_latest(const World& world);
+
+/// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or
+/// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into
+/// `row`, `world`.
+Account account(const World& world, std::string_view user_id, const pg::Found& row);
+
+/// Columns of mau.users, as `pg::Found` numbers them.
+namespace users {
+enum Column {
+    user_no,
+    user_id,
+    registered_at,
+    last_seen,
+    appservice_id,
+    user_type,
+    is_registered,
+    is_guest,
+    is_deactivated,
+    visited
+};
+}
+
+/// The form in which addresses are compared.
+std::string fold_address(std::string_view medium, std::string_view address);
+/// Whether a threepid is in the list of reserved ones, at any position.
+bool is_reserved(const World& world, std::string_view medium, std::string_view address);
+
+/// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never
+/// members. Nobody without `limit_usage_by_mau`. In SPI's memory.
+std::vector<std::string_view> registered_reserved_users(const World& world);
+/// The same as the caller's statement sees it: for figures.
+std::vector<std::string_view> reserved_users_of_statement();
+/// Whether the user is one of them.
+bool is_reserved_user(const World& world, std::string_view user_id);
+
+/// The name of the appservice whose rows a user's are, or "native".
+inline std::string_view service(const Account& account) {
+    return account.appservice.empty() ? std::string_view("native") : account.appservice;
+}
+
+}  // namespace directory
+}  // namespace mau

@@ -1,0 +1,83 @@
+// Folding: visits become bitmaps, in one transaction, so that at every moment a visit is in the one or in the
+// other (history/history.hpp).
+#pragma once
+
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "history/history.hpp"
+
+namespace mau::bitmap {
+struct Bits;
+}
+
+namespace mau::history {
+
+/// The task of fold, whose lock whoever has a Folder holds to the end of the transaction.
+inline constexpr const char* kFoldTask = "fold";
+
+/// The first day that history_retention keeps at an instant.
+Day first_kept_day(Instant at);
+
+/// Brings visits into bitmaps; those before the first day that is kept go to what was before.
+class Folder {
+  public:
+    Folder(const World& world, Day first_kept);
+
+    /// Adds a visit; hands over to the table when many have come together.
+    void add(std::int64_t user_no, Day day, Platform platform, std::string_view service);
+    /// Hands all over.
+    void flush();
+    /// Takes at most `max_rows` of mau.visits in; answers how many.
+    std::int64_t take_visits(std::int64_t max_rows);
+    /// Unites the days before the first that is kept into what was before; stops after some `max_rows`
+    /// bitmaps, and answers how many they were.
+    std::int64_t purge(std::int64_t max_rows);
+
+    std::int64_t marked = 0;   // visits that were not in a bitmap before
+    std::int64_t rows = 0;     // bitmaps that were written
+    std::int64_t skipped = 0;  // rows of mau.visits that make no sense
+
+  private:
+    /// Sorted by two numbers, which takes a third of the time that comparing the fields does.
+    struct Visit {
+        std::uint64_t chunk_and_day;
+        std::uint32_t service;
+        std::uint16_t platform, place;
+
+        std::uint64_t rest() const {
+            return std::uint64_t{service} << 32 | std::uint64_t{platform} << 16 | place;
+        }
+        bool same_bitmap(const Visit& other) const {
+            return chunk_and_day == other.chunk_and_day && service == other.service &&
+                   platform == other.platform;
+        }
+        std::int32_t chunk() const { return static_cast<std::int32_t>(chunk_and_day >> 32); }
+        Day day() const { return static_cast<Day>(static_cast<std::uint32_t>(chunk_and_day) ^ 0x80000000U); }
+    };
+    Visit visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const;
+    std::uint32_t number_of(std::string_view service);
+    std::int64_t take_batch(std::int64_t limit);
+    std::int64_t purge_chunk(std::int32_t chunk, std::int64_t max_rows);
+    void open();
+    void merge(std::int32_t chunk, Day day, std::uint32_t service, int platform, const bitmap::Bits& users);
+    void close_and_write();
+
+    const World& world_;
+    const Day first_kept_;
+    std::deque<std::string> services_;                   // a deque: views of them stay good
+    std::map<std::string_view, std::uint32_t> numbers_;  // of services, by name
+    std::vector<Visit> visits_;
+
+    // Bitmaps on their way to the table.
+    std::vector<std::int64_t> chunks_, days_, platforms_;
+    std::vector<std::string_view> row_services_;
+    std::vector<std::uint8_t> bytes_;
+    std::vector<std::size_t> ends_;
+    pg::IndexWalk walk_;
+    pg::Scratch scratch_;
+};
+
+}  // namespace mau::history

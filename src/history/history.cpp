@@ -1,0 +1,109 @@
+#include "history/history.hpp"
+
+#include "pg/values.hpp"
+
+namespace mau::history {
+
+namespace {
+
+constexpr Day kPostgresEpoch = 10957;  // 2000-01-01
+
+#define MAU_DAY(column) "pg_catalog.date_pli('1970-01-01'::pg_catalog.date, " column "::pg_catalog.int4)"
+pg::Statement mark_many_query(
+    "INSERT INTO mau.visits (user_no, day, platform, service)"
+    " SELECT v.user_no, " MAU_DAY("v.day") ", v.platform::pg_catalog.int2, v.service"
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+    " v(user_no, day, platform, service)",
+    {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
+pg::Statement mark_by_id_query(
+    "INSERT INTO mau.visits (user_no, day, platform, service)"
+    " SELECT u.user_no, " MAU_DAY("v.day") ", v.platform::pg_catalog.int2, v.service"
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+    " v(user_id, day, platform, service) JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) v.user_id",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
+#undef MAU_DAY
+
+namespace visits {
+enum Column { user_no, day, platform, service };  // of mau.visits
+}
+
+}  // namespace
+
+DateADT to_date_datum(Day day) {
+    return day == kBefore ? DATEVAL_NOBEGIN : day - kPostgresEpoch;
+}
+
+Day from_date_datum(DateADT date) {
+    return DATE_IS_NOBEGIN(date) ? kBefore : date + kPostgresEpoch;
+}
+
+void corrupt(std::string_view service, int platform, Day day, std::int32_t chunk, const char* what) {
+    const bool known = platform >= 0 && platform < kPlatforms;
+    throw Error(
+        sqlstate::data_corrupted, "corrupt bitmap in mau.active_days",
+        "Service " + std::string(service) + ", platform " +
+            (known ? name(static_cast<Platform>(platform)) : std::to_string(platform)) + ", day " +
+            (day == kBefore              ? "-infinity"
+             : day < 0 || day > kLastDay ? std::to_string(day)
+                                         : day_label(day)) +
+            ", chunk " + std::to_string(chunk) + ": " + what + ".",
+        "Restore the row from a backup, or delete it: the figures then lack the visits that were in it.");
+}
+
+bool can_mark(const World& world) {
+    return pg::try_lock_with_indexes(world.visits_table, RowExclusiveLock);
+}
+
+namespace {
+
+/// Appends the visits whose user has a number, without a statement; false where that is not possible.
+bool append(const World& world, const Visit* visits, std::size_t count) {
+    return pg::guard([&] {
+        Relation const table = table_open(world.visits_table, RowExclusiveLock);
+        const bool possible = pg::writable_directly(table, pg::Known{{}, 4}, ACL_INSERT);
+        if (possible) {
+            pg::Appender rows;
+            rows.open(table);
+            for (std::size_t i = 0; i < count; ++i) {
+                const Visit& visit = visits[i];
+                if (visit.user_no == kNoNumber) continue;
+                Datum* const row = rows.row();
+                row[visits::user_no] = Int64GetDatum(visit.user_no);
+                row[visits::day] = DateADTGetDatum(to_date_datum(visit.day));
+                row[visits::platform] = Int16GetDatum(static_cast<int16>(visit.platform));
+                row[visits::service] = PointerGetDatum(
+                    cstring_to_text_with_len(visit.service.data(), static_cast<int>(visit.service.size())));
+            }
+            rows.close();
+            pg::end_command();
+        }
+        table_close(table, NoLock);
+        return possible;
+    });
+}
+
+}  // namespace
+
+void mark(const World& world, const std::vector<Visit>& visits) {
+    struct Columns {
+        std::vector<std::int64_t> user_nos, days, platforms;
+        std::vector<std::string_view> user_ids, services;
+    } known, unknown;
+    const bool appended = append(world, visits.data(), visits.size());
+    for (const Visit& visit : visits) {
+        const bool by_number = visit.user_no != kNoNumber;
+        if (by_number && appended) continue;
+        Columns& columns = by_number ? known : unknown;
+        columns.user_nos.push_back(visit.user_no);
+        columns.user_ids.push_back(visit.user_id);
+        columns.days.push_back(visit.day);
+        columns.platforms.push_back(static_cast<int>(visit.platform));
+        columns.services.push_back(visit.service);
+    }
+    if (!known.user_nos.empty())
+        mark_many_query.write(known.user_nos, known.days, known.platforms, known.services);
+    if (!unknown.user_ids.empty())
+        mark_by_id_query.write(unknown.user_ids, unknown.days, unknown.platforms, unknown.services);
+}
+
+}  // namespace mau::history

@@ -1,0 +1,93 @@
+// The history: who was active on which UTC day, on what client.
+//
+// A sighting marks its user, day and platform once, as a row of mau.visits: an append-only table without a
+// unique constraint, so that nobody waits for anybody. fold moves those rows into mau.active_days, a bitmap
+// per chunk of 65 536 users, day, service and platform, in one transaction: at every moment a visit is in the
+// one or in the other, and one that is in both, or twice, is one all the same. Questions read both
+// (history/reader.hpp), so they are exact whether or not fold came by.
+//
+// What history_retention purges is united into the day '-infinity': who was active before the days that are
+// kept. So nobody is taken for new who is not.
+#pragma once
+
+#include "rules/platform.hpp"
+
+#include <algorithm>
+
+#include "config/directory.hpp"
+
+namespace mau::history {
+
+/// The day that stands for all days before those that are kept.
+inline constexpr Day kBefore = INT32_MIN;
+
+/// A day as PostgreSQL's date, and back.
+DateADT to_date_datum(Day day);
+Day from_date_datum(DateADT date);
+
+/// The chunk of a user, and the place in it.
+inline std::int32_t chunk_of(std::int64_t user_no) {
+    return static_cast<std::int32_t>(user_no >> 16);
+}
+inline std::uint16_t place_of(std::int64_t user_no) {
+    return static_cast<std::uint16_t>(user_no & 0xFFFF);
+}
+
+/// Tells that a bitmap cannot be read: XX001, which names the row.
+[[noreturn]] void corrupt(std::string_view service, int platform, Day day, std::int32_t chunk,
+                          const char* what);
+
+// --- Marking visits
+// ----------------------------------------------------------------------------------------------
+
+/// What is marked of a user already, as the column `visited` of mau.users and mau.monthly_active_users keeps
+/// it: the newest day that has a mark, and the clients on it, a bit each. It is written with the mark, in one
+/// transaction, so a sighting that is in it marks nothing. One of an older day marks again: that does no
+/// harm, and a bitmap need not be looked at.
+class Visited {
+  public:
+    Visited() = default;
+    explicit Visited(std::int32_t stored) : stored_(stored) {}
+    std::int32_t stored() const { return stored_; }
+    Day day() const { return stored_ >> kBits; }
+    /// The clients marked on a day, as far as it is known here.
+    unsigned clients(Day day) const { return day == this->day() ? clients() : 0; }
+    bool has(Day day, Platform platform) const { return (clients(day) & bit(platform)) != 0; }
+    void add(Day day, Platform platform) {
+        if (day > this->day()) stored_ = day << kBits;
+        if (day == this->day()) stored_ |= static_cast<std::int32_t>(bit(platform));
+    }
+    /// What two rows of the user say together.
+    void unite(Visited other) {
+        if (other.day() == day())
+            stored_ |= other.stored_;
+        else
+            stored_ = std::max(stored_, other.stored_);
+    }
+
+  private:
+    static constexpr int kBits = 5;
+    static_assert(kPlatforms <= kBits && kLastDay < INT32_MAX >> kBits);
+    static unsigned bit(Platform platform) { return 1U << static_cast<int>(platform); }
+    unsigned clients() const { return static_cast<unsigned>(stored_) & ((1U << kBits) - 1); }
+
+    std::int32_t stored_ = 0;
+};
+
+/// Whether visits can be written without waiting for an ALTER or TRUNCATE.
+bool can_mark(const World& world);
+
+/// A visit to be written; of a user without a number yet, by the id.
+struct Visit {
+    std::int64_t user_no;  // kNoNumber: look `user_id` up
+    std::string_view user_id;
+    Day day;
+    Platform platform;
+    std::string_view service;
+};
+inline constexpr std::int64_t kNoNumber = -1;
+
+/// Writes visits; users without a number have a row in mau.users by now.
+void mark(const World& world, const std::vector<Visit>& visits);
+
+}  // namespace mau::history

@@ -1,0 +1,55 @@
+// What can be asked of the history, as values; the SQL functions are made of these.
+#pragma once
+
+#include "bitmap/algebra.hpp"
+
+#include "history/reader.hpp"
+
+namespace mau::history {
+
+/// How many users were active on at least `min_days` of the days. Errors: 22023 for more than there are.
+std::int64_t active(const World& world, const Question& question, DayRange days, std::size_t min_days);
+
+/// How many users were active on exactly 1, 2, … of the days; the first element is for 1.
+std::vector<std::int64_t> days_active(const World& world, const Question& question, DayRange days);
+
+/// For each day the users active within the windows that end with it, one series for each window, on at least
+/// `min_days` of a window's days if it is longer than a day; `arrived`, if given, gets the first visits ever.
+std::vector<std::vector<std::int64_t>> series(const World& world, const Question& question, DayRange days,
+                                              const std::vector<std::size_t>& windows, std::size_t min_days,
+                                              std::vector<std::int64_t>* arrived = nullptr);
+
+/// The days of a range on which a window that reaches `back` days back and `ahead` ahead can hold any
+/// history.
+std::optional<DayRange> touched(const World& world, DayRange days, Day back, Day ahead);
+
+/// What a body of `for_blocks` works on: rows [from, to) are days that are asked for, the first of them
+/// `offset` days after the first of all.
+struct Block {
+    const Chunks& chunks;
+    std::size_t from, to, offset;
+    bitmap::Rows days(Platform platform = Platform::unknown) const { return chunks.days(platform); }
+};
+
+/// Calls the body for each block of days of each chunk, with at least `back` rows before those that are asked
+/// for and `ahead` behind them.
+template <class Body>
+void for_blocks(const World& world, const Question& question, DayRange days, Layout layout, Day back,
+                Day ahead, Body&& body) {
+    const auto range = touched(world, days, back, ahead);
+    if (!range) return;
+    layout.days = {range->first - back, range->last + ahead};
+    layout.overlap = back + ahead;
+    Chunks chunks(world, question, layout);
+    while (chunks.next()) {
+        do {
+            check_for_interrupts();
+            body(Block{chunks, static_cast<std::size_t>(back),
+                       chunks.days().size() - static_cast<std::size_t>(ahead),
+                       static_cast<std::size_t>(chunks.first_day() + back - days.first)});
+        } while (chunks.next_block());
+    }
+    chunks.close();
+}
+
+}  // namespace mau::history

@@ -1,0 +1,188 @@
+// Synapse's r30v2 and r30: who stays for more than thirty days, by client.
+#include "history/questions.hpp"
+
+#include <algorithm>
+
+#include "history/history.hpp"
+#include "history/arguments.hpp"
+
+namespace mau {
+namespace {
+
+using namespace history;
+
+/// Synapse counts everybody with visits in its table: support users and bots, no guests, no appservice users.
+Question as_synapse_counts() {
+    Question question;
+    question.service = "native";
+    question.kind = Kind::not_guest;
+    return question;
+}
+
+/// The clients in the order in which they are reported; Synapse does not report the unknown.
+constexpr Platform kReported[] = {Platform::android, Platform::electron, Platform::ios, Platform::web};
+
+/// The users of all clients and of each.
+struct ByClient {
+    std::int64_t all = 0;
+    std::int64_t of[kPlatforms] = {};
+    void report(pg::ResultSet& result) const {
+        result.add({"all", all});
+        for (const Platform platform : kReported)
+            result.add({name(platform), of[static_cast<int>(platform)]});
+    }
+};
+
+/// The rows of all platforms, united into `out`.
+void unite_platforms(const Chunks& chunks, std::size_t rows, const bitmap::Rows& out) {
+    for (std::size_t row = 0; row < rows; ++row) {
+        out[row] = chunks.days(Platform::unknown)[row];
+        for (int p = 1; p < kPlatforms; ++p) out[row] |= chunks.days(static_cast<Platform>(p))[row];
+    }
+}
+
+ByClient r30v2_at(const World& world, Instant at) {
+    ByClient users;
+    const DayRange days = r30v2_days(at);
+    const std::size_t rows = length(days);
+    const bitmap::Span span{rows - 1, 0, 31};
+    const bitmap::Rows space = scratch(bitmap::returning_scratch(span));
+    const bitmap::Rows united = scratch(rows);
+    Layout layout{days};
+    layout.by_platform = true;
+    Chunks chunks(world, as_synapse_counts(), layout);
+    while (chunks.next()) {
+        for (const Platform platform : kReported)
+            bitmap::returning(chunks.days(platform), rows - 1, rows, span, space,
+                              &users.of[static_cast<int>(platform)]);
+        unite_platforms(chunks, rows, united);
+        bitmap::returning(united, rows - 1, rows, span, space, &users.all);
+    }
+    chunks.close();
+    return users;
+}
+
+Datum r30v2(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::ResultSet result(fcinfo);
+    pg::with_spi([&] { r30v2_at(*directory::world(), at).report(result); });
+    return Datum(0);
+}
+
+Datum r30v2_series(FunctionCallInfo fcinfo) {
+    const pg::Arguments args(fcinfo);
+    const DayRange days = range_of(fcinfo, 0, today(), 30);
+    Question question = as_synapse_counts();
+    question.platform = question_of(args, -1, 2, -1).platform;
+    pg::ResultSet result(fcinfo);
+    pg::with_spi([&] {
+        std::vector<std::int64_t> users(length(days), 0);
+        const bitmap::Span span;  // at any time of the day but its first second
+        const bitmap::Rows space = scratch(bitmap::returning_scratch(span));
+        for_blocks(*directory::world(), question, days, {days}, static_cast<Day>(span.back),
+                   static_cast<Day>(span.ahead), [&](const Block& block) {
+                       bitmap::returning(block.days(), block.from, block.to, span, space,
+                                         users.data() + block.offset);
+                   });
+        for (std::size_t i = 0; i < users.size(); ++i)
+            result.add({cell(days.first + static_cast<Day>(i)), users[i]});
+    });
+    return Datum(0);
+}
+
+struct Account {
+    std::uint16_t place;
+    Instant registered_at;
+};
+
+/// The accounts of one chunk after the other that are known to have registered.
+class Accounts {
+  public:
+    explicit Accounts(const World& world) : found_(bitmap::kUsers) {
+        pg::guard([&] { walk_.open(world.users_table, "users_pkey"); });
+    }
+    void read(std::int32_t chunk) {
+        count_ = pg::guard([&] {
+            std::size_t count = 0;
+            ScanKeyData keys[2];
+            ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+                        Int64GetDatum(first_user_of(chunk)));
+            ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(first_user_of(chunk + 1)));
+            walk_.begin(GetActiveSnapshot(), keys, 2);
+            while (TupleTableSlot* const slot = walk_.next()) {
+                CHECK_FOR_INTERRUPTS();
+                using namespace directory::users;
+                if (slot->tts_isnull[registered_at] || count == found_.size()) continue;
+                found_[count++] = {place_of(DatumGetInt64(slot->tts_values[user_no])),
+                                   DatumGetInt64(slot->tts_values[registered_at])};
+            }
+            walk_.end();
+            return count;
+        });
+    }
+    const Account* begin() const { return found_.data(); }
+    const Account* end() const { return found_.data() + count_; }
+    void close() {
+        pg::guard([&] { walk_.close(); });
+    }
+
+  private:
+    std::vector<Account> found_;
+    std::size_t count_ = 0;
+    pg::IndexWalk walk_;
+};
+
+/// Of each user the newest visit within 30 days counts, if the account is more than 30 days older.
+ByClient r30_at(const World& world, Instant at) {
+    constexpr Day kDays = 30;
+    ByClient users;
+    const Question question = as_synapse_counts();
+    const DayRange days = ending(day_of(at), kDays);
+    Layout layout{days};
+    layout.by_platform = true;
+    Chunks chunks(world, question, layout);
+    Accounts accounts(world);
+    const bitmap::Rows united = scratch(kDays);
+    const bitmap::Rows space = scratch(kDays + 1);  // accounts old enough on each day; those who are in
+    while (chunks.next()) {
+        space.clear();
+        accounts.read(chunks.chunk());
+        for (const Account& account : accounts) {
+            const Day old_enough = std::max<Day>(day_of(account.registered_at) + kDays + 1 - days.first, 0);
+            if (old_enough < kDays) space[static_cast<std::size_t>(old_enough)].set(account.place);
+        }
+        for (std::size_t row = 1; row < kDays; ++row) space[row] |= space[row - 1];
+        bitmap::Bits& in = space[kDays];
+        const auto count = [&](const bitmap::Rows& rows) {
+            in.clear();
+            for (std::size_t row = 0; row < kDays; ++row) {
+                bitmap::Bits seen = rows[row];
+                seen &= space[row];
+                in |= seen;
+            }
+            return std::int64_t{in.count()};
+        };
+        for (const Platform platform : kReported)
+            users.of[static_cast<int>(platform)] += count(chunks.days(platform));
+        unite_platforms(chunks, kDays, united);
+        users.all += count(united);
+    }
+    accounts.close();
+    chunks.close();
+    return users;
+}
+
+Datum r30(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::ResultSet result(fcinfo);
+    pg::with_spi([&] { r30_at(*directory::world(), at).report(result); });
+    return Datum(0);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_r30v2, r30v2);
+MAU_FUNCTION(mau_r30v2_series, r30v2_series);
+MAU_FUNCTION(mau_r30, r30);
+
+}  // namespace mau

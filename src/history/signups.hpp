@@ -1,0 +1,56 @@
+// signups: who registered in which period, sorted by chunks of users while they come in the order of time.
+#pragma once
+
+#include "base/pure.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "bitmap/bitmap.hpp"
+
+namespace mau {
+
+/// The users of each chunk and cohort, within bounded memory: where it does not hold all, the chunks with the
+/// highest numbers are left out, and whoever fills it comes again for them. Users who are numbered in the
+/// order in which they registered take next to nothing; in any order they take two bytes each.
+class Signups {
+  public:
+    using Key = std::pair<std::int32_t, std::uint32_t>;  // chunk, cohort
+
+    /// A set of users of a chunk: a few as places, many as a bitmap.
+    class Users {
+      public:
+        void add(std::uint16_t place);
+        void add_to(bitmap::Bits& users) const;
+        std::size_t bytes() const;
+
+      private:
+        std::vector<std::uint16_t> places_;
+        std::unique_ptr<bitmap::Bits> bits_;
+    };
+
+    explicit Signups(std::size_t most_bytes) : most_bytes_(most_bytes) {}
+
+    /// Forgets all, and wants the chunks from `first` on.
+    void begin(std::int32_t first);
+    void add(std::int32_t chunk, std::uint16_t place, std::uint32_t cohort);
+    /// The first chunk that was left out, or nothing if all are here.
+    std::optional<std::int32_t> left_out() const { return left_out_; }
+    const std::map<Key, Users>& users() const { return users_; }
+
+  private:
+    void make_room();
+
+    std::size_t most_bytes_, bytes_ = 0;
+    std::int32_t first_ = 0;
+    std::optional<std::int32_t> left_out_;
+    std::map<Key, Users> users_;
+    std::map<Key, Users>::iterator latest_ = users_.end();  // most come in a row
+};
+
+}  // namespace mau

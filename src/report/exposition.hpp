@@ -1,0 +1,47 @@
+// The Prometheus text exposition format, version 0.0.4: what mau.metrics() answers with.
+#pragma once
+
+#include "base/pure.hpp"
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace mau::exposition {
+
+struct Label {
+    std::string_view name;
+    std::string_view value;
+};
+
+/// An exposition in the making: families in order, the samples of each right behind it, as the format asks
+/// for.
+class Text {
+  public:
+    /// `common` labels are put on every sample, before its own; their values must outlive the text.
+    explicit Text(std::vector<Label> common = {}) : common_(std::move(common)) {}
+
+    /// Begins a family of gauges. The name is ours and valid: [a-zA-Z_:][a-zA-Z0-9_:]*.
+    void gauge(std::string_view name, std::string_view help);
+    /// Adds a sample to the family that was begun last.
+    void sample(std::int64_t value, std::initializer_list<Label> labels = {});
+
+    const std::string& str() const { return text_; }
+
+  private:
+    void add_label(const Label& label, bool first);
+
+    std::vector<Label> common_;
+    std::string family_;
+    std::string text_;
+};
+
+/// A label's value as it stands between the quotes: backslash, quote and line feed escaped.
+std::string escape_label(std::string_view value);
+/// A help text as it stands at the end of its line: backslash and line feed escaped, quotes left alone.
+std::string escape_help(std::string_view help);
+
+}  // namespace mau::exposition

@@ -1,0 +1,179 @@
+#include "report/exposition.hpp"
+
+#include "report/metrics.hpp"
+
+#include <algorithm>
+
+#include "history/past.hpp"
+#include "pg/values.hpp"
+#include "tasks/tasks.hpp"
+
+namespace mau::metrics {
+
+namespace {
+
+pg::Statement keep_query(
+    "INSERT INTO mau.snapshots AS s (at, dau, wau, mau, max, by_service) VALUES ($1, $2, $3, $4, $5,"
+    " coalesce((SELECT pg_catalog.jsonb_object_agg(b.service, b.users) FROM"
+    "  ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7)) b(service, users)), '{}'::pg_catalog.jsonb))"
+    " ON CONFLICT (at) DO UPDATE SET dau = EXCLUDED.dau, wau = EXCLUDED.wau, mau = EXCLUDED.mau,"
+    " max = EXCLUDED.max, by_service = EXCLUDED.by_service",
+    {TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID});
+
+// A refresh for a time to come must not purge the present. A thousand years are for ever.
+pg::Statement purge_query(
+    "DELETE FROM mau.snapshots s USING mau.settings t WHERE s.at OPERATOR(pg_catalog.<)"
+    " (least($1, pg_catalog.now()) OPERATOR(pg_catalog.-) least(t.snapshot_retention, "
+    "pg_catalog.make_interval(years => 1000)))",
+    {TIMESTAMPTZOID});
+
+// Whoever is a member and has an older sighting in mau.users, too, is seen once.
+pg::Statement seen_query(
+    "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.\"timestamp\" OPERATOR(pg_catalog.>) $1)"
+    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM mau.users u"
+    "         WHERE u.last_seen OPERATOR(pg_catalog.>) $1 AND NOT EXISTS"
+    "          (SELECT 1 FROM mau.monthly_active_users m WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
+    "            AND m.\"timestamp\" OPERATOR(pg_catalog.>) $1))",
+    {INT8OID});
+// Natives and the others apart: grouping a million rows by an expression takes three times as long.
+pg::Statement accounts_query(
+    "SELECT pg_catalog.count(*) FROM mau.users u WHERE u.is_registered AND NOT u.is_deactivated"
+    " AND u.user_id IS NOT NULL AND (u.appservice_id OPERATOR(pg_catalog.<>) '') IS NOT TRUE");
+pg::Statement accounts_of_services_query(
+    "SELECT u.appservice_id, pg_catalog.count(*) FROM mau.users u WHERE u.appservice_id "
+    "OPERATOR(pg_catalog.<>) ''"
+    " AND u.is_registered AND NOT u.is_deactivated AND u.user_id IS NOT NULL"
+    " GROUP BY u.appservice_id ORDER BY u.appservice_id COLLATE pg_catalog.\"C\"");
+
+pg::Statement differences_query(
+    "SELECT t.last_rows FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) 'reconcile'"
+    " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
+
+/// Everybody seen within a day, whoever they are: Synapse's own daily figure; and the accounts that are not
+/// deactivated, as known now.
+struct Users {
+    std::int64_t of_day;
+    std::vector<cohort::ServiceCount> accounts;
+};
+Users look_at_users(Instant at) {
+    Users users{seen_query.read(at - kDay).at(0, 0).integer(),
+                {{"native", accounts_query.read().at(0, 0).integer()}}};
+    const pg::Rows rows = accounts_of_services_query.read();
+    for (std::uint64_t i = 0; i < rows.count; ++i)
+        users.accounts.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    return users;
+}
+
+void add_services(exposition::Text& text, const std::vector<cohort::ServiceCount>& services) {
+    for (const auto& [service, users] : services) text.sample(users, {{"app_service", service}});
+}
+
+/// Keeps the figures of `at`; again for the same instant replaces them.
+void keep(const Figures& figures, TimestampTz at) {
+    std::vector<std::string_view> services;
+    std::vector<std::int64_t> users;
+    for (const auto& [service, count] : figures.by_service) {
+        services.push_back(service);
+        users.push_back(count);
+    }
+    keep_query.write(std::int64_t{at}, figures.dau, figures.wau, figures.mau, figures.max, services, users);
+}
+
+/// Removes snapshots older than snapshot_retention. Answers how many.
+std::int64_t purge(TimestampTz at) {
+    return static_cast<std::int64_t>(purge_query.write(std::int64_t{at}).count);
+}
+
+}  // namespace
+
+Figures figures(const World& world, Instant at) {
+    Figures figures;
+    const cohort::Lately lately = cohort::lately_active(at);
+    figures.dau = lately.day;
+    figures.wau = lately.week;
+    figures.mau = cohort::count(world, at);
+    if (world.settings.limit_usage_by_mau) figures.max = world.settings.max_mau_value;
+    figures.by_service = cohort::count_by_service(at);
+    return figures;
+}
+
+std::string exposition(const World& world, Instant at) {
+    std::vector<exposition::Label> common;
+    if (world.settings.server_name) common.push_back({"server_name", *world.settings.server_name});
+    exposition::Text text(std::move(common));
+
+    text.gauge("synapse_admin_mau_current", "Current MAU");
+    text.sample(cohort::count(world, at));
+
+    text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
+    auto services = cohort::count_by_service(at);
+    // A series that comes and goes breaks alerts; that of the natives is always there.
+    if (std::none_of(services.begin(), services.end(), [](const auto& s) { return s.service == "native"; }))
+        services.push_back({"native", 0});
+    add_services(text, services);
+
+    text.gauge("synapse_admin_mau_max", "MAU Limit");
+    text.sample(world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
+
+    text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
+    text.sample(static_cast<std::int64_t>(directory::reserved_users_of_statement().size()));
+
+    text.gauge("synapse_admin_daily_active_users", "Current daily active users count");
+    const Users users = look_at_users(at);
+    text.sample(users.of_day);
+
+    text.gauge("synapse_non_deactivated_user_count", "Accounts that are not deactivated, by service");
+    add_services(text, users.accounts);
+
+    if (const pg::Rows differences = differences_query.read(); !differences.empty()) {
+        text.gauge(
+            "mau_reconcile_differences",
+            "Users of whom the homeserver's tables had newer activity than mau, which was then recorded");
+        text.sample(differences.at(0, 0).integer());
+    }
+    return text.str();
+}
+
+}  // namespace mau::metrics
+
+namespace mau {
+namespace {
+
+Datum refresh(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    const TimestampTz exact = DatumGetTimestampTz(fcinfo->args[0].value);
+    pg::ResultSet result(fcinfo);
+    const tasks::Task task("refresh");
+    if (!task.begin()) {
+        result.add({"busy", std::int64_t{0}});
+        return Datum(0);
+    }
+    const std::int64_t purged = pg::with_spi([&] {
+        past::refuse(at, "A snapshot is of the present; ask mau.daily_series for past days.");
+        metrics::keep(metrics::figures(*directory::world(), at), exact);
+        const std::int64_t gone = metrics::purge(exact);
+        task.end(1 + gone);
+        return gone;
+    });
+    result.add({"snapshot", std::int64_t{1}});
+    result.add({"purged", purged});
+    return Datum(0);
+}
+
+Datum metrics_text(FunctionCallInfo fcinfo) {
+    const Instant at = pg::Arguments(fcinfo).instant(0);
+    const std::string text = pg::with_spi([&] {
+        past::refuse(at, "Ask mau.daily_series for past days, or look into mau.snapshots.",
+                     past::Whose::everybody);
+        return metrics::exposition(*directory::world(), at);
+    });
+    return pg::text_datum(text);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_refresh, refresh);
+MAU_FUNCTION(mau_metrics, metrics_text);
+
+}  // namespace mau

@@ -1,0 +1,89 @@
+#include "rules/calendar.hpp"
+
+#include "tasks/tasks.hpp"
+
+#include "pg/table.hpp"
+#include "pg/values.hpp"
+
+namespace mau::tasks {
+
+namespace {
+
+pg::Statement end_query(
+    "UPDATE mau.tasks t SET last_started = s.started, last_finished = pg_catalog.clock_timestamp(),"
+    " last_duration = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.started, last_rows = $3,"
+    " runs = t.runs OPERATOR(pg_catalog.+) 1, failures_in_a_row = 0, latest_at = greatest(t.latest_at, $4)"
+    " FROM (SELECT pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./) 1000000.0::pg_catalog.float8) AS "
+    "started) s"
+    " WHERE t.task OPERATOR(pg_catalog.=) $1",
+    {TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID});
+
+pg::Statement fail_query(
+    "UPDATE mau.tasks t SET last_started = pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./)"
+    " 1000000.0::pg_catalog.float8), last_error = $3, last_error_sqlstate = $4,"
+    " last_error_at = pg_catalog.clock_timestamp(), failures = t.failures OPERATOR(pg_catalog.+) 1,"
+    " failures_in_a_row = t.failures_in_a_row OPERATOR(pg_catalog.+) 1"
+    " WHERE t.task OPERATOR(pg_catalog.=) $1",
+    {TEXTOID, INT8OID, TEXTOID, TEXTOID});
+
+constexpr std::int64_t kUnixShift =
+    static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+}  // namespace
+
+Task::Task(const char* name) : name_(name), started_(GetCurrentTimestamp()) {}
+
+bool Task::begin() const {
+    return pg::try_lock(pg::LockSpace::task, pg::hash(name_));
+}
+
+void Task::wait() const {
+    pg::take_lock(pg::LockSpace::task, pg::hash(name_));
+}
+
+void Task::end(std::int64_t rows, std::optional<Instant> at) const {
+    std::optional<std::int64_t> latest;
+    if (at) latest = pg::to_timestamp(*at);
+    end_query.write(name_, std::int64_t{started_ + kUnixShift}, rows, latest);
+}
+
+void Task::fail(const pg::Trouble& trouble) const {
+    fail_query.write(name_, std::int64_t{started_ + kUnixShift}, trouble.text(), trouble.state);
+}
+
+}  // namespace mau::tasks
+
+namespace mau {
+namespace {
+
+Datum replace_task(FunctionCallInfo fcinfo) {
+    TriggerData* const trigger = pg::trigger_of(fcinfo);
+    if (std::string_view(RelationGetRelationName(trigger->tg_relation)) != "tasks" ||
+        !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+        !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+        throw Error(sqlstate::trigger_protocol_violated,
+                    "mau.replace_task() is for rows inserted into mau.tasks", {}, "Drop that trigger.");
+    // Rows of our own have ON CONFLICT: should somebody have enabled the trigger for them, they stay.
+    if (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+        return PointerGetDatum(trigger->tg_trigtuple);
+    const std::string_view task = pg::guard([&]() -> std::string_view {
+        bool null = false;
+        Datum const name =
+            heap_getattr(trigger->tg_trigtuple, 1, RelationGetDescr(trigger->tg_relation), &null);
+        if (null) return {};
+        text* const value = DatumGetTextPP(name);
+        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+    });
+    pg::with_spi([&] {
+        static pg::Statement query("DELETE FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) $1",
+                                   {TEXTOID});
+        query.write(task);
+    });
+    return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+}  // namespace
+
+MAU_FUNCTION(mau_replace_task, replace_task);
+
+}  // namespace mau

@@ -1,0 +1,30 @@
+// What is done regularly (sync, fold, refresh, reap, reconcile): one at a time, by whoever calls it, and how
+// it went.
+#pragma once
+
+#include "rules/calendar.hpp"
+
+#include "pg/spi.hpp"
+
+namespace mau::tasks {
+
+/// A run of a task by its SQL function. Two never run at the same time in a database (law L8).
+class Task {
+  public:
+    explicit Task(const char* name);
+    /// Takes the task's lock for the transaction; answers false if another session is at it.
+    bool begin() const;
+    /// Takes it too, but waits for whoever is at it: what an administrator asks for once.
+    void wait() const;
+    /// Notes a good end and how many rows were handled, and for which instant where later questions depend on
+    /// it; needs SPI.
+    void end(std::int64_t rows, std::optional<Instant> at = std::nullopt) const;
+    /// Notes a failure that was caught, such as a homeserver's table that is gone; needs SPI.
+    void fail(const pg::Trouble& trouble) const;
+
+  private:
+    const char* name_;
+    TimestampTz started_;
+};
+
+}  // namespace mau::tasks

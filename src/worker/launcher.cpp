@@ -1,0 +1,205 @@
+// The launcher: which databases there are, which are due, and ticks for them, up to mau.max_workers at a
+// time. Backend calls and plain data only: an error ends the process, and the postmaster starts it again
+// after a minute.
+#include "worker/slots.hpp"
+
+namespace mau::worker {
+
+namespace {
+
+/// Does what a signal asked for: reloads the configuration, takes part in barriers, ends.
+void handle_signals() {
+    CHECK_FOR_INTERRUPTS();
+    if (ShutdownRequestPending) proc_exit(1);  // 0 would mean: never start it again
+    if (ConfigReloadPending) {
+        ConfigReloadPending = false;
+        ProcessConfigFile(PGC_SIGHUP);
+    }
+}
+
+/// Sleeps until somebody sets the latch, or until `when`; DT_NOEND: as long as it takes.
+void sleep_until(TimestampTz when) {
+    static uint32 const event = pg::compat::wait_event("MauLauncherMain");
+    bool const timed = when != DT_NOEND;
+    long const wait = timed ? TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when) : -1L;
+    WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timed ? WL_TIMEOUT : 0), wait, event);
+    ResetLatch(MyLatch);
+}
+
+/// Logs the names in mau.databases that no database has, once.
+void complain_of_unknown_databases() {
+    static char known[1024];
+    const char* const unknown = unknown_databases();
+    if (std::strncmp(known, unknown, sizeof known - 1) == 0) return;
+    strlcpy(known, unknown, sizeof known);
+    if (unknown[0])
+        ereport(LOG, (errmsg("mau.databases names what is no database: %s", unknown),
+                      errhint("Names are compared as they are written, with their case.")));
+}
+
+/// Brings the slots in line with the databases that there are and that we are meant to serve.
+void discover() {
+    static bool complained = false;
+    StartTransactionCommand();
+    (void)GetTransactionSnapshot();
+    Relation const catalog = table_open(DatabaseRelationId, AccessShareLock);
+    TableScanDesc const scan = table_beginscan_catalog(catalog, 0, nullptr);
+    int count = 0, room = 64;
+    Oid* databases = static_cast<Oid*>(palloc(sizeof(Oid) * static_cast<Size>(room)));
+    while (HeapTuple const tuple = heap_getnext(scan, ForwardScanDirection)) {
+        auto const row = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+        if (row->datistemplate || !row->datallowconn || pg::compat::is_invalid(row)) continue;
+        if (!serves(NameStr(row->datname))) continue;
+        if (count == room) {
+            room *= 2;
+            databases = static_cast<Oid*>(repalloc(databases, sizeof(Oid) * static_cast<Size>(room)));
+        }
+        databases[count++] = row->oid;
+    }
+    table_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    int const homeless = slots::keep(databases, count);
+    complain_of_unknown_databases();
+    CommitTransactionCommand();
+    if (homeless > 0 && !complained)
+        ereport(LOG,
+                (errmsg("mau's worker serves %d databases and leaves out %d", count - homeless, homeless),
+                 errhint("Name those that have the extension in mau.databases.")));
+    complained = homeless > 0;
+}
+
+/// A tick that was started and is not over.
+struct Running {
+    Oid database;
+    BackgroundWorkerHandle* handle;
+    TimestampTz started;
+    const char* ended;  // why it was told to end; null: it was not
+};
+Running running[kMaxWorkers];
+int running_count = 0;
+
+constexpr const char* kLost = "the worker ended without a report; the server log may say why";
+constexpr const char* kWanted = "the worker was ended so that the database can be dropped, renamed or copied";
+constexpr const char* kTooLong = "the worker was ended because it took longer than mau.tick_timeout";
+
+/// Whether a database may be connected to now.
+bool may_connect(Oid database) {
+    StartTransactionCommand();
+    bool const may = pg::compat::may_connect(database);
+    CommitTransactionCommand();
+    return may;
+}
+
+/// Starts the tick of a database.
+void start_tick(Oid database) {
+    BackgroundWorker worker = {};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    strlcpy(worker.bgw_library_name, "mau", sizeof worker.bgw_library_name);
+    strlcpy(worker.bgw_function_name, "mau_tick_main", sizeof worker.bgw_function_name);
+    strlcpy(worker.bgw_name, "mau worker", sizeof worker.bgw_name);
+    strlcpy(worker.bgw_type, "mau worker", sizeof worker.bgw_type);
+    worker.bgw_main_arg = ObjectIdGetDatum(database);
+    worker.bgw_notify_pid = MyProcPid;
+
+    static bool complained = false;
+    slots::begin(database);
+    if (!may_connect(database)) {  // it would hold a worker slot until it may
+        slots::report(database, slots::look(database).extension, false, "55006",
+                      "the database is being dropped, renamed or copied");
+        return;
+    }
+    BackgroundWorkerHandle* handle = nullptr;
+    MemoryContext const outer = MemoryContextSwitchTo(TopMemoryContext);
+    bool const registered = RegisterDynamicBackgroundWorker(&worker, &handle);
+    MemoryContextSwitchTo(outer);
+    if (!registered) {
+        slots::report(database, slots::look(database).extension, false, "53400",
+                      "no background worker slot is free; raise max_worker_processes");
+        if (complained) return;
+        complained = true;
+        ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                      errmsg("mau's launcher finds no free background worker slot"),
+                      errhint("Raise max_worker_processes.")));
+        return;
+    }
+    complained = false;
+    running[running_count++] = {database, handle, GetCurrentTimestamp(), nullptr};
+}
+
+/// Forgets the ticks that are over.
+void collect_ticks() {
+    for (int i = 0; i < running_count;) {
+        pid_t pid = 0;
+        BgwHandleStatus const status = GetBackgroundWorkerPid(running[i].handle, &pid);
+        if (status != BGWH_STOPPED && status != BGWH_POSTMASTER_DIED) {
+            ++i;
+            continue;
+        }
+        slots::end(running[i].database, running[i].ended ? running[i].ended : kLost);
+        pfree(running[i].handle);
+        running[i] = running[--running_count];
+    }
+}
+
+/// Ends the ticks that take too long: those that should have ended themselves by mau.tick_timeout, and those
+/// that keep a database from being dropped, renamed or copied, which waits for 5 seconds only.
+void end_long_ticks(TimestampTz now) {
+    constexpr TimestampTz kGrace = 10 * USECS_PER_SEC;
+    for (int i = 0; i < running_count; ++i) {
+        Running& tick = running[i];
+        TimestampTz const age = now - tick.started;
+        if (tick.ended || age < kLongTick) continue;
+        if (age > options.tick_timeout * USECS_PER_SEC + kGrace)
+            tick.ended = kTooLong;
+        else if (!may_connect(tick.database))
+            tick.ended = kWanted;
+        else
+            continue;
+        TerminateBackgroundWorker(tick.handle);
+    }
+}
+
+/// Starts what is due, most overdue first, as many at a time as there may be, and sleeps until the next is;
+/// for ever.
+[[noreturn]] void launch() {
+    constexpr TimestampTz kWatch = USECS_PER_SEC;
+    for (;;) {
+        handle_signals();
+        collect_ticks();
+        TimestampTz next = DT_NOEND;
+        if (options.enabled) {
+            discover();
+            while (running_count < options.max_workers) {
+                Oid const database = slots::most_due(GetCurrentTimestamp(), &next);
+                if (!OidIsValid(database)) break;
+                start_tick(database);
+            }
+            if (running_count >= options.max_workers) next = DT_NOEND;
+            // Databases may come at any time.
+            next = Min(next, GetCurrentTimestamp() + options.tick_interval * USECS_PER_SEC);
+        }
+        if (running_count > 0) {
+            TimestampTz const now = GetCurrentTimestamp();
+            end_long_ticks(now);
+            next = Min(next, now + kWatch);
+        }
+        sleep_until(next);
+    }
+}
+
+}  // namespace
+}  // namespace mau::worker
+
+extern "C" {
+PGDLLEXPORT void mau_launcher_main(Datum);
+void mau_launcher_main(Datum) {
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
+    mau::worker::slots::take_post();
+    mau::worker::launch();
+}
+}

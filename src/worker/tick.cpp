@@ -1,0 +1,292 @@
+// A tick: one look at one database. The due tasks are run in order, sync, fold, refresh, reap, each in three
+// steps that are transactions of their own, so that it can be stopped anywhere and the next tick goes on
+// there. After mau.tick_timeout what it does is cancelled and counted as a failure, and the tick ends:
+//
+//   begin    mau.tasks says that it was started; a run that was begun and never ended is counted as a failure
+//   batches  the task's SQL function, until there is no more or the tick's time is up
+//   end      mau.tasks says how it went and when it is next; after an error that is the back-off
+//
+// Every transaction locks the extension against DROP EXTENSION without waiting for one, looks whether it is
+// still there, and works as its owner under SECURITY_RESTRICTED_OPERATION (law L10). search_path is
+// pg_catalog, so names need no schema here.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+#include "pg/spi.hpp"
+#include "pg/table.hpp"
+#include "worker/schedule.hpp"
+#include "worker/slots.hpp"
+
+namespace mau::worker {
+
+namespace {
+
+constexpr std::string_view kVersion = "1.0";  // the extension's SQL that this library speaks
+constexpr const char* kLockTimeout = "5s";
+
+/// Whether the tick was cancelled because it took longer than mau.tick_timeout.
+volatile sig_atomic_t timed_out = false;
+
+/// Cancels what the tick does; called by the timeout's signal.
+void on_timeout() {
+    timed_out = true;
+    QueryCancelPending = true;
+    InterruptPending = true;
+    SetLatch(MyLatch);
+}
+
+// --- Transactions ----------------------------------------------------------------------------------------
+
+/// How a transaction found the extension.
+enum class Door { open, absent, other_version, changing };
+
+pg::Statement extension_query(
+    "SELECT e.extowner::int8, e.extversion = $2 FROM pg_extension e WHERE e.oid = $1::oid",
+    {INT8OID, TEXTOID});
+
+// As ourselves, a superuser, only the catalogs are looked at: mau's tables are their owner's, who may have
+// put anything in their place.
+enum class As { owner, ourselves };
+
+/// Locks the extension for the transaction, and becomes its owner unless told to stay who we are.
+Door open_door(As who) {
+    const Oid extension = pg::guard([]() -> Oid {
+        Oid const found = get_extension_oid("mau", true);
+        if (!OidIsValid(found)) return found;
+        // Whoever drops it holds this lock to the end; who alters it may, too.
+        if (!pg::compat::lock_object_at_hand(ExtensionRelationId, found, AccessShareLock))
+            return InvalidOid - 1;
+        return found;
+    });
+    if (!OidIsValid(extension)) return Door::absent;
+    if (extension == InvalidOid - 1) return Door::changing;
+    const pg::Rows row = extension_query.read_latest(std::int64_t{extension}, kVersion);
+    if (row.empty()) return Door::absent;
+    if (!row.at(0, 1).boolean()) return Door::other_version;
+    if (who == As::owner)
+        SetUserIdAndSecContext(static_cast<Oid>(row.at(0, 0).integer()), SECURITY_RESTRICTED_OPERATION);
+    return Door::open;
+}
+
+struct Ending {
+    Door door = Door::open;
+    std::optional<pg::Trouble> trouble;  // the transaction was rolled back
+};
+
+/// Runs `work` in a transaction of its own if the extension can be had.
+template <class Work>
+Ending transact(const char* activity, Work&& work, As who = As::owner) {
+    Ending ending;
+    try {
+        Oid self = InvalidOid;
+        int context = 0, guc_level = 0;
+        pg::guard([&] {
+            SetCurrentStatementStartTimestamp();
+            pgstat_report_activity(STATE_RUNNING, activity);
+            StartTransactionCommand();
+            PushActiveSnapshot(GetTransactionSnapshot());
+            GetUserIdAndSecContext(&self, &context);
+            guc_level = NewGUCNestLevel();
+        });
+        pg::with_spi([&] {
+            ending.door = open_door(who);
+            if (ending.door == Door::open) work();
+        });
+        pg::guard([&] {
+            AtEOXact_GUC(false, guc_level);  // whatever triggers and such have set
+            SetUserIdAndSecContext(self, context);
+            PopActiveSnapshot();
+            CommitTransactionCommand();
+            pgstat_report_activity(STATE_IDLE, nullptr);
+        });
+    } catch (...) {
+        ending.trouble = pg::describe_current_exception();
+    }
+    if (ending.trouble && timed_out && ending.trouble->state == "57014")
+        ending.trouble = pg::Trouble{
+            "57014", "it took longer than mau.tick_timeout (" + std::to_string(options.tick_timeout) + " s)",
+            "See the server's log for what waits, or raise mau.tick_timeout."};
+    if (ending.trouble)
+        pg::guard([] {
+            HOLD_INTERRUPTS();
+            QueryCancelPending = false;  // it has been obeyed
+            AbortCurrentTransaction();
+            pgstat_report_activity(STATE_IDLE, nullptr);
+            RESUME_INTERRUPTS();
+        });
+    return ending;
+}
+
+// --- The tick --------------------------------------------------------------------------------------------
+
+class Tick {
+  public:
+    void run();
+
+  private:
+    bool look_around();
+    bool run(const schedule::Task& task);
+    bool passes(const schedule::Task* task, const Ending& ending);
+    bool may_go_on();
+    void report();
+
+    const TimestampTz started_ = GetCurrentTimestamp();
+    Extension extension_ = Extension::present;
+    bool more_ = false;
+    pg::Trouble trouble_;  // what mau.tasks could not be told
+    char database_[NAMEDATALEN] = "";
+};
+
+/// Whether there is anything to do here now; says why not.
+bool Tick::look_around() {
+    bool restoring = false;
+    const Ending ending = transact(
+        "mau: is the extension here?",
+        [&] {
+            strlcpy(database_, pg::guard([] { return get_database_name(MyDatabaseId); }), sizeof database_);
+            restoring = schedule::owner_copies();
+        },
+        As::ourselves);
+    if (!passes(nullptr, ending)) return false;
+    bool paused = false;
+    if (!restoring &&
+        !passes(nullptr, transact("mau: is it paused?", [&] { paused = schedule::is_paused(); })))
+        return false;
+    if (restoring) extension_ = Extension::restoring;
+    if (paused) extension_ = Extension::paused;
+    if (restoring || paused) return false;
+    if (DefaultXactReadOnly)
+        trouble_ = {"25006", "the database is read-only (default_transaction_read_only)", ""};
+    return !DefaultXactReadOnly;
+}
+
+/// Whether the tick goes on after a transaction (of a task, unless null); if not, notes why. An error goes to
+/// mau.tasks and to the log.
+bool Tick::passes(const schedule::Task* task, const Ending& ending) {
+    if (!ending.trouble) {
+        if (ending.door == Door::absent) extension_ = Extension::absent;
+        if (ending.door == Door::other_version) extension_ = Extension::other_version;
+        return ending.door == Door::open;
+    }
+    const pg::Trouble& trouble = *ending.trouble;
+    Ending noted{Door::open, trouble};
+    if (task) noted = transact("mau: note a failure", [&] { schedule::fail(*task, trouble); });
+    if (!noted.trouble && noted.door != Door::open) return passes(task, noted);  // dropped: that is why
+    const std::string text = trouble.text();
+    pg::guard([&, message = text.c_str(), state = trouble.state.c_str(), hint = trouble.hint.c_str()] {
+        ereport(LOG, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+                      errmsg("mau's %s failed in database \"%s\": %s", task ? task->name : "worker",
+                             database_, message),
+                      hint[0] ? errhint("%s", hint) : 0));
+    });
+    if (noted.trouble) trouble_ = *noted.trouble;
+    return !noted.trouble;
+}
+
+/// Whether there is time, and nobody wants the worker to stop.
+bool Tick::may_go_on() {
+    pg::guard([] {
+        CHECK_FOR_INTERRUPTS();
+        if (ConfigReloadPending) {
+            ConfigReloadPending = false;
+            ProcessConfigFile(PGC_SIGHUP);
+        }
+    });
+    return options.enabled && !timed_out && GetCurrentTimestamp() - started_ < kTickBudget;
+}
+
+/// Runs a task if it is due. Answers whether the tick goes on.
+bool Tick::run(const schedule::Task& task) {
+    const bool urgent = slots::look(MyDatabaseId).urgent;
+    std::optional<schedule::Begun> begun;
+    Ending ending = transact("mau: begin a task", [&] { begun = schedule::begin(task, urgent); });
+    if (ending.trouble || ending.door != Door::open) return passes(&task, ending);
+    if (!begun) return true;
+
+    schedule::Batch batch;
+    std::int64_t handled = 0;
+    do {
+        ending = transact(task.call, [&] { batch = schedule::run_batch(task); });
+        if (ending.trouble || ending.door != Door::open) return passes(&task, ending);
+        handled += batch.handled;
+    } while (batch.more && !batch.trouble && may_go_on());
+    more_ = more_ || (batch.more && !batch.trouble);
+
+    ending = transact("mau: end a task", [&] { schedule::end(task, *begun, batch, handled); });
+    if (batch.restoring) extension_ = Extension::restoring;
+    if (batch.paused) extension_ = Extension::paused;
+    return passes(&task, ending) && !batch.restoring && !batch.paused;
+}
+
+void Tick::report() {
+    if (extension_ == Extension::other_version) {
+        trouble_ = {"0A000", "extension and library are of different versions",
+                    "Run ALTER EXTENSION mau UPDATE, or restart the server with the newer library."};
+        pg::guard([&, message = trouble_.message.c_str(), hint = trouble_.hint.c_str()] {
+            ereport(LOG, (errmsg("mau's worker leaves database \"%s\" alone: %s", database_, message),
+                          errhint("%s", hint)));
+        });
+    }
+    std::string text = trouble_.message;
+    if (!trouble_.hint.empty()) text += "; " + trouble_.hint;
+    slots::report(MyDatabaseId, extension_, more_, trouble_.state.c_str(), text.c_str());
+}
+
+void Tick::run() {
+    if (look_around())
+        for (const schedule::Task& task : schedule::tasks)
+            if (!options.enabled || timed_out || !run(task)) break;
+    report();
+}
+
+/// Makes the session one in which nothing of the database's or its owner's settings changes what we do.
+void prepare_session() {
+    auto set = [](const char* name, const char* value) {
+        SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+    };
+    set("search_path", "pg_catalog, pg_temp");
+    set("statement_timeout", "0");
+    if (GetConfigOption("transaction_timeout", true, false)) set("transaction_timeout", "0");  // from 17 on
+    // An admin's open transaction on our tables does not hold up the other databases.
+    set("lock_timeout", kLockTimeout);
+    set("idle_in_transaction_session_timeout", "0");
+    set("default_transaction_isolation", "read committed");
+    set("default_transaction_deferrable", "off");
+    set("session_replication_role", "origin");
+    set("row_security", "on");
+    // A synchronous standby that is missing does not hold up the work: all of it can be done again.
+    set("synchronous_commit", "local");
+}
+
+/// Bounds the tick by mau.tick_timeout.
+void start_timeout() {
+    enable_timeout_after(RegisterTimeout(USER_TIMEOUT, on_timeout), options.tick_timeout * 1000);
+    // libpq cannot be interrupted while postgres_fdw (before 16) or dblink connect; their own connect_timeout
+    // goes before this one.
+    constexpr int kConnectTimeout = 30;
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%d", Max(2, Min(kConnectTimeout, options.tick_timeout)));
+    setenv("PGCONNECT_TIMEOUT", seconds, 0);
+}
+
+}  // namespace
+}  // namespace mau::worker
+
+extern "C" {
+PGDLLEXPORT void mau_tick_main(Datum);
+void mau_tick_main(Datum database) {
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
+    mau::pg::enter([] {
+        mau::pg::guard([] {
+            mau::worker::prepare_session();
+            mau::worker::start_timeout();
+        });
+        // A tick that outlived its launcher may still be here.
+        if (mau::pg::try_session_lock(mau::pg::LockSpace::task, 0)) mau::worker::Tick().run();
+    });
+}
+}

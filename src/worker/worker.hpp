@@ -1,0 +1,31 @@
+// The background worker: sync, fold, refresh, reap and compare, on time, in every database that has the
+// extension.
+//
+//   launcher   A static background worker, there when the library is preloaded and the server is no standby.
+//   It
+//              is connected to no database. It looks which databases there are, and starts a tick for each
+//              that is due, up to mau.max_workers at a time. It ends a tick that takes longer than
+//              mau.tick_timeout and did not end itself, and one that keeps a database from being dropped,
+//              renamed or copied.
+//   tick       A short-lived worker: it connects, sees whether the extension is there, calls its SQL
+//   functions in
+//              batches, each a transaction, for some two seconds at most, reports, and exits. What takes
+//              longer than mau.tick_timeout, such as a homeserver's view that hangs, is cancelled and counted
+//              as a failure.
+//   slots      What is known of each database, in shared memory (worker/slots.hpp).
+//
+// mau.tasks, a table, has what was done and what failed; shared memory only says what to look at next. A row
+// in mau.worker_pause keeps the ticks of a database from working. A tick holds LockSpace::task key 0 for its
+// session, and key 1 (kBatchLock) in each batch; mau.pause_worker() takes key 1 to wait for the batch that is
+// under way.
+#pragma once
+
+namespace mau::worker {
+
+/// Defines the settings, and registers the launcher while the library is preloaded; called once per process.
+void init();
+
+/// Asks for a tick of this database as soon as the transaction has committed; after attach, for instance.
+void wake_at_commit();
+
+}  // namespace mau::worker
