@@ -63,7 +63,10 @@ EXTRA_CLEAN = build
 
 ifneq ($(PGXS),)
 
-# A server packaged without its clang still builds; only inlining by JIT is lost.
+# A server packaged without its clang still builds; only inlining by JIT is lost. NO_BITCODE=1 spares its time.
+ifneq ($(NO_BITCODE),)
+override with_llvm = no
+endif
 ifeq ($(wildcard $(shell sed -n 's/^CLANG = *//p' $(dir $(PGXS))../Makefile.global)),)
 override with_llvm = no
 endif
@@ -214,7 +217,7 @@ bench:
 	@test/bench/run
 
 OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/boundary/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp test/bench/*.[ch]pp)
-SCRIPTS_OF_OURS = test/setup test/run test/suite test/matrix test/demo test/bench/run test/lib.sh .ci/run
+SCRIPTS_OF_OURS = test/setup test/run test/suite test/matrix test/layers test/demo test/bench/run test/lib.sh .ci/run
 
 format:
 	clang-format -i $(OURS)
@@ -223,6 +226,7 @@ lint:
 	test/setup lint
 	clang-format --dry-run --Werror $(OURS)
 	shellcheck -x $(SCRIPTS_OF_OURS)
+	test/layers
 	perl -MJSON::PP -0777 -ne 'decode_json($$_)' META.json
 
 # A PGXN release of what is committed.
