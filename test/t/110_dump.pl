@@ -160,7 +160,7 @@ subtest 'a restore that takes its time' => sub {
     $psql->quit;
 
     my $last = $node->safe_psql('plain', q(SELECT last_value FROM mau.users_user_no_seq));
-    $node->safe_psql('plain', q(SELECT setval('mau.users_user_no_seq', 1)));
+    $node->safe_psql('plain', q(SELECT setval('mau.users_user_no_seq', 1, false)));
     ok($node->poll_query_until('plain', q(SELECT health = 'waiting' FROM mau.health())), 'before the sequence is set, too');
     $node->safe_psql('plain', "SELECT setval('mau.users_user_no_seq', $last)");
     ok($node->poll_query_until('plain', q(SELECT health = 'ok' FROM mau.health())), 'not after it');
