@@ -1,14 +1,14 @@
-/* mau 1.0: who is active on this chat server?
+/* mau 1.0: monthly active users of a chat server.
  *
- * Install script, in sections named after the rooms of src/. Frozen from the first release on; later versions are
- * a chain of upgrade scripts. Statements inside functions are safe whatever the caller's search_path. */
+ * The install script. doc/reference.md describes every object, in this order. From the first release on it does not
+ * change; later versions are a chain of upgrade scripts. Statements inside functions are safe under any search_path. */
 
 \echo Use "CREATE EXTENSION mau" to load this file. \quit
 
--- Names and operators below mean PostgreSQL's own, whatever is in schema mau.
+-- Names and operators below are PostgreSQL's own, whatever the schema mau contains.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- CREATE EXTENSION enters a schema that is there already. What others can put into it would be used by us.
+-- CREATE EXTENSION uses an existing schema. Objects that other roles can create in it would be used by mau.
 DO $$
 DECLARE
     schema CONSTANT oid := (SELECT oid FROM pg_namespace WHERE nspname = 'mau');
@@ -132,8 +132,8 @@ CREATE TABLE mau.users (
     visited integer NOT NULL DEFAULT 0
         CONSTRAINT visited_is_not_negative CHECK (visited >= 0)
 ) WITH (fillfactor = 80);
--- No index on last_seen: it would cost every sighting of a non-member, and every row that leaves the cohort, three
--- times as much (no HOT updates); it is asked for by active_users beyond 30 days alone.
+-- No index on last_seen: it would make every sighting of a non-member, and every row that leaves the cohort, three
+-- times as expensive (no HOT updates).
 CREATE UNIQUE INDEX users_user_id ON mau.users (user_id);
 CREATE INDEX users_registered_at ON mau.users (registered_at) INCLUDE (user_no) WHERE is_registered;
 CREATE INDEX users_deactivated ON mau.users (user_id) WHERE is_deactivated;
@@ -195,7 +195,7 @@ CREATE TABLE mau.deferred_calls (
         ELSE function = 'deactivate_user' END)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
 CREATE INDEX deferred_calls_user_id ON mau.deferred_calls (user_id);
-ALTER TABLE mau.deferred_calls REPLICA IDENTITY FULL;  -- rows without a key, which replication must find to delete them
+ALTER TABLE mau.deferred_calls REPLICA IDENTITY FULL;  -- replication must find rows without a key to delete them
 COMMENT ON TABLE mau.deferred_calls IS
 'Calls that met rows locked by another transaction. mau.fold carries them out; the next report about the same account carries out its earlier ones.';
 COMMENT ON COLUMN mau.deferred_calls.called_at IS 'The time of the call.';
@@ -253,7 +253,7 @@ COMMENT ON FUNCTION mau.registered_reserved_users() IS
 'Returns the users who own one of the first max_mau_value reserved threepids; they hold a seat permanently. Returns no rows unless limit_usage_by_mau is on.';
 
 -------------------------------------------------------------------------------------------------------------
--- tasks: what is done regularly, and how it went
+-- tasks: regular work and its results
 -------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE mau.tasks (
@@ -313,9 +313,9 @@ CREATE TABLE mau.monthly_active_users (
     visited integer NOT NULL DEFAULT 0
         CONSTRAINT visited_is_not_negative CHECK (visited >= 0)
 ) WITH (fillfactor = 70);
--- Not on "timestamp": every refresh would then have to write to both indexes (no HOT updates), which costs it three
--- times as much. renewed is a last sighting too, never after "timestamp" and at most 15 days behind it; so whoever was
--- not seen since some time is in the index up to that time, with some who were and whose row says so.
+-- Not on "timestamp": every refresh would write to both indexes (no HOT updates) and be three times as expensive.
+-- renewed is a last sighting, too, never after "timestamp" and at most 15 days before it. A scan of the index up to an
+-- instant finds all users who were not seen since, and some who were; the row tells them apart.
 CREATE INDEX monthly_active_users_renewed ON mau.monthly_active_users (renewed);
 COMMENT ON TABLE mau.monthly_active_users IS
 'The cohort: the active users and their last sighting, as in Synapse, with the service. A row older than 30 days has expired and does not count, whether or not a reap has removed it; rows of registered reserved users do not expire.';
@@ -405,7 +405,7 @@ COMMENT ON FUNCTION mau.reap(timestamptz, bigint) IS
 'Brings the cohort in order: removes expired rows, deactivated users unless they count, and the oldest rows above the limit; adds registered reserved users. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- registration: what homeservers tell about accounts
+-- registration: reports of homeservers about accounts
 -------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION mau.register_user(user_id text, registered_at timestamptz DEFAULT now(), user_type text DEFAULT NULL,
@@ -436,7 +436,7 @@ COMMENT ON FUNCTION mau.forget_user(text) IS
 'Removes a person: cohort row, threepids, deferred calls, skipped rows, and the id behind the user''s number; past totals stay right. Returns whether the user was known. Errors: 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- activity: the way a sighting takes
+-- activity: recording sightings, decisions about requests
 -------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION mau.record_activity(user_id text, at timestamptz DEFAULT now(), user_agent text DEFAULT NULL)
@@ -470,7 +470,7 @@ COMMENT ON FUNCTION mau.explain(text, timestamptz) IS
 'Shows why a user counts or does not, and is blocked or not: each rule in order, and the verdict in the last row. Changes nothing. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- history: who was active on which day
+-- history: the active users of each day
 -------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE mau.visits (
@@ -484,10 +484,10 @@ CREATE TABLE mau.visits (
         CONSTRAINT service_is_given CHECK (octet_length(service) BETWEEN 1 AND 255)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
-        -- Giving pages back to the file system takes a lock that sightings do not wait for.
+        -- Truncating the file takes a lock for which sightings would not wait.
         vacuum_truncate = off);
 CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
-ALTER TABLE mau.visits REPLICA IDENTITY FULL;  -- rows without a key, which replication must find to delete them
+ALTER TABLE mau.visits REPLICA IDENTITY FULL;  -- replication must find rows without a key to delete them
 COMMENT ON TABLE mau.visits IS
 'Visits that are not in mau.active_days yet. The first sighting of a day adds one, mau.fold moves it into a bitmap; a visit that is here twice, or in a bitmap too, counts once.';
 COMMENT ON COLUMN mau.visits.user_no IS 'The user''s number.';
@@ -507,7 +507,7 @@ CREATE TABLE mau.active_days (
     CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
-        -- Each fold writes the bitmaps of today anew: what it leaves is to be used by the next but one.
+        -- Each fold writes the bitmaps of today again: later folds reuse the space.
         toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 50,
         vacuum_truncate = off, toast.vacuum_truncate = off);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
@@ -793,7 +793,7 @@ COMMENT ON FUNCTION mau.keep_comparison(timestamptz) IS
 'Records the result of mau.compare in mau.comparison, where mau.health reads it. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- worker: is it working?
+-- worker: the background worker and the state of mau
 -------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION mau.wake_worker() RETURNS boolean
@@ -1127,7 +1127,7 @@ REVOKE ALL ON FUNCTION
     mau.grant_to(regrole, text)
     FROM PUBLIC;
 
--- An event trigger may have switched row security on.
+-- An event trigger may have switched row security on for new tables.
 DO $$
 BEGIN
     IF mau.row_security_off() IS NOT NULL THEN
@@ -1137,5 +1137,5 @@ BEGIN
 END
 $$;
 
--- The worker comes as soon as CREATE EXTENSION has committed.
+-- Wake the worker as soon as CREATE EXTENSION has committed.
 SELECT mau.wake_worker();

@@ -27,6 +27,7 @@ for my $entry (split /^(?=###? )/m, $reference)
 	if ($entry =~ /^    (\Q$name\E\(.*\))\n    RETURNS (.*)$/m) { @lines = ("$1 RETURNS $2") }
 	elsif ($entry =~ /^View\. /m)                               { @lines = $entry =~ /^\| `(\w+)` \|/mg }
 	else                                                        { @lines = map { s/` \|//r } $entry =~ /^\| `(\w+` \| [^|]*?) +\|/mg }
+	@lines = 'no signature and no columns' unless @lines;
 	$described{"$name: $_"} = 1 for @lines;
 }
 my ($sequences) = $reference =~ /^## Sequences\n(.*)/ms;
