@@ -1,14 +1,14 @@
-/* mau 1.0: who is active on this chat server?
+/* mau 1.0: monthly active users of a chat server.
  *
- * Install script, in sections named after the rooms of src/. Frozen from the first release on; later versions are
- * a chain of upgrade scripts. Statements inside functions are safe whatever the caller's search_path. */
+ * The install script. doc/reference.md describes every object, in this order. From the first release on it does not
+ * change; later versions are a chain of upgrade scripts. Statements inside functions are safe under any search_path. */
 
 \echo Use "CREATE EXTENSION mau" to load this file. \quit
 
--- Names and operators below mean PostgreSQL's own, whatever is in schema mau.
+-- Names and operators below are PostgreSQL's own, whatever the schema mau contains.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- CREATE EXTENSION enters a schema that is there already. What others can put into it would be used by us.
+-- CREATE EXTENSION uses an existing schema. Objects that other roles can create in it would be used by mau.
 DO $$
 DECLARE
     schema CONSTANT oid := (SELECT oid FROM pg_namespace WHERE nspname = 'mau');
@@ -63,22 +63,22 @@ CREATE TABLE mau.settings (
         CONSTRAINT snapshot_retention_is_at_least_a_day CHECK (snapshot_retention >= interval '1 day')
 );
 COMMENT ON TABLE mau.settings IS
-'The settings, one row, with Synapse''s key names. Change them with a plain UPDATE; the change is effective at commit, in every session.';
+'The settings, one row, with Synapse''s names. Change them with UPDATE; a change is effective at commit, in every session.';
 COMMENT ON COLUMN mau.settings.singleton IS 'Keeps the table at one row; inserting a row replaces it.';
 COMMENT ON COLUMN mau.settings.limit_usage_by_mau IS 'Whether the number of monthly active users is limited to max_mau_value.';
-COMMENT ON COLUMN mau.settings.max_mau_value IS 'The most monthly active users (natives) the server takes, with limit_usage_by_mau; also how many of the reserved threepids hold a seat.';
+COMMENT ON COLUMN mau.settings.max_mau_value IS 'The highest number of monthly active users (natives) with limit_usage_by_mau; also how many of the reserved threepids hold a seat.';
 COMMENT ON COLUMN mau.settings.mau_stats_only IS 'Whether activity is recorded without a limit. With this and limit_usage_by_mau off nothing is recorded.';
 COMMENT ON COLUMN mau.settings.mau_trial_days IS 'Days after registration in which a user does not count; 0 = no trial.';
-COMMENT ON COLUMN mau.settings.mau_limit_alerting IS 'Whether the homeserver tells members when the server is full and when it no longer is. mau only keeps it.';
-COMMENT ON COLUMN mau.settings.track_appservice_user_ips IS 'Whether users of appservices (bridges) are recorded; they get rows of their own service and take no seat.';
-COMMENT ON COLUMN mau.settings.admin_contact IS 'How to reach the administrator, a URI such as mailto:admin@example.com; part of the error body.';
+COMMENT ON COLUMN mau.settings.mau_limit_alerting IS 'Whether the homeserver informs members when the server becomes full or is no longer full. mau only keeps it.';
+COMMENT ON COLUMN mau.settings.track_appservice_user_ips IS 'Whether users of appservices (bridges) are recorded. They get rows of their own service and take no seat.';
+COMMENT ON COLUMN mau.settings.admin_contact IS 'The contact of the administrator, a URI such as mailto:admin@example.com; part of the error body.';
 COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed to everybody but support users.';
-COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error that users see while hs_disabled is on.';
+COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error message while hs_disabled is on.';
 COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends server notices; never blocked.';
-COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name and the JIDs …@server_name are local users and everybody else is remote: leave it NULL where one database serves several hosts.';
-COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether users who were deactivated count until they expire, as in Synapse; off: they leave at once.';
-COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is rewritten (more than this). Up to 1 day.';
-COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept; of older days fold leaves who was active at all.';
+COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name and the JIDs …@server_name are local users; all others are remote. Leave it NULL where one database serves several hosts.';
+COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether deactivated users count until they expire, as in Synapse; off: they leave at once.';
+COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is written again (more than this). Up to 1 day.';
+COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept; of older days fold keeps only which users were active at all.';
 COMMENT ON COLUMN mau.settings.snapshot_retention IS 'How long mau.snapshots are kept.';
 
 CREATE TABLE mau.reserved_threepids (
@@ -89,15 +89,15 @@ CREATE TABLE mau.reserved_threepids (
 );
 CREATE INDEX reserved_threepids_position ON mau.reserved_threepids (position);
 COMMENT ON TABLE mau.reserved_threepids IS
-'Third-party ids whose owners always get in. The owners of the first max_mau_value of them, by position, hold a seat for ever. E-mail addresses compare case-insensitively.';
+'Third-party ids whose owners always get in. The owners of the first max_mau_value of them, by position, hold a seat permanently while there is a limit.';
 COMMENT ON COLUMN mau.reserved_threepids.medium IS 'email or msisdn.';
 COMMENT ON COLUMN mau.reserved_threepids.address IS 'The e-mail address or phone number.';
-COMMENT ON COLUMN mau.reserved_threepids.position IS 'The place in the list; rows get the next one as they are inserted.';
+COMMENT ON COLUMN mau.reserved_threepids.position IS 'The place in the list; a new row gets the next one.';
 
 CREATE FUNCTION mau.is_regex(patterns text[]) RETURNS boolean
     LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_is_regex';
 COMMENT ON FUNCTION mau.is_regex(text[]) IS
-'Whether every element is a regular expression (PostgreSQL''s advanced flavour); raises 2201B with the element otherwise. Used by a constraint.';
+'Returns true if every element is a regular expression; otherwise raises an error with the element. Used by a constraint. Errors: 2201B.';
 
 CREATE TABLE mau.appservices (
     id text NOT NULL PRIMARY KEY CONSTRAINT id_is_given CHECK (id <> '' AND id <> 'native'),
@@ -107,12 +107,11 @@ CREATE TABLE mau.appservices (
         CONSTRAINT exclusive_user_regexes_are_regexes CHECK (mau.is_regex(exclusive_user_regexes))
 );
 COMMENT ON TABLE mau.appservices IS
-'What is known of application services (bridges and bots). An appservice needs no row here for its registered users to be told apart. A change is effective at commit for who is recorded or asks from then on; a member that was never registered keeps the service of the row in the cohort until that is written again.';
-COMMENT ON COLUMN mau.appservices.id IS 'The id in the appservice''s registration, as in users.appservice_id of Synapse.';
+'Settings of application services (bridges and bots). An appservice needs no row here if the homeserver registers its users.';
+COMMENT ON COLUMN mau.appservices.id IS 'The id in the appservice''s registration, as in Synapse''s users.appservice_id.';
 COMMENT ON COLUMN mau.appservices.trial_days IS 'Trial days of its users (mau_appservice_trial_days); NULL = mau_trial_days.';
 COMMENT ON COLUMN mau.appservices.sender IS 'The full user id of the appservice''s own user, which has no registration.';
-COMMENT ON COLUMN mau.appservices.exclusive_user_regexes IS
-'Exclusive namespaces: users that were never registered and whose id matches one from its first character on belong to the appservice.';
+COMMENT ON COLUMN mau.appservices.exclusive_user_regexes IS 'Exclusive namespaces: a user without a registration belongs to the appservice if its id matches one of them from the first character on.';
 
 CREATE TABLE mau.users (
     user_no bigint NOT NULL GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY
@@ -133,30 +132,30 @@ CREATE TABLE mau.users (
     visited integer NOT NULL DEFAULT 0
         CONSTRAINT visited_is_not_negative CHECK (visited >= 0)
 ) WITH (fillfactor = 80);
--- No index on last_seen: it would cost every sighting of a non-member, and every row that leaves the cohort, three
--- times as much (no HOT updates); it is asked for by active_users beyond 30 days alone.
+-- No index on last_seen: it would make every sighting of a non-member, and every row that leaves the cohort, three
+-- times as expensive (no HOT updates).
 CREATE UNIQUE INDEX users_user_id ON mau.users (user_id);
 CREATE INDEX users_registered_at ON mau.users (registered_at) INCLUDE (user_no) WHERE is_registered;
 CREATE INDEX users_deactivated ON mau.users (user_id) WHERE is_deactivated;
 CREATE INDEX users_not_counted ON mau.users (user_no) WHERE is_guest OR (user_type = 'support') IS TRUE;
 CREATE INDEX users_of_services ON mau.users (user_no) WHERE appservice_id <> '';
 COMMENT ON TABLE mau.users IS
-'Everybody who was registered or seen: a number that is never reused, when registered, what kind. Written by mau''s functions.';
+'All users who were registered or seen: a number that is never reused, the registration, the kind of account. Written by mau''s functions.';
 COMMENT ON COLUMN mau.users.user_no IS 'The user''s number, in order of registration or first sight; never reused.';
-COMMENT ON COLUMN mau.users.user_id IS 'The user''s id in the server''s own form; NULL for one who was forgotten.';
-COMMENT ON COLUMN mau.users.registered_at IS 'When registered, epoch milliseconds; NULL where not known.';
-COMMENT ON COLUMN mau.users.last_seen IS 'The last sighting that is not in the cohort, epoch milliseconds: guests, trial, support, untracked appservice users, who found the house full, and former members.';
-COMMENT ON COLUMN mau.users.appservice_id IS 'The appservice the user was registered by; NULL or empty = native.';
-COMMENT ON COLUMN mau.users.user_type IS 'support, bot or another type of the homeserver''s; NULL = an ordinary user.';
+COMMENT ON COLUMN mau.users.user_id IS 'The user''s id in the server''s own form; NULL for a forgotten user.';
+COMMENT ON COLUMN mau.users.registered_at IS 'The registration time, epoch milliseconds; NULL = unknown.';
+COMMENT ON COLUMN mau.users.last_seen IS 'The last sighting that is not in the cohort, epoch milliseconds: of guests, trial users, support users, untracked appservice users, users blocked by a full server, and former members.';
+COMMENT ON COLUMN mau.users.appservice_id IS 'The appservice that registered the user; NULL or empty = native.';
+COMMENT ON COLUMN mau.users.user_type IS 'support, bot or another type of the homeserver; NULL = an ordinary user.';
 COMMENT ON COLUMN mau.users.is_registered IS 'Whether the homeserver has an account of this id; false for ids that were only seen.';
 COMMENT ON COLUMN mau.users.is_guest IS 'Whether the account is a guest''s.';
 COMMENT ON COLUMN mau.users.is_deactivated IS 'Whether the account was deactivated.';
-COMMENT ON COLUMN mau.users.visited IS 'What the history has of the user outside the cohort, as mau.monthly_active_users.visited.';
+COMMENT ON COLUMN mau.users.visited IS 'The marked visits of a user outside the cohort, as in mau.monthly_active_users.visited.';
 
 CREATE FUNCTION mau.users_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_users_changed';
 COMMENT ON FUNCTION mau.users_changed() IS
-'Trigger: tells the cache of recently seen users of changes to accounts that are not mau''s own.';
+'Trigger: invalidates the cache of recently seen users after changes to accounts that mau did not make itself.';
 CREATE TRIGGER changed BEFORE UPDATE OR DELETE OR TRUNCATE ON mau.users
     FOR EACH STATEMENT EXECUTE FUNCTION mau.users_changed();
 ALTER TABLE mau.users ENABLE ALWAYS TRIGGER changed;
@@ -170,10 +169,10 @@ CREATE TABLE mau.user_threepids (
     PRIMARY KEY (medium, address)
 );
 CREATE INDEX user_threepids_user_id ON mau.user_threepids (user_id);
-COMMENT ON SEQUENCE mau.users_user_no_seq IS 'Draws the numbers of users.';
-COMMENT ON SEQUENCE mau.reserved_threepids_position_seq IS 'Draws the places of reserved threepids.';
+COMMENT ON SEQUENCE mau.users_user_no_seq IS 'Numbers of users.';
+COMMENT ON SEQUENCE mau.reserved_threepids_position_seq IS 'Positions of reserved threepids.';
 COMMENT ON TABLE mau.user_threepids IS
-'Whose e-mail address or phone number is whose; needed for reserved threepids only. Written by add_threepid, register_user and sync.';
+'The owners of e-mail addresses and phone numbers, for reserved threepids. Written by add_threepid, register_user and sync.';
 COMMENT ON COLUMN mau.user_threepids.medium IS 'email or msisdn.';
 COMMENT ON COLUMN mau.user_threepids.address IS 'The address; e-mail in lower case.';
 COMMENT ON COLUMN mau.user_threepids.user_id IS 'The owner.';
@@ -196,13 +195,13 @@ CREATE TABLE mau.deferred_calls (
         ELSE function = 'deactivate_user' END)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = off);
 CREATE INDEX deferred_calls_user_id ON mau.deferred_calls (user_id);
-ALTER TABLE mau.deferred_calls REPLICA IDENTITY FULL;  -- rows without a key, which replication must find to delete them
+ALTER TABLE mau.deferred_calls REPLICA IDENTITY FULL;  -- replication must find rows without a key to delete them
 COMMENT ON TABLE mau.deferred_calls IS
-'Calls that could not be carried out at once, because another transaction held what they write. mau.fold carries them out; a report about an account or a threepid also brings about the earlier ones of the same user.';
-COMMENT ON COLUMN mau.deferred_calls.called_at IS 'When the call was made.';
-COMMENT ON COLUMN mau.deferred_calls.function IS 'record_activity (record_activities and admit, too), register_user, add_threepid, remove_threepid or deactivate_user.';
+'Calls that met rows locked by another transaction. mau.fold carries them out; the next report about the same account carries out its earlier ones.';
+COMMENT ON COLUMN mau.deferred_calls.called_at IS 'The time of the call.';
+COMMENT ON COLUMN mau.deferred_calls.function IS 'record_activity (also for record_activities and admit), register_user, add_threepid, remove_threepid or deactivate_user.';
 COMMENT ON COLUMN mau.deferred_calls.user_id IS 'The argument of that name.';
-COMMENT ON COLUMN mau.deferred_calls.at IS 'When the user was seen, or registered_at, epoch milliseconds.';
+COMMENT ON COLUMN mau.deferred_calls.at IS 'The instant of the sighting or of the registration, epoch milliseconds.';
 COMMENT ON COLUMN mau.deferred_calls.platform IS 'The kind of client of a sighting: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
 COMMENT ON COLUMN mau.deferred_calls.user_type IS 'The argument of that name.';
 COMMENT ON COLUMN mau.deferred_calls.appservice_id IS 'The argument of that name.';
@@ -213,11 +212,11 @@ COMMENT ON COLUMN mau.deferred_calls.address IS 'The argument of that name; e-ma
 CREATE FUNCTION mau.directory_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_directory_changed';
 COMMENT ON FUNCTION mau.directory_changed() IS
-'Trigger: tells every session at commit that settings, reserved threepids or appservices changed.';
+'Trigger: informs every session at commit that settings, reserved threepids or appservices changed.';
 CREATE FUNCTION mau.replace_settings() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_replace_settings';
 COMMENT ON FUNCTION mau.replace_settings() IS
-'Trigger: a row inserted into mau.settings takes the place of the one that is there, so that a dump can be restored.';
+'Trigger: a row inserted into mau.settings replaces the existing row, so that a dump can be restored.';
 
 CREATE TRIGGER replace BEFORE INSERT ON mau.settings
     FOR EACH ROW EXECUTE FUNCTION mau.replace_settings();
@@ -246,15 +245,15 @@ INSERT INTO mau.settings DEFAULT VALUES;
 CREATE FUNCTION mau.fold_address(medium text, address text) RETURNS text
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_fold_address';
 COMMENT ON FUNCTION mau.fold_address(text, text) IS
-'The form in which addresses are compared: e-mail without regard to case (Unicode), in lower case; all else as it is.';
+'Returns the form in which addresses are compared: e-mail in lower case (Unicode), everything else unchanged.';
 
 CREATE FUNCTION mau.registered_reserved_users() RETURNS SETOF text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_registered_reserved_users';
 COMMENT ON FUNCTION mau.registered_reserved_users() IS
-'The users who own one of the first max_mau_value reserved threepids: they hold a seat for ever. Nobody unless limit_usage_by_mau is on.';
+'Returns the users who own one of the first max_mau_value reserved threepids; they hold a seat permanently. Returns no rows unless limit_usage_by_mau is on.';
 
 -------------------------------------------------------------------------------------------------------------
--- tasks: what is done regularly, and how it went
+-- tasks: regular work and its results
 -------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE mau.tasks (
@@ -273,25 +272,25 @@ CREATE TABLE mau.tasks (
     latest_at timestamptz
 );
 COMMENT ON TABLE mau.tasks IS
-'sync, refresh, reap, fold, reconcile and compare: when they ran, whoever called them, how long it took, and what failed. The start is committed before the worker''s work and the end after it, so that a crash shows: started, and not finished.';
+'The last run of sync, refresh, reap, fold, reconcile and compare, by any caller. The worker commits the start before its work and the end after it, so that a crash shows as started and not finished.';
 COMMENT ON COLUMN mau.tasks.task IS 'sync, refresh, reap, fold, reconcile or compare.';
-COMMENT ON COLUMN mau.tasks.last_started IS 'When it was last begun.';
-COMMENT ON COLUMN mau.tasks.last_finished IS 'When it last came to a good end.';
-COMMENT ON COLUMN mau.tasks.last_duration IS 'How long that took.';
-COMMENT ON COLUMN mau.tasks.last_rows IS 'How many rows it handled then; of reconcile, how many users differed.';
-COMMENT ON COLUMN mau.tasks.runs IS 'How often it came to a good end.';
-COMMENT ON COLUMN mau.tasks.failures IS 'How often it failed.';
-COMMENT ON COLUMN mau.tasks.failures_in_a_row IS 'How often it failed since its last good end; the worker backs off.';
+COMMENT ON COLUMN mau.tasks.last_started IS 'The start of the last run.';
+COMMENT ON COLUMN mau.tasks.last_finished IS 'The end of the last successful run.';
+COMMENT ON COLUMN mau.tasks.last_duration IS 'The duration of the last successful run.';
+COMMENT ON COLUMN mau.tasks.last_rows IS 'The rows of the last successful run; of reconcile, the users who differed.';
+COMMENT ON COLUMN mau.tasks.runs IS 'The number of successful runs.';
+COMMENT ON COLUMN mau.tasks.failures IS 'The number of failed runs.';
+COMMENT ON COLUMN mau.tasks.failures_in_a_row IS 'The number of failed runs since the last successful one; the worker backs off.';
 COMMENT ON COLUMN mau.tasks.last_error IS 'The message of the last failure.';
-COMMENT ON COLUMN mau.tasks.last_error_sqlstate IS 'Its SQLSTATE.';
-COMMENT ON COLUMN mau.tasks.last_error_at IS 'When it was.';
-COMMENT ON COLUMN mau.tasks.next_run IS 'When the worker means to run it next.';
-COMMENT ON COLUMN mau.tasks.latest_at IS 'Of reap, the latest instant by which members were taken out: about earlier ones the cohort is not asked.';
+COMMENT ON COLUMN mau.tasks.last_error_sqlstate IS 'The SQLSTATE of the last failure.';
+COMMENT ON COLUMN mau.tasks.last_error_at IS 'The time of the last failure.';
+COMMENT ON COLUMN mau.tasks.next_run IS 'The time of the worker''s next run.';
+COMMENT ON COLUMN mau.tasks.latest_at IS 'Of reap, the latest instant by which members were removed. The cohort cannot answer for earlier instants.';
 
 CREATE FUNCTION mau.replace_task() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_replace_task';
 COMMENT ON FUNCTION mau.replace_task() IS
-'Trigger: a row of mau.tasks that comes by replication takes the place of the one that is there since CREATE EXTENSION.';
+'Trigger: a row of mau.tasks that arrives by replication replaces the row that CREATE EXTENSION made.';
 CREATE TRIGGER replace BEFORE INSERT ON mau.tasks
     FOR EACH ROW EXECUTE FUNCTION mau.replace_task();
 ALTER TABLE mau.tasks ENABLE REPLICA TRIGGER replace;
@@ -314,22 +313,22 @@ CREATE TABLE mau.monthly_active_users (
     visited integer NOT NULL DEFAULT 0
         CONSTRAINT visited_is_not_negative CHECK (visited >= 0)
 ) WITH (fillfactor = 70);
--- Not on "timestamp": every refresh would then have to write to both indexes (no HOT updates), which costs it three
--- times as much. renewed is a last sighting too, never after "timestamp" and at most 15 days behind it; so whoever was
--- not seen since some time is in the index up to that time, with some who were and whose row says so.
+-- Not on "timestamp": every refresh would write to both indexes (no HOT updates) and be three times as expensive.
+-- renewed is a last sighting, too, never after "timestamp" and at most 15 days before it. A scan of the index up to an
+-- instant finds all users who were not seen since, and some who were; the row tells them apart.
 CREATE INDEX monthly_active_users_renewed ON mau.monthly_active_users (renewed);
 COMMENT ON TABLE mau.monthly_active_users IS
-'The cohort: who is active now, and when last; Synapse''s shape and the service. A row older than 30 days has expired and counts no more, whether or not the reaper came by, except a registered reserved user''s.';
+'The cohort: the active users and their last sighting, as in Synapse, with the service. A row older than 30 days has expired and does not count, whether or not a reap has removed it; rows of registered reserved users do not expire.';
 COMMENT ON COLUMN mau.monthly_active_users.user_id IS 'The user''s id.';
-COMMENT ON COLUMN mau.monthly_active_users."timestamp" IS 'Last seen, epoch milliseconds, to within last_seen_granularity; 0 for a reserved user who was given a seat and has not been seen since.';
+COMMENT ON COLUMN mau.monthly_active_users."timestamp" IS 'The last sighting, epoch milliseconds, to within last_seen_granularity; 0 for a reserved user who got a seat and was not seen since.';
 COMMENT ON COLUMN mau.monthly_active_users.service IS 'native, or the id of the user''s appservice.';
-COMMENT ON COLUMN mau.monthly_active_users.renewed IS 'By which the index finds the row: a last sighting, epoch milliseconds, never after "timestamp", which moves on without it for up to 15 days. Left out or too late, it becomes "timestamp".';
-COMMENT ON COLUMN mau.monthly_active_users.visited IS 'What the history has of the user: the newest day with a visit, in days since 1970, times 32, plus 1 (unknown client), 2 (web), 4 (electron), 8 (android) and 16 (ios) for the clients marked on it; 0 = nothing. A sighting that is in it marks no visit.';
+COMMENT ON COLUMN mau.monthly_active_users.renewed IS 'The last sighting in the index, epoch milliseconds: never after "timestamp" and at most 15 days before it. If missing or too late, it becomes "timestamp".';
+COMMENT ON COLUMN mau.monthly_active_users.visited IS 'The marked visits of the newest day: days since 1970, times 32, plus 1 (unknown client), 2 (web), 4 (electron), 8 (android) and 16 (ios); 0 = none. A sighting in it marks no visit.';
 
 CREATE FUNCTION mau.cohort_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_cohort_changed';
 COMMENT ON FUNCTION mau.cohort_changed() IS
-'Trigger: tells the counters in shared memory of DML on the cohort that is not mau''s own, such as an admin''s DELETE.';
+'Trigger: informs the counters in shared memory of DML on the cohort that mau did not run itself, such as an administrator''s DELETE.';
 CREATE TRIGGER changed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.monthly_active_users
     FOR EACH STATEMENT EXECUTE FUNCTION mau.cohort_changed();
 ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER changed;
@@ -349,24 +348,24 @@ ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER keep_renewed;
 CREATE FUNCTION mau.monthly_active_count(at timestamptz DEFAULT now()) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_monthly_active_count';
 COMMENT ON FUNCTION mau.monthly_active_count(timestamptz) IS
-'The number of monthly active users that the limit is about: native members of the cohort seen within 30 days of at, to the millisecond, and registered reserved users. Errors: 22008; 22023 for an instant in the past (doc/history.md), of which active_users and mau.snapshots know.';
+'Returns the number of monthly active users that the limit is about: native members seen within 30 days of an instant, and registered reserved users. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.monthly_active_count_by_service(at timestamptz DEFAULT now())
     RETURNS TABLE (service text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_service';
 COMMENT ON FUNCTION mau.monthly_active_count_by_service(timestamptz) IS
-'The members of the cohort at an instant by service: native, or the appservice''s id. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
+'Returns the number of members of the cohort by service: native, or the id of an appservice. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.host_of(user_id text) RETURNS text
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_host_of';
 COMMENT ON FUNCTION mau.host_of(text) IS
-'The host in a user''s id: of @local:host what follows the first colon, of a JID local@host what follows the at sign, up to the resource; empty where there is none.';
+'Returns the host in a user id: of @local:host or local@host/resource the part that is the host; empty without one.';
 
 CREATE FUNCTION mau.monthly_active_count_by_host(at timestamptz DEFAULT now())
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_monthly_active_count_by_host';
 COMMENT ON FUNCTION mau.monthly_active_count_by_host(timestamptz) IS
-'The members that monthly_active_count counts, by virtual host (mau.host_of): for servers that serve several hosts from one database. The sum is monthly_active_count; settings and the limit are for the database. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
+'Returns the members that monthly_active_count counts, by virtual host. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT NULL, end_at timestamptz DEFAULT NULL)
     RETURNS TABLE (service text, user_id text, last_seen timestamptz)
@@ -379,34 +378,34 @@ CREATE FUNCTION mau.monthly_active_users_by_service(start_at timestamptz DEFAULT
     ORDER BY m.service, m.user_id
     $$;
 COMMENT ON FUNCTION mau.monthly_active_users_by_service(timestamptz, timestamptz) IS
-'The rows of the cohort last seen in a range (both ends included; NULL = open), by service. Like Synapse''s list it shows expired rows until the reaper has come by; pass start_at = now() - interval ''30 days'' for the members alone.';
+'Returns the rows of the cohort last seen in a range of time, by service. Includes expired rows until a reap removes them, as in Synapse.';
 
 CREATE FUNCTION mau.active_users(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
                                  service text DEFAULT 'native', min_days integer DEFAULT 1) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_active_users';
 COMMENT ON FUNCTION mau.active_users(interval, timestamptz, text, integer) IS
-'How many users of a service (NULL = all) who count were active within a period of at: 1 day gives DAU, 7 days WAU, 30 days the monthly active users seen. A period in months counts 30 days each. Up to 30 days and for the present that is who was last seen within the period, to the millisecond (last sightings are kept to within last_seen_granularity). With min_days > 1, for longer periods, and for an instant in the past (doc/history.md), the history answers: who was active on at least min_days of the whole UTC days that end with that of at. Errors: 22008 for an infinite time, 22023 for a period that is not positive and a min_days that is not from 1 to the days of the period, XX001 for a corrupt bitmap.';
+'Returns how many users who count were active within a period that ends at an instant. Up to 30 days it counts last sightings, else whole UTC days of the history. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at timestamptz DEFAULT now(),
                                          service text DEFAULT 'native')
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
 COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
-'What active_users counts, by virtual host: day, week and month of each. Arguments and errors as active_users; 22023 for an instant in the past (doc/history.md).';
+'Returns the users that active_users counts, by virtual host. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
 COMMENT ON FUNCTION mau.last_seen(text) IS
-'When a user was last seen, member or not, to within last_seen_granularity; NULL = never. Errors: 22023.';
+'Returns the last sighting of a user, member or not, to within last_seen_granularity; NULL = never. Errors: 22023.';
 
 CREATE FUNCTION mau.reap(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, users bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'mau_reap';
 COMMENT ON FUNCTION mau.reap(timestamptz, bigint) IS
-'Brings the cohort in order: registered reserved users without a row get one; expired rows leave; deactivated users leave unless they count; and with limit_usage_by_mau the oldest counted rows above max_mau_value leave, never a reserved user''s. Who leaves keeps the last sighting in mau.users. Handles at most max_rows rows a call (NULL = all). Returns what was done; busy when another session is at it. Errors: 22008, 22023 for max_rows below 1.';
+'Brings the cohort in order: removes expired rows, deactivated users unless they count, and the oldest rows above the limit; adds registered reserved users. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- registration: what homeservers tell about accounts
+-- registration: reports of homeservers about accounts
 -------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION mau.register_user(user_id text, registered_at timestamptz DEFAULT now(), user_type text DEFAULT NULL,
@@ -414,64 +413,64 @@ CREATE FUNCTION mau.register_user(user_id text, registered_at timestamptz DEFAUL
                                   medium text DEFAULT NULL, address text DEFAULT NULL) RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_register_user';
 COMMENT ON FUNCTION mau.register_user(text, timestamptz, text, text, boolean, text, text) IS
-'Makes an account known. Again for the same user: updates what is given (NULL arguments change nothing). Does not mark the user active, except with a reserved threepid (medium, address), as in Synapse. Returns registered, or joined. Errors: 22023 for a missing or over-long user_id or half a threepid, 22008 for an infinite or absurd time.';
+'Records an account, or updates what is given of a known one. With a reserved threepid the user becomes active, as in Synapse. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.add_threepid(user_id text, medium text, address text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_add_threepid';
 COMMENT ON FUNCTION mau.add_threepid(text, text, text) IS
-'Makes known that a third-party id belongs to a user (it moves if it was another''s). Where it is reserved with a seat, the next reap puts the user into the cohort for ever, as Synapse does at its start. Errors: 22023.';
+'Records that a third-party id belongs to a user; it moves if it belonged to another user. Errors: 22023.';
 
 CREATE FUNCTION mau.remove_threepid(user_id text, medium text, address text) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_remove_threepid';
 COMMENT ON FUNCTION mau.remove_threepid(text, text, text) IS
-'Makes known that a third-party id no longer belongs to a user. Returns whether it did. Errors: 22023.';
+'Records that a third-party id no longer belongs to a user; returns whether it did. Errors: 22023.';
 
 CREATE FUNCTION mau.deactivate_user(user_id text, at timestamptz DEFAULT now()) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_deactivate_user';
 COMMENT ON FUNCTION mau.deactivate_user(text, timestamptz) IS
-'Makes known that an account was deactivated. With count_deactivated_users it counts until it expires, as in Synapse, else it leaves the cohort at once. Returns whether the user was known and active. Errors: 22023.';
+'Records that an account was deactivated; returns whether the user was known and active. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.forget_user(user_id text) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_forget_user';
 COMMENT ON FUNCTION mau.forget_user(text) IS
-'Removes a person: cohort row, threepids, the id behind the user''s number, and what mau.source_skipped says; past totals stay right. The registration time is kept to the day. Returns whether the user was known. An account that the homeserver still has comes back, with a new number, when it is seen again. Errors: 22023.';
+'Removes a person: cohort row, threepids, deferred calls, skipped rows, and the id behind the user''s number; past totals stay right. Returns whether the user was known. Errors: 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- activity: the way a sighting takes
+-- activity: recording sightings, decisions about requests
 -------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION mau.record_activity(user_id text, at timestamptz DEFAULT now(), user_agent text DEFAULT NULL)
     RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_record_activity';
 COMMENT ON FUNCTION mau.record_activity(text, timestamptz, text) IS
-'Records that a user was seen. With limit_usage_by_mau, a time more than 5 minutes ahead of the server''s clock counts as now; mau.status.seats says how many there were. Never waits for another client''s transaction, never raises because of concurrency. Returns joined, refreshed, unchanged, guest, trial, support, appservice, deactivated, remote, full or off. A time older than the stored last sighting never moves it back. user_agent is reduced to a coarse client type and not stored. Errors: 22023 for a missing or over-long user_id, 22008 for an infinite or absurd time, 25006 in a read-only transaction.';
+'Records a sighting of a user and returns the outcome. Never waits for another client''s transaction. Errors: 22008, 22023, 25006.';
 
 CREATE FUNCTION mau.record_activities(user_ids text[], at timestamptz[], user_agents text[] DEFAULT NULL)
     RETURNS TABLE (outcome text, users bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 11 AS 'MODULE_PATHNAME', 'mau_record_activities';
 COMMENT ON FUNCTION mau.record_activities(text[], timestamptz[], text[]) IS
-'Records many sightings at once: as record_activity for each, with one statement for all. The arrays are of equal length; of several sightings of one user the newest is taken. Returns how many users had which outcome. Errors: 22023 for arrays of different length or a bad user id, 22008; nothing is recorded then.';
+'Records many sightings with one statement and returns how many users had which outcome. Errors: 22008, 22023, 25006.';
 
 CREATE FUNCTION mau.check_auth_blocking(user_id text DEFAULT NULL, medium text DEFAULT NULL, address text DEFAULT NULL,
                                         user_type text DEFAULT NULL, appservice_id text DEFAULT NULL,
                                         at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_check_auth_blocking';
 COMMENT ON FUNCTION mau.check_auth_blocking(text, text, text, text, text, timestamptz) IS
-'Whether a request is let in: of a user (login, sync, sending, creating a room), or a registration (no user, perhaps a threepid or a user type). appservice_id says that the request carries an appservice''s token. Returns NULL = go ahead, else the error body for HTTP 403 with errcode, error, admin_contact and limit_type. Waits for nobody: while somebody''s open transaction has locked mau''s tables as a whole, requests go ahead. VOLATILE, because it decides by what is committed now, as admit does; at is the time of the request, and may be earlier than other sightings. Errors: 22023 for a user together with a threepid, or half a threepid.';
+'Returns NULL if a request or a registration may go ahead, else the error body for HTTP 403. Waits for no other transaction. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.admit(user_id text, at timestamptz DEFAULT now(), user_agent text DEFAULT NULL) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_admit';
 COMMENT ON FUNCTION mau.admit(text, timestamptz, text) IS
-'Checks and records a user''s request in one call: NULL = go ahead, and the sighting is recorded; else the error body, and the user keeps out. Arguments and errors as record_activity.';
+'Checks and records a user''s request in one call: returns NULL if it may go ahead, else the error body for HTTP 403. Errors: 22008, 22023, 25006.';
 
 CREATE FUNCTION mau.explain(user_id text, at timestamptz DEFAULT now())
     RETURNS TABLE (step integer, rule text, holds boolean, detail text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 20 AS 'MODULE_PATHNAME', 'mau_explain';
 COMMENT ON FUNCTION mau.explain(text, timestamptz) IS
-'Why a user counts or does not, and is let in or not: each rule that is looked at, in order, whether it holds, and the facts; the last row is the verdict. Changes nothing; VOLATILE, because it goes by what is committed now, as decisions do. Errors: 22008; 22023 for a bad user_id, and for an instant in the past (doc/history.md).';
+'Shows why a user counts or does not, and is blocked or not: each rule in order, and the verdict in the last row. Changes nothing. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- history: who was active on which day
+-- history: the active users of each day
 -------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE mau.visits (
@@ -485,12 +484,12 @@ CREATE TABLE mau.visits (
         CONSTRAINT service_is_given CHECK (octet_length(service) BETWEEN 1 AND 255)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
-        -- Giving pages back to the file system takes a lock that sightings do not wait for.
+        -- Truncating the file takes a lock for which sightings would not wait.
         vacuum_truncate = off);
 CREATE INDEX visits_user_no ON mau.visits (user_no, day, platform);
-ALTER TABLE mau.visits REPLICA IDENTITY FULL;  -- rows without a key, which replication must find to delete them
+ALTER TABLE mau.visits REPLICA IDENTITY FULL;  -- replication must find rows without a key to delete them
 COMMENT ON TABLE mau.visits IS
-'Visits that are not in mau.active_days yet: who was seen on which day, on what client. Appended by every first sighting of a day, taken away by mau.fold; a visit that is here twice, or in a bitmap too, is one. The questions read it along with the bitmaps.';
+'Visits that are not in mau.active_days yet. The first sighting of a day adds one, mau.fold moves it into a bitmap; a visit that is here twice, or in a bitmap too, counts once.';
 COMMENT ON COLUMN mau.visits.user_no IS 'The user''s number.';
 COMMENT ON COLUMN mau.visits.day IS 'The UTC day.';
 COMMENT ON COLUMN mau.visits.platform IS 'The kind of client: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
@@ -508,24 +507,24 @@ CREATE TABLE mau.active_days (
     CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
-        -- Each fold writes the bitmaps of today anew: what it leaves is to be used by the next but one.
+        -- Each fold writes the bitmaps of today again: later folds reuse the space.
         toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 50,
         vacuum_truncate = off, toast.vacuum_truncate = off);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
 COMMENT ON TABLE mau.active_days IS
-'Who was active on which day: a bitmap for each 65 536 users, day, service and platform that has any. Written by mau.fold and attach, checked on each reading; ask the functions of this section.';
-COMMENT ON COLUMN mau.active_days.chunk IS 'The users with the numbers from chunk * 65536 on.';
+'Bitmaps of the active users: one for each 65 536 users, day, service and platform. Written by mau.fold and attach; ask the functions of the history.';
+COMMENT ON COLUMN mau.active_days.chunk IS 'The users with numbers from chunk * 65536 on.';
 COMMENT ON COLUMN mau.active_days.day IS 'The UTC day; -infinity: some day before those that history_retention keeps.';
 COMMENT ON COLUMN mau.active_days.platform IS 'The kind of client: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
 COMMENT ON COLUMN mau.active_days.service IS 'native, or the id of the users'' appservice.';
-COMMENT ON COLUMN mau.active_days.users IS 'Their numbers modulo 65536, in the portable Roaring format: one container (an array of up to 4096 users, else a bitset), whose key is the chunk modulo 65536.';
+COMMENT ON COLUMN mau.active_days.users IS 'The numbers modulo 65536 in the portable Roaring format: one container (an array of up to 4096 users, else a bitset) with the key chunk modulo 65536.';
 
 CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_fold';
 COMMENT ON FUNCTION mau.fold(timestamptz, bigint) IS
-'Moves visits into the bitmaps of mau.active_days, writing only those that change, and takes the days that are older than history_retention away, of which it keeps who was active at all, on the day -infinity. Also carries out the calls in mau.deferred_calls (calls). Takes at most max_rows visits a call (NULL = all); a last row "more" says that there may be more. Figures are the same before and after; it can be stopped anywhere and run again. at is what history_retention counts from, at most now. Returns what was done, in rows (visits taken, bitmaps written, bitmaps purged); busy when another session is at it. Errors: 22008 for an infinite time, 22023 for max_rows below 1, XX001 for a corrupt bitmap.';
+'Moves visits into the bitmaps of mau.active_days, deletes days older than history_retention, and carries out deferred calls. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                                  platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
@@ -534,7 +533,7 @@ CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_daily_series';
 COMMENT ON FUNCTION mau.daily_series(date, date, text, text, integer, text, integer) IS
-'For each UTC day from from_day to to_day, both included, how many distinct users were active on it (dau), within the 7 days (wau) and the window_days (mau; 30, 1 to 1000) that end with it; stickiness = dau / mau, NULL without users; new_users = those active for the first time since the history begins. NULL days: the last 30, up to today. service: native, an appservice''s id, NULL = all. platform: web, electron, android, ios or unknown, told from the user agent as by Synapse''s r30v2; NULL = any. min_days (1 to 1000): wau and mau are those active on at least so many days of the window. kind: counted (neither guests nor support, as for the limit), everybody, guest, support, bot, deactivated or unregistered, as known now. Unlike the cohort it knows whole days, and takes in trial users and those who found the house full. Whatever the range it takes a few MB of memory; whoever waits longer than 3 seconds is told by a NOTICE how far it is. Errors: 22023 for a range that is reversed or over 36525 days, min_days over window_days, unknown names; 22008 for days outside 1970 to 2999; XX001 for a corrupt bitmap.';
+'Returns for each UTC day the distinct active users of the day (dau), of 7 days (wau) and of a window (mau), stickiness and new users. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.growth(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                            platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
@@ -544,7 +543,7 @@ CREATE FUNCTION mau.growth(from_day date DEFAULT NULL, to_day date DEFAULT NULL,
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_growth';
 COMMENT ON FUNCTION mau.growth(date, date, text, text, integer, text, integer) IS
-'Growth accounting (J. Hsu, Accounting for User Growth, 2015) on a rolling window: for each UTC day its monthly active users (mau; windows of window_days, 30) against those of the window before (mau_before): new_users = never active before this window, retained = in both, resurrected = back after a window without, churned = in the one before and not in this one. mau = mau_before + new_users + resurrected - churned; quick_ratio = (new_users + resurrected) / churned, NULL where nobody churned. Arguments and errors as daily_series.';
+'Returns for each UTC day the monthly active users against those of the window before: new, retained, resurrected, churned, and the quick ratio. Errors as daily_series.';
 
 CREATE FUNCTION mau.retention(cohort text DEFAULT 'month', from_day date DEFAULT NULL, to_day date DEFAULT NULL,
                               service text DEFAULT 'native', platform text DEFAULT NULL, kind text DEFAULT 'counted',
@@ -554,7 +553,7 @@ CREATE FUNCTION mau.retention(cohort text DEFAULT 'month', from_day date DEFAULT
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_retention';
 COMMENT ON FUNCTION mau.retention(text, date, date, text, text, text, timestamptz) IS
-'Of those who registered in each day, week (ISO, from Monday) or month that has a day of from_day to to_day (cohort_start, size), how many were active in that period (0) and in each later one (period, period_start) up to to_day, and their share of the cohort; both NULL where that period is not over at an instant. NULL days: the last 30 days, 12 weeks or 12 months. cohort: day, week or month. The service is the account''s, the platform that of the visits; who is not registered here is in no cohort. Other arguments and errors as daily_series; 22023 also for more than 1100 periods.';
+'Returns how many users of each registration cohort were active in each later period, and their share. Errors as daily_series.';
 
 CREATE FUNCTION mau.days_active(at timestamptz DEFAULT now(), period interval DEFAULT '30 days',
                                 service text DEFAULT 'native', platform text DEFAULT NULL, kind text DEFAULT 'counted')
@@ -562,26 +561,26 @@ CREATE FUNCTION mau.days_active(at timestamptz DEFAULT now(), period interval DE
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_days_active';
 COMMENT ON FUNCTION mau.days_active(timestamptz, interval, text, text, text) IS
-'How many users were active on exactly 1, 2, ... days of the period of whole UTC days that ends with that of at; a period in months counts 30 days each, a part of a day is a day. Other arguments and errors as daily_series; 22023 also for a period that is not positive, or over a hundred years.';
+'Returns how many users were active on exactly 1, 2, ... days of a period. Errors as daily_series.';
 
 CREATE FUNCTION mau.r30v2(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30v2';
 COMMENT ON FUNCTION mau.r30v2(timestamptz) IS
-'Synapse''s r30v2 (its documentation of usage statistics): users with two visits more than 30 days apart within the last 60 days, all and by client (android, electron, ios, web), where both visits are of that client. As there guests and appservice users are left out, support users and bots are not, a client that is unknown is in all alone, and the second of at decides which days are looked at. Errors: 22008 for an infinite time, XX001 for a corrupt bitmap.';
+'Returns Synapse''s r30v2: users with two visits more than 30 days apart within 60 days, all and by client. Errors: 22008, XX001.';
 
 CREATE FUNCTION mau.r30v2_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, platform text DEFAULT NULL)
     RETURNS TABLE (day date, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30v2_series';
 COMMENT ON FUNCTION mau.r30v2_series(date, date, text) IS
-'What r30v2 says at any time of each UTC day but its first second, for one client (platform), or all (NULL). NULL days: the last 30. Errors: 22023 and 22008 as daily_series, XX001 for a corrupt bitmap.';
+'Returns r30v2 for each UTC day. Errors as daily_series.';
 
 CREATE FUNCTION mau.r30(at timestamptz DEFAULT now()) RETURNS TABLE (client text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30';
 COMMENT ON FUNCTION mau.r30(timestamptz) IS
-'Synapse''s older r30: accounts active within the last 30 UTC days and more than 30 days after the day of their registration, all and by client. Synapse goes by the second where this goes by the day. Who counts and errors as r30v2.';
+'Returns Synapse''s older r30: accounts active within 30 UTC days and more than 30 days after their registration, all and by client. Errors: 22008, XX001.';
 
 CREATE FUNCTION mau.billing_months(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT NULL,
                                    more_than_days integer DEFAULT 2, kind text DEFAULT 'counted',
@@ -591,7 +590,7 @@ CREATE FUNCTION mau.billing_months(from_day date DEFAULT NULL, to_day date DEFAU
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 24 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_billing_months';
 COMMENT ON FUNCTION mau.billing_months(date, date, text, integer, text, timestamptz) IS
-'For each calendar month (UTC; month is its first day) that has a day of from_day to to_day, and each service (NULL = all of them, a row each): its distinct active users, those active on more than more_than_days (2, 0 to 31) of its days, and the highest and mean of its days'' monthly active users (windows of 30 days). partial: the month is not over at an instant, or the history begins in it; then highest and mean are those of the known days, NULL where there are none. NULL days: the last 12 months. Other arguments and errors as daily_series.';
+'Returns for each calendar month and service the distinct active users, those above a number of days, and the highest and mean of the monthly active users. Errors as daily_series.';
 
 CREATE FUNCTION mau.forecast(target bigint DEFAULT NULL, at timestamptz DEFAULT now(), days integer DEFAULT 90,
                              service text DEFAULT 'native')
@@ -600,13 +599,13 @@ CREATE FUNCTION mau.forecast(target bigint DEFAULT NULL, at timestamptz DEFAULT 
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_forecast';
 COMMENT ON FUNCTION mau.forecast(bigint, timestamptz, integer, text) IS
-'When the monthly active users of a service (NULL = all) reach a target (NULL = max_mau_value, whether or not it is enforced; 0 or more), if they go on along the straight line (least squares) through the last days (90, 14 to 1000) that are over at an instant and have 30 days of history behind them: the last of these days, its figure, the target, the slope of the line in users a day, how much of the ups and downs it explains (0 to 1), the day on which it reaches the target, and how many days off that is (0 = reached already). The day is NULL where the line does not rise or explains less than half, with fewer than 14 such days, or without a target; assumption says which. Errors: 22023 for a negative target or days out of range, 22008 for an infinite time, XX001 for a corrupt bitmap.';
+'Returns when the monthly active users reach a target along the straight line through the last days. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.nodeinfo_usage(at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_nodeinfo_usage';
 COMMENT ON FUNCTION mau.nodeinfo_usage(timestamptz) IS
-'The object usage of a NodeInfo 2 document: users.total (registered natives who are neither guests, support nor deactivated, as known now), users.activeMonth and users.activeHalfyear (natives active within the 30 and 180 UTC days that end with that of at; neither guests nor support). Errors: 22008 for an infinite time, 22023 for an instant in the past (doc/history.md), XX001 for a corrupt bitmap.';
+'Returns the object usage of a NodeInfo 2 document. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.chart(what text DEFAULT 'mau', from_day date DEFAULT NULL, to_day date DEFAULT NULL,
                           width integer DEFAULT 72, height integer DEFAULT 8, service text DEFAULT 'native',
@@ -614,7 +613,7 @@ CREATE FUNCTION mau.chart(what text DEFAULT 'mau', from_day date DEFAULT NULL, t
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_chart';
 COMMENT ON FUNCTION mau.chart(text, date, date, integer, integer, text, text, text) IS
-'Draws dau, wau, mau, stickiness or new_users (what) of daily_series, for a terminal: lines of at most width characters (72, 30 to 1000), of which height (8, 1 to 100) are the columns, then the axis and the first and last day. With more days than columns a column is the mean of some days; the upper label is the highest column. In Unicode blocks, or in ASCII where the database or the client is not in UTF-8. NULL days: the last 90. Other arguments and errors as daily_series.';
+'Draws a column of daily_series for a terminal. Errors as daily_series.';
 
 -------------------------------------------------------------------------------------------------------------
 -- metrics: snapshots and the exposition text
@@ -628,8 +627,9 @@ CREATE TABLE mau.snapshots (
     max bigint,
     by_service jsonb NOT NULL
 );
-COMMENT ON TABLE mau.snapshots IS 'What the figures were when: a row per refresh, kept for snapshot_retention.';
-COMMENT ON COLUMN mau.snapshots.at IS 'The instant that the figures are of.';
+COMMENT ON TABLE mau.snapshots IS
+'Figures at past instants: a row for each refresh, kept for snapshot_retention.';
+COMMENT ON COLUMN mau.snapshots.at IS 'The instant of the figures.';
 COMMENT ON COLUMN mau.snapshots.dau IS 'Native users who count, seen within 1 day.';
 COMMENT ON COLUMN mau.snapshots.wau IS 'Native users who count, seen within 7 days.';
 COMMENT ON COLUMN mau.snapshots.mau IS 'monthly_active_count: the figure that the limit is about.';
@@ -639,12 +639,12 @@ COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"nat
 CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
 COMMENT ON FUNCTION mau.refresh(timestamptz) IS
-'Keeps the figures of an instant as a row of mau.snapshots (again for the same instant replaces it), and removes snapshots older than snapshot_retention. Returns what was done; busy when another session is at it. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
+'Records the figures of an instant in mau.snapshots and deletes snapshots older than snapshot_retention. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
 COMMENT ON FUNCTION mau.metrics(timestamptz) IS
-'The figures in Prometheus''s text format, as Synapse''s own gauges: synapse_admin_mau_current, synapse_admin_mau_current_mau_by_service, synapse_admin_mau_max (0 without a limit), synapse_admin_mau_registered_reserved_users, synapse_admin_daily_active_users (everybody seen within 24 hours, guests and bridged users too, to within last_seen_granularity) and synapse_non_deactivated_user_count (accounts by service, as known now), with the label server_name where it is set. The last two take a look at every row of mau.users. Errors: 22008; 22023 for an instant in the past (doc/history.md).';
+'Returns the figures in Prometheus''s text format, with the names of Synapse''s gauges. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to
@@ -667,21 +667,21 @@ CREATE TABLE mau.source (
     trouble_at timestamptz
 );
 COMMENT ON TABLE mau.source IS
-'The homeserver whose tables mau reads, one row or none, and where the reading stands. Written by attach, sync and detach.';
+'The homeserver whose tables mau reads, one row or none, and the reading position. Written by attach, sync and detach.';
 COMMENT ON COLUMN mau.source.singleton IS 'Keeps the table at one row.';
 COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach.';
 COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
-COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; its tables are read with this role''s rights; where it is a superuser, with their owner''s, and where that is one too, with those of pg_read_all_data. A sync by another role uses that role''s own.';
-COMMENT ON COLUMN mau.source.attached_at IS 'When attached.';
-COMMENT ON COLUMN mau.source.activity_until IS 'Where the reading stands: the newest activity that was read, epoch milliseconds; never ahead of the server''s clock.';
-COMMENT ON COLUMN mau.source.pass_from IS 'Where a sync that was cut short goes on, epoch milliseconds; NULL between syncs.';
-COMMENT ON COLUMN mau.source.visits_until IS 'The last day of which the homeserver''s own record of daily visits was read for good; each is read once more when it is over.';
-COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which takes a look at every page of the table.';
-COMMENT ON COLUMN mau.source.queries IS 'Of a custom source, the queries of mau.custom_source as they were at attach.';
+COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; sync reads with its rights. For a superuser it reads with those of the tables'' owner, for an owner that is a superuser with those of pg_read_all_data. A sync by another role uses the rights of that role.';
+COMMENT ON COLUMN mau.source.attached_at IS 'The time of the attachment.';
+COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds; never ahead of the server''s clock.';
+COMMENT ON COLUMN mau.source.pass_from IS 'Where an unfinished sync continues, epoch milliseconds; NULL between syncs.';
+COMMENT ON COLUMN mau.source.visits_until IS 'The last day whose daily visits were read for good; each day is read again once it is over.';
+COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which reads the header of every page of the table.';
+COMMENT ON COLUMN mau.source.queries IS 'The queries of a custom source, as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
-COMMENT ON COLUMN mau.source.trouble IS 'What kept the last sync from reading the homeserver''s tables; NULL = nothing.';
-COMMENT ON COLUMN mau.source.trouble_sqlstate IS 'Its SQLSTATE.';
-COMMENT ON COLUMN mau.source.trouble_at IS 'When that was.';
+COMMENT ON COLUMN mau.source.trouble IS 'Why the last sync could not read the homeserver''s tables; NULL = no trouble.';
+COMMENT ON COLUMN mau.source.trouble_sqlstate IS 'The SQLSTATE of the trouble.';
+COMMENT ON COLUMN mau.source.trouble_at IS 'The time of the trouble.';
 
 CREATE TABLE mau.source_tables (
     table_name text NOT NULL PRIMARY KEY,
@@ -691,12 +691,12 @@ CREATE TABLE mau.source_tables (
     pending_xid bigint
 );
 COMMENT ON TABLE mau.source_tables IS
-'How far the homeserver''s tables that do not say what changed were read: only pages that changed after a place in the WAL are read again; and which file the table of activity is in.';
+'How far the tables without an index on time were read, as positions in the WAL, and the file of the table of activity.';
 COMMENT ON COLUMN mau.source_tables.table_name IS 'The table.';
-COMMENT ON COLUMN mau.source_tables.filenode IS 'The file it was in when last read; another one means all of it is read again.';
-COMMENT ON COLUMN mau.source_tables.changes_until IS 'The place in the WAL up to which all changes were seen; NULL = read it all.';
-COMMENT ON COLUMN mau.source_tables.pending_until IS 'The place that comes next, once the transactions that were under way at it are over.';
-COMMENT ON COLUMN mau.source_tables.pending_xid IS 'Those are the transactions before this one.';
+COMMENT ON COLUMN mau.source_tables.filenode IS 'The file of the table when it was last read; if it differs, the whole table is read again.';
+COMMENT ON COLUMN mau.source_tables.changes_until IS 'The position in the WAL up to which all changes were seen; NULL = read the whole table.';
+COMMENT ON COLUMN mau.source_tables.pending_until IS 'The next position, once all transactions that were in progress at it have ended.';
+COMMENT ON COLUMN mau.source_tables.pending_xid IS 'These are the transactions before this one.';
 
 CREATE TABLE mau.source_skipped (
     table_name text NOT NULL,
@@ -706,11 +706,11 @@ CREATE TABLE mau.source_skipped (
     PRIMARY KEY (table_name, reason, row_key)
 );
 COMMENT ON TABLE mau.source_skipped IS
-'Rows of the homeserver''s tables that were left out because they make no sense; the first 10 000.';
+'Invalid rows of the homeserver''s tables that were skipped; the first 10 000.';
 COMMENT ON COLUMN mau.source_skipped.table_name IS 'The table.';
-COMMENT ON COLUMN mau.source_skipped.reason IS 'What is wrong with the row.';
-COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, as far as there is one.';
-COMMENT ON COLUMN mau.source_skipped.seen_at IS 'When it was first met.';
+COMMENT ON COLUMN mau.source_skipped.reason IS 'Why the row is invalid.';
+COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, if there is one.';
+COMMENT ON COLUMN mau.source_skipped.seen_at IS 'The time of the first encounter.';
 
 CREATE TABLE mau.custom_source (
     part text NOT NULL PRIMARY KEY
@@ -718,15 +718,14 @@ CREATE TABLE mau.custom_source (
     query text NOT NULL
 );
 COMMENT ON TABLE mau.custom_source IS
-'What a homeserver of another kind answers: a query a part, filled before mau.attach(''custom'') and read then; activity is required. A change takes a new attach.';
+'The queries of a custom source, one for each part. Fill it before mau.attach(''custom''); a change takes a new attach.';
 COMMENT ON COLUMN mau.custom_source.part IS 'users, threepids, activity, visits or usage.';
-COMMENT ON COLUMN mau.custom_source.query IS
-'One SELECT with these columns, in any order, the bracketed ones optional; times are epoch milliseconds. users: user_id text [registered_at bigint, user_type text, appservice_id text, is_guest boolean, is_deactivated boolean]. threepids: user_id, medium, address text. activity: user_id text, last_seen bigint [user_agent text]; it is asked for a range of last_seen, which wants an index. visits: user_id text, day bigint (any instant of it) [user_agent text]: who was there on which day, at attach all of it, later each day once it is over. usage: usage jsonb. Names are qualified: the search_path is pg_catalog. {schema} stands for the schema given to attach, {since} in users and threepids for when they were last read (0 at attach), {at} in usage for the instant; the last two are milliseconds.';
+COMMENT ON COLUMN mau.custom_source.query IS 'One SELECT with the columns of the part; doc/sources.md lists them, with their types and units. {schema}, {since} and {at} stand for the schema, the last reading and the instant.';
 
 CREATE FUNCTION mau.check_source() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_check_source';
 COMMENT ON FUNCTION mau.check_source() IS
-'Trigger: nobody but a superuser can name another role than their own in attached_by, or change what another role attached to, noting progress apart (42501), since the worker reads with its rights.';
+'Trigger: only a superuser may name another role in attached_by, or change an attachment of another role (42501), because the worker reads with its rights.';
 CREATE TRIGGER check_source BEFORE INSERT OR UPDATE ON mau.source
     FOR EACH ROW EXECUTE FUNCTION mau.check_source();
 
@@ -735,40 +734,40 @@ CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamp
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_attach';
 COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
-'Attaches to the homeserver whose tables are in a schema of this database: checks that what it needs is there and readable, imports users, threepids, last sightings, members as Synapse''s own table has them, and the days of all sightings and daily visits into the history, and remembers where it stood. Needs SELECT on those tables, nothing more; nothing of mau''s depends on them. kind: synapse, prosody, ejabberd, dendrite, or custom (see mau.custom_source). Returns what was imported; where the homeserver''s daily visits are missing or may not be read, a row says so, and the history begins with its sightings. Errors, with nothing changed: 22023 unknown kind, 3F000 no such schema, 42P01 or 42703 with what is missing, 42501 with what may not be read, 55000 already attached.';
+'Attaches to the homeserver whose tables are in a schema of this database and imports what they have; needs SELECT on them. Errors: 22008, 22023, 3F000, 42P01, 42703, 42501, 55000.';
 
 CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_sync';
 COMMENT ON FUNCTION mau.sync(timestamptz, bigint) IS
-'Reads from the attached homeserver''s tables what is new up to an instant: users and threepids that came or changed, activity, through its index, and the daily visits of a day that is over, once. Handles about max_rows rows a call (NULL = all); a last row "more" says that it was cut short, and the next call goes on there. Trouble with those tables is reported as a row, a warning and in mau.status, and loses nothing. Returns what was read and what became of it. Errors: 22008, 22023 for max_rows below 1.';
+'Reads new users, threepids, activity and daily visits from the attached homeserver''s tables. Trouble with these tables is a row and a warning, and loses nothing. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.reconcile(at timestamptz DEFAULT now())
     RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_reconcile';
 COMMENT ON FUNCTION mau.reconcile(timestamptz) IS
-'Compares each user''s newest activity of the last 30 days in the attached homeserver''s tables, as far as sync must have read it, with what mau knows, and records what mau lacks, such as rows that came behind the reading position. Returns what became of it, and as "differed" of how many users it was, which mau.tasks keeps as last_rows. Costs about one aggregate over the table; takes ACCESS SHARE. The worker runs it once a day, and sync does the same where it finds the table replaced or the position ahead of the clock. Errors: 22008, 22023.';
+'Compares the activity of the last 30 days in the homeserver''s tables with what mau knows, and records what mau lacks. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.detach() RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_detach';
 COMMENT ON FUNCTION mau.detach() IS
-'Ends the attachment; the numbers are kept. Returns how many homeservers were detached: 1 or 0.';
+'Ends the attachment and keeps the numbers.';
 
 CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_usage_statistics';
 COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
-'The attached server''s own figures by its own definitions: for Synapse daily_active_users, monthly_active_users (distinct users seen, whoever they are), total_users, total_nonbridged_users, daily_user_type_{native,guest,bridged}, and r30_users_* and r30v2_users_* by client, the latter left out where user_daily_visits is missing or cannot be read. Without a source, the same keys over everybody whom mau has seen: who was seen last within the day and month, and mau.r30 and mau.r30v2. VOLATILE, because the homeserver''s tables are read as they are now, in a subtransaction. Errors: 22008, 22023 for an instant in the past (doc/history.md), and without a source XX001 for a corrupt bitmap.';
+'Returns the attached homeserver''s own figures by its own definitions. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.compare(at timestamptz DEFAULT now())
     RETURNS TABLE (figure text, mau bigint, server bigint, unexplained bigint, reason text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_compare';
 COMMENT ON FUNCTION mau.compare(timestamptz) IS
-'mau''s figures beside those of the attached server, compared user by user: everybody seen within 30 days and within 1 day, as the server reports them; the monthly active users beside everybody seen; and beside the server''s own cohort table, where it keeps one (Synapse''s monthly_active_users). reason says in words how many users differ and why; unexplained counts those for whom no rule accounts. No rows without a source. Errors: 22023 for an instant before the last sync, and what reading the server''s tables raises.';
+'Compares mau''s figures with the attached homeserver''s, user by user, and says how many users differ for which reason. Errors: 22008, 22023, and those of reading the homeserver''s tables.';
 
 CREATE TABLE mau.comparison (
     figure text NOT NULL PRIMARY KEY,
@@ -778,28 +777,29 @@ CREATE TABLE mau.comparison (
     unexplained bigint NOT NULL,
     reason text NOT NULL
 );
-COMMENT ON TABLE mau.comparison IS 'What mau.compare answered when mau.keep_comparison ran last; the worker runs it once a day.';
-COMMENT ON COLUMN mau.comparison.figure IS 'What is compared.';
-COMMENT ON COLUMN mau.comparison.at IS 'The instant that the figures are of.';
+COMMENT ON TABLE mau.comparison IS
+'The result of the last mau.keep_comparison; the worker runs it once a day.';
+COMMENT ON COLUMN mau.comparison.figure IS 'The name of the figure.';
+COMMENT ON COLUMN mau.comparison.at IS 'The instant of the figures.';
 COMMENT ON COLUMN mau.comparison.mau IS 'mau''s figure.';
-COMMENT ON COLUMN mau.comparison.server IS 'The server''s.';
-COMMENT ON COLUMN mau.comparison.unexplained IS 'How many users are on one side only, for no known reason.';
-COMMENT ON COLUMN mau.comparison.reason IS 'Why they differ, in words.';
+COMMENT ON COLUMN mau.comparison.server IS 'The homeserver''s figure.';
+COMMENT ON COLUMN mau.comparison.unexplained IS 'The number of users on one side only for no known reason.';
+COMMENT ON COLUMN mau.comparison.reason IS 'Why the figures differ, in words.';
 
 CREATE FUNCTION mau.keep_comparison(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_keep_comparison';
 COMMENT ON FUNCTION mau.keep_comparison(timestamptz) IS
-'Keeps what mau.compare answers in mau.comparison, where mau.health looks at it; a task of the worker''s, once a day. Returns what was done; busy when another session is at it, trouble when the server''s tables could not be read. Errors: 22023.';
+'Records the result of mau.compare in mau.comparison, where mau.health reads it. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
--- worker: is it working?
+-- worker: the background worker and the state of mau
 -------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION mau.wake_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
 COMMENT ON FUNCTION mau.wake_worker() IS
-'Asks the background worker to run sync, fold, refresh, reap, reconcile and compare in this database now, as soon as the transaction has committed, whatever their schedule and back-off say. Returns whether there is a worker to be asked.';
+'Asks the background worker to run all tasks in this database as soon as the transaction has committed. Returns whether there is a worker.';
 
 CREATE TABLE mau.worker_pause (
     singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
@@ -807,16 +807,16 @@ CREATE TABLE mau.worker_pause (
     paused_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE mau.worker_pause IS
-'One row while the worker is paused in this database, else none. It survives restarts, and is not dumped. Written by pause_worker and resume_worker.';
+'One row while the worker is paused in this database, else none. It survives restarts and is not dumped.';
 COMMENT ON COLUMN mau.worker_pause.singleton IS 'Keeps the table at one row.';
 COMMENT ON COLUMN mau.worker_pause.paused_by IS 'The role that paused it.';
-COMMENT ON COLUMN mau.worker_pause.paused_at IS 'When.';
+COMMENT ON COLUMN mau.worker_pause.paused_at IS 'The time of the pause.';
 
 CREATE FUNCTION mau.pause_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_pause_worker';
 COMMENT ON FUNCTION mau.pause_worker() IS
-'Pauses the background worker in this database until mau.resume_worker(), also over restarts; for restores, for instance. Waits for the batch that is under way: once the transaction has committed, the worker writes nothing. Tasks that are run by hand run on. Returns whether it was not paused before.';
+'Pauses the background worker in this database until mau.resume_worker(), also over restarts. Returns whether it was running.';
 
 CREATE FUNCTION mau.resume_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -833,16 +833,17 @@ CREATE FUNCTION mau.worker_state()
                    tick_timeout integer)
     LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
 COMMENT ON FUNCTION mau.worker_state() IS
-'What is known of the background worker outside of tables: whether the library is preloaded, mau.worker is on and mau.databases names this database; the launcher''s process id; whether a tick is under way here, when the last one was, how it found the extension, what kept it from its work, and when the next is due (from shared memory: NULL after a start of the server until the first tick); the intervals in seconds; whether a launcher has run since the server started; the names in mau.databases that no database has; in which databases a tick takes long; whether a tick is due here and all mau.max_workers take long elsewhere; mau.tick_timeout in seconds. VOLATILE, as shared memory changes while a statement runs.';
+'Returns the state of the background worker that is in no table: settings, processes, and the last and next tick in this database. mau.status and mau.health show it.';
 
 CREATE FUNCTION mau.describe_seats() RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
-COMMENT ON FUNCTION mau.describe_seats() IS 'How the cap is held: the counters in shared memory, in words. VOLATILE, as they change while a statement runs.';
+COMMENT ON FUNCTION mau.describe_seats() IS
+'Describes the counters of the limit in shared memory.';
 
 CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
     LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
 COMMENT ON FUNCTION mau.seen_cache() IS
-'The cache of recently seen users: its size (mau.seen_cache_size; 0 without preload), and how often the server''s sessions found somebody in it or did not since the start, all databases together. VOLATILE, as these change while a statement runs.';
+'Returns the size of the cache of recently seen users in bytes, and its hits and misses since the server started, in all databases.';
 
 CREATE FUNCTION mau.row_security_off() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -852,7 +853,7 @@ CREATE FUNCTION mau.row_security_off() RETURNS text
     FROM pg_class c WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mau') AND c.relrowsecurity
     $$;
 COMMENT ON FUNCTION mau.row_security_off() IS
-'The statements that switch row security off on mau''s tables; NULL where it is on for none. With row security other roles than the owner would see wrong figures, so reading raises 42501 instead.';
+'Returns the statements that switch row security off on mau''s tables; NULL where it is on for none.';
 
 CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
     LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
@@ -969,7 +970,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     END
     $$;
 COMMENT ON FUNCTION mau.health(timestamptz) IS
-'Is it working? One word, and the reason: ok; idle (nothing to count yet); starting (until the end of the first tick); paused (by mau.pause_worker); waiting (a restore or a subscription is under way); late (a task has not run for more than twice its interval, or sync is behind); failing (with the message and SQLSTATE, or with the difference that mau.compare does not explain); off (no worker, and nobody else runs the tasks, or nothing is recorded); standby. Tasks run by hand or by pg_cron count as run. VOLATILE, because it looks at the worker, which goes on while a statement runs. Errors: 22023 for NULL and for a time in the past before which a task has ended, 22008 for an infinite time.';
+'Returns one word on whether mau works, and the reason: ok, idle, starting, paused, waiting, late, failing, off or standby. Errors: 22008, 22023.';
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
@@ -1014,26 +1015,26 @@ CREATE VIEW mau.status AS
          LEFT JOIN (SELECT last_error AS message, last_error_sqlstate AS sqlstate, last_error_at AS at FROM mau.tasks
                     WHERE last_error_at IS NOT NULL ORDER BY last_error_at DESC LIMIT 1) e ON true;
 COMMENT ON VIEW mau.status IS
-'How mau is doing, one row. What each task did is in mau.tasks.';
+'The state of mau in one row. mau.tasks has each task.';
 COMMENT ON COLUMN mau.status.preloaded IS 'Whether mau is in shared_preload_libraries.';
-COMMENT ON COLUMN mau.status.worker IS 'The background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (it was stopped; the server starts it again within a minute), paused (by mau.pause_worker), standby.';
+COMMENT ON COLUMN mau.status.worker IS 'The state of the background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (the server starts it again within a minute), paused (by mau.pause_worker) or standby.';
 COMMENT ON COLUMN mau.status.launcher_pid IS 'The launcher''s process id.';
-COMMENT ON COLUMN mau.status.last_tick IS 'When the worker last was done with this database; NULL: not since the server started.';
-COMMENT ON COLUMN mau.status.next_tick IS 'When it comes next.';
-COMMENT ON COLUMN mau.status.last_run IS 'When a task last came to a good end, whoever ran it.';
-COMMENT ON COLUMN mau.status.next_run IS 'When the worker means to run the next one.';
+COMMENT ON COLUMN mau.status.last_tick IS 'The end of the worker''s last tick in this database; NULL = none since the server started.';
+COMMENT ON COLUMN mau.status.next_tick IS 'The time of the next tick.';
+COMMENT ON COLUMN mau.status.last_run IS 'The end of the last successful task, by any caller.';
+COMMENT ON COLUMN mau.status.next_run IS 'The time of the worker''s next task.';
 COMMENT ON COLUMN mau.status.source IS 'The homeserver that mau is attached to; NULL = none.';
-COMMENT ON COLUMN mau.status.finds_new_by IS 'How new activity is found in its tables: by time, through an index, or by changed pages, which takes a look at every page.';
-COMMENT ON COLUMN mau.status.lag IS 'How far behind the homeserver''s tables mau is.';
-COMMENT ON COLUMN mau.status.skipped_rows IS 'Rows of the homeserver''s tables that were left out because they make no sense; see mau.source_skipped.';
-COMMENT ON COLUMN mau.status.reconcile_differences IS 'Of how many users the last mau.reconcile found newer activity in the homeserver''s tables than mau knew, and recorded it; NULL = it has not run.';
-COMMENT ON COLUMN mau.status.failures IS 'How often tasks failed since their last good end; 0 = all is well.';
-COMMENT ON COLUMN mau.status.last_error IS 'The message of the last failure, also if it is over.';
-COMMENT ON COLUMN mau.status.last_error_sqlstate IS 'Its SQLSTATE.';
-COMMENT ON COLUMN mau.status.last_error_at IS 'When it was.';
+COMMENT ON COLUMN mau.status.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages.';
+COMMENT ON COLUMN mau.status.lag IS 'How far mau is behind the homeserver''s tables.';
+COMMENT ON COLUMN mau.status.skipped_rows IS 'Invalid rows of the homeserver''s tables that were skipped; see mau.source_skipped.';
+COMMENT ON COLUMN mau.status.reconcile_differences IS 'The number of users whose newer activity the last mau.reconcile recorded; NULL = it has not run.';
+COMMENT ON COLUMN mau.status.failures IS 'The number of failures since the last successful run, of all tasks.';
+COMMENT ON COLUMN mau.status.last_error IS 'The message of the last failure, also after it is over.';
+COMMENT ON COLUMN mau.status.last_error_sqlstate IS 'The SQLSTATE of the last failure.';
+COMMENT ON COLUMN mau.status.last_error_at IS 'The time of the last failure.';
 COMMENT ON COLUMN mau.status.monthly_active_users IS 'The figure that the limit is about.';
-COMMENT ON COLUMN mau.status.seats IS 'The figure against the limit, and how the cap is held.';
-COMMENT ON COLUMN mau.status.seen_cache IS 'The size of the cache of recently seen users, and how often who was asked for was in it.';
+COMMENT ON COLUMN mau.status.seats IS 'The figure against the limit, and the state of the counters.';
+COMMENT ON COLUMN mau.status.seen_cache IS 'The size and the hit rate of the cache of recently seen users.';
 COMMENT ON COLUMN mau.status.health IS 'mau.health in one word.';
 COMMENT ON COLUMN mau.status.reason IS 'The reason for that word.';
 
@@ -1093,7 +1094,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
     END
     $$;
 COMMENT ON FUNCTION mau.grant_to(regrole, text) IS
-'Grants a role what it needs. homeserver: to record activity, to register and to forget users, and to read; monitoring: to read. Neither may change settings, attach or reap. Call it again after an upgrade of the extension. Errors: 42501 where the caller does not own the extension, 42704 no such role, 22023 unknown rights.';
+'Grants a role the rights of a homeserver (record activity, report accounts, forget users, read) or of monitoring (read). Errors: 22023, 42501, 42704.';
 
 REVOKE ALL ON FUNCTION
     mau.register_user(text, timestamptz, text, text, boolean, text, text),
@@ -1126,7 +1127,7 @@ REVOKE ALL ON FUNCTION
     mau.grant_to(regrole, text)
     FROM PUBLIC;
 
--- An event trigger may have switched row security on.
+-- An event trigger may have switched row security on for new tables.
 DO $$
 BEGIN
     IF mau.row_security_off() IS NOT NULL THEN
@@ -1136,5 +1137,5 @@ BEGIN
 END
 $$;
 
--- The worker comes as soon as CREATE EXTENSION has committed.
+-- Wake the worker as soon as CREATE EXTENSION has committed.
 SELECT mau.wake_worker();

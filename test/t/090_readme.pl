@@ -1,5 +1,5 @@
-# README.md is what it says: its SQL, in order, on the demo's database, with and without the library preloaded; and the figures it shows.
-# So is doc/history.md, whose every example is shown with its answer.
+# The documents are right: the SQL of README.md, doc/operating.md and doc/monitoring.md runs in this order on the demo's database, with and
+# without the library preloaded, and gives the answers that they show. Every example of doc/history.md gives the answer shown.
 
 use strict;
 use warnings;
@@ -12,8 +12,10 @@ use Test::More;
 
 my $root   = "$FindBin::RealBin/../..";
 my $readme = slurp_file("$root/README.md");
-my @blocks = $readme =~ /^```sql\n(.*?)^```/msg;
-cmp_ok(scalar @blocks, '>=', 10, 'README.md has SQL');
+my $operating = slurp_file("$root/doc/operating.md");
+my $monitoring = slurp_file("$root/doc/monitoring.md");
+my @blocks = map { /^```sql\n(.*?)^```/msg } $readme, $operating, $monitoring;
+cmp_ok(scalar @blocks, '>=', 9, 'the documents have SQL');
 my $history = decode('UTF-8', slurp_file("$root/doc/history.md"));
 # Statements, and the answer where one is shown.
 my @recipes = $history =~ /^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/msg;
@@ -35,7 +37,7 @@ for my $preload ('', 'mau')
 		my $err;
 		is($node->psql('homeserver', $sql, stderr => \$err, on_error_stop => 1), 0, "SQL block $block runs ('$preload' preloaded)") or diag $err;
 		next unless $block == 1;
-		# The first screen.
+		# The answers of the README's first screen.
 		my ($figure) = $readme =~ /^=# SELECT mau\.monthly_active_count\(\);\n +(\d+)$/m;
 		is($node->safe_psql('homeserver', 'SELECT mau.monthly_active_count()'), $figure, 'the figure it shows');
 		my ($query, $three) = $readme =~ /^=# (SELECT mau\.active_users\('1 day'\).*;)\n +(.*)$/m;
@@ -45,15 +47,26 @@ for my $preload ('', 'mau')
 		my ($update) = $readme =~ /^=# BEGIN; (UPDATE mau\.settings .*;)$/m;
 		my ($error)  = $readme =~ /^=# SELECT mau\.check_auth_blocking\(\);[^\n]*\n(.*?)\n=# ROLLBACK;\n/ms;
 		is($node->safe_psql('homeserver', "BEGIN; $update SELECT mau.check_auth_blocking(); ROLLBACK"), $error =~ s/^\s+//r =~ s/\n\s+/ /r,
-			'what a newcomer is told');
-		# When the homeserver's tables change their name.
-		my ($away, $warning, $row, $state, $reason) = $readme =~
+			'the error of a full server');
+		# The trouble that doc/operating.md shows: a table of the homeserver was renamed.
+		my ($away, $warning, $row, $state, $reason) = $operating =~
 		  /^=# (ALTER TABLE [^\n]*;)\n=# SELECT \* FROM mau\.sync\(\);\n(WARNING: .*?)^ (trouble \| +1)\n\n=# SELECT \* FROM mau\.health\(\);\n (failing) \| ([^\n]*)/ms;
 		my ($out, $err);
 		$node->psql('homeserver', "$away SELECT * FROM mau.sync(); SELECT * FROM mau.health()", stdout => \$out, stderr => \$err);
 		is($err =~ s/^psql:<stdin>:\d+: //mgr, $warning =~ s/\n\z//r, 'a table that is away: the warning');
 		is($out, ($row =~ s/ *\| */|/r) . "\n$state|$reason", 'a table that is away: sync and health');
 		$node->safe_psql('homeserver', 'ALTER TABLE user_ips_away RENAME TO user_ips; SELECT * FROM mau.sync()');
+	}
+
+	# The queries of the exporter in doc/monitoring.md, and its sample of mau.metrics().
+	my @queries = $monitoring =~ /query: (?:\|\n)?(.*?)\n  metrics:/sg;
+	is(scalar @queries, 2, 'doc/monitoring.md has queries');
+	is($node->psql('homeserver', $_), 0, 'a query of the exporter runs') for @queries;
+	my $metrics = $node->safe_psql('homeserver', 'DO $$BEGIN PERFORM mau.reconcile(); END$$; SELECT mau.metrics()');
+	my ($sample) = $monitoring =~ /^```text\n(# HELP .*?)^```/ms;
+	for my $name ($monitoring =~ /^\| `(\w+)` \|/mg, $sample =~ /^# HELP (\w+)/mg)
+	{
+		like($metrics, qr/^# TYPE $name gauge$/m, "mau.metrics() has $name");
 	}
 
 	# In a database to which the worker does not come, so that it does not fold before the page does.
