@@ -192,7 +192,7 @@ bool is_in_flight(const World& world, std::string_view medium, std::string_view 
     const Datum keys_of_row[] = {pg::key_datum(medium), pg::key_datum(address)};
     return pg::guard([&] {
         Relation const table = table_open(world.threepids_table, AccessShareLock);
-        Oid const key = RelationGetPrimaryKeyIndex(table);
+        Oid const key = pg::compat::primary_key_of(table);
         if (!OidIsValid(key)) {  // dropped by an administrator
             table_close(table, AccessShareLock);
             return true;

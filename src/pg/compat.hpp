@@ -90,6 +90,15 @@ inline bool may_connect(Oid database) {
     return true;
 }
 
+/// The index of a table's primary key, or none.
+inline Oid primary_key_of(Relation table) {
+#if PG_VERSION_NUM >= 180000
+    return RelationGetPrimaryKeyIndex(table, false);
+#else
+    return RelationGetPrimaryKeyIndex(table);
+#endif
+}
+
 /// This process's place in the array of all processes.
 inline int proc_number() {
 #if PG_VERSION_NUM >= 170000
