@@ -74,6 +74,24 @@ bool locked_by_ourselves(TupleTableSlot* slot) {
     return !TTS_IS_BUFFERTUPLE(slot) || locked_by(slot, TransactionIdIsCurrentTransactionId);
 }
 
+/// Makes a step of a scan in the memory that the scan was begun in. An index may keep what it allocates at a
+/// step until the scan ends, and the caller's memory may be reset before.
+template <class Step>
+auto step(IndexScanDesc scan, Step&& make) {
+    MemoryContext const callers = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
+    const auto answer = make();
+    MemoryContextSwitchTo(callers);
+    return answer;
+}
+
+bool next_slot(IndexScanDesc scan, ScanDirection direction, TupleTableSlot* slot) {
+    return step(scan, [&] { return index_getnext_slot(scan, direction, slot); });
+}
+
+ItemPointer next_place(IndexScanDesc scan) {
+    return step(scan, [&] { return index_getnext_tid(scan, ForwardScanDirection); });
+}
+
 /// Makes the index entries of new tuples, as the executor does.
 void add_index_entries(Relation table, TupleTableSlot** slots, int count, bool only_summarizing = false) {
     if (!table->rd_rel->relhasindex) return;
@@ -122,7 +140,7 @@ Found KeyedTable::find(Datum key) {
         ScanKeyData scan_key;
         ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
                                key);
-        index_rescan(scan_, &scan_key, 1, nullptr, 0);
+        step(scan_, [&] { return index_rescan(scan_, &scan_key, 1, nullptr, 0), true; });
         ExecClearTuple(row_);
         const int key_column = index_->rd_index->indkey.values[0] - 1;
         while (next_version()) {
@@ -151,14 +169,14 @@ Found KeyedTable::find(Datum key) {
 /// it has less room than the fillfactor leaves: here, after every update. So a heap's page is looked at past
 /// that, and tidied up once its room is used up, which is many updates' work in one.
 bool KeyedTable::next_version() {
-    if (!is_heap_) return index_getnext_slot(scan_, ForwardScanDirection, slot_);
+    if (!is_heap_) return next_slot(scan_, ForwardScanDirection, slot_);
     auto* const slot = reinterpret_cast<BufferHeapTupleTableSlot*>(slot_);
     HeapTuple const tuple = &slot->base.tupdata;
     ItemPointer const place = &scan_->xs_heaptid;
     for (;;) {
         const bool first = !scan_->xs_heap_continue;
         if (first) {
-            if (!index_getnext_tid(scan_, ForwardScanDirection)) return false;
+            if (!next_place(scan_)) return false;
             ExecClearTuple(slot_);
             page_ = ReleaseAndReadBuffer(page_, table_, ItemPointerGetBlockNumber(place));
             Page const page = BufferGetPage(page_);
@@ -307,7 +325,7 @@ void IndexWalk::begin(Snapshot snapshot, ScanKey keys, int count, ScanDirection 
 }
 
 TupleTableSlot* IndexWalk::next() {
-    if (!index_getnext_slot(scan_, direction_, slot_)) return nullptr;
+    if (!next_slot(scan_, direction_, slot_)) return nullptr;
     slot_getallattrs(slot_);
     return slot_;
 }
@@ -324,7 +342,7 @@ void EntryWalk::begin(Snapshot snapshot, ScanKey keys, int count) {
 }
 
 const Datum* EntryWalk::next() {
-    while (ItemPointer const place = index_getnext_tid(scan_, ForwardScanDirection)) {
+    while (ItemPointer const place = next_place(scan_)) {
         BlockNumber const page = ItemPointerGetBlockNumber(place);
         if (!VM_ALL_VISIBLE(table_, page, &visibility_)) {
             if (!index_fetch_heap(scan_, slot_)) continue;

@@ -12,6 +12,7 @@
 --   * a registered reserved user goes ahead also while the reaper has not given the row yet;
 --   * a tracked bridged user without a row is blocked when the house is full, though its row would take no seat;
 --   * a deactivated user's row goes when the user is deactivated, or else when it expires;
+--   * an expired row stays until the reaper takes it out (mau may do so earlier: see pg_temp.follow in differential.sql);
 --   * registering again replaces what was known.
 
 \set ON_ERROR_STOP on
@@ -56,6 +57,10 @@ CREATE TABLE users (
 CREATE TABLE threepids (medium text, address text, owner text NOT NULL, PRIMARY KEY (medium, address));
 
 CREATE TABLE members (member text PRIMARY KEY, last_seen bigint NOT NULL);
+
+-- The latest time by which the reaper has worked.
+CREATE TABLE reaped (latest bigint);
+INSERT INTO reaped VALUES (NULL);
 
 ---------------------------------------------------------------------------------------------------------------------- small words
 
@@ -140,12 +145,27 @@ CREATE VIEW monthly_active_users AS
 ---------------------------------------------------------------------------------------------------------------------- the figures
 
 -- The figure that the limit is about: natives.
+CREATE FUNCTION natives(at timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+AS $$ BEGIN RETURN count(*) FROM cohort(natives.at) WHERE service = 'native'; END $$;
+
+-- Better: a question about the past, where last sightings do not tell the answer, is refused. An instant lies in the past if there is a
+-- sighting or a reap more than five minutes after it.
+CREATE FUNCTION refuse_past(at timestamptz) RETURNS void LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+BEGIN
+    IF greatest((SELECT max(last_seen) FROM members), (SELECT latest FROM reaped)) > ms(at) + 5 * 60000 THEN
+        RAISE EXCEPTION 'at lies in the past' USING ERRCODE = '22023';
+    END IF;
+END $$;
+
 CREATE FUNCTION monthly_active_count(at timestamptz DEFAULT now()) RETURNS bigint LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
-AS $$ BEGIN RETURN count(*) FROM cohort(monthly_active_count.at) WHERE service = 'native'; END $$;
+AS $$ BEGIN PERFORM refuse_past(at); RETURN natives(at); END $$;
 
 CREATE FUNCTION monthly_active_count_by_service(at timestamptz DEFAULT now()) RETURNS TABLE (service text, users bigint)
-LANGUAGE sql STABLE
-BEGIN ATOMIC SELECT c.service, count(*) FROM cohort(monthly_active_count_by_service.at) c GROUP BY c.service; END;
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM refuse_past(at);
+    RETURN QUERY SELECT c.service, count(*) FROM cohort(at) c GROUP BY c.service;
+END $$;
 
 ---------------------------------------------------------------------------------------------------------------------- the people
 
@@ -247,7 +267,7 @@ BEGIN
     END IF;
 
     -- better: only who is counted needs a seat, and a registered reserved user has one
-    IF s.limit_usage_by_mau AND service_of(user_id) = 'native' AND monthly_active_count(at) >= s.max_mau_value
+    IF s.limit_usage_by_mau AND service_of(user_id) = 'native' AND natives(at) >= s.max_mau_value
        AND user_id NOT IN (SELECT r FROM registered_reserved_users() r) THEN
         RETURN 'full';
     END IF;
@@ -306,7 +326,7 @@ BEGIN
     IF user_id IS NULL AND medium IS NULL AND user_type = 'support' THEN
         RETURN NULL;
     END IF;
-    IF monthly_active_count(at) >= s.max_mau_value THEN
+    IF natives(at) >= s.max_mau_value THEN
         RETURN error_body('Monthly Active User Limit Exceeded', 'monthly_active_user');
     END IF;
     RETURN NULL;
@@ -333,6 +353,7 @@ DECLARE
     before bigint := (SELECT count(*) FROM members);
 BEGIN
     SELECT * INTO s FROM settings;
+    UPDATE reaped SET latest = greatest(latest, ms(at));
     IF is_on() THEN
         INSERT INTO members
         SELECT r, 0 FROM registered_reserved_users() r  -- better: a seat is no sighting

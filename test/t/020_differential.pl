@@ -47,6 +47,7 @@ for my $side (@sides)
 	  qw(joined refreshed unchanged guest trial support appservice deactivated remote full off);
 	push @expected, 'register_user joined', 'check_auth_blocking NULL', 'admit admitted',
 	  map { ("check_auth_blocking $_", "admit $_") } qw(monthly_active_user hs_disabled);
+	push @expected, map { "$_ at lies in the past" } qw(monthly_active_count monthly_active_count_by_service);
 	my @rare = grep { ($times{$_} // 0) < 3 } @expected;
 	is("@rare", '', "$side->{name}: every answer came up") or diag "MAU_SEED=$seed";
 	note join "\n", map { "$_: $times{$_}" } sort keys %times;
