@@ -18,8 +18,8 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Replaces a tuple, which the caller has locked, by a new version; `new_index_entries` tells whether that one
-/// needs entries in the indexes, from 16 on perhaps only in those that summarize (an admin's BRIN).
+/// Replaces a tuple, which the caller has locked, by a new version; `new_index_entries` tells whether that
+/// one needs entries in the indexes, from 16 on perhaps only in those that summarize (an admin's BRIN).
 inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot* tuple,
                               bool* new_index_entries, bool* only_summarizing) {
     TM_FailureData failure;

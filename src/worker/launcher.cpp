@@ -26,10 +26,20 @@ void sleep_until(TimestampTz when) {
     ResetLatch(MyLatch);
 }
 
-/// Logs the names in mau.databases that no database has, once.
+List* existing = NIL;  // the names of the databases, while they are looked through
+
+bool exists(const char* name) {
+    ListCell* cell;
+    foreach (cell, existing)
+        if (std::strcmp(static_cast<const char*>(lfirst(cell)), name) == 0) return true;
+    return false;
+}
+
+/// Logs the names in mau.databases that no database has, once. (A look-up by name would need pg_class, which
+/// a process without a database cannot always read.)
 void complain_of_unknown_databases() {
     static char known[1024];
-    const char* const unknown = unknown_databases();
+    const char* const unknown = unknown_databases(exists);
     if (std::strncmp(known, unknown, sizeof known - 1) == 0) return;
     strlcpy(known, unknown, sizeof known);
     if (unknown[0])
@@ -45,9 +55,11 @@ void discover() {
     Relation const catalog = table_open(DatabaseRelationId, AccessShareLock);
     TableScanDesc const scan = table_beginscan_catalog(catalog, 0, nullptr);
     int count = 0, room = 64;
+    existing = NIL;
     Oid* databases = static_cast<Oid*>(palloc(sizeof(Oid) * static_cast<Size>(room)));
     while (HeapTuple const tuple = heap_getnext(scan, ForwardScanDirection)) {
         auto const row = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+        existing = lappend(existing, pstrdup(NameStr(row->datname)));
         if (row->datistemplate || !row->datallowconn || pg::compat::is_invalid(row)) continue;
         if (!serves(NameStr(row->datname))) continue;
         if (count == room) {

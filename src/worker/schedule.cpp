@@ -96,8 +96,8 @@ pg::Statement paused_query("SELECT EXISTS (SELECT FROM mau.worker_pause)");
 
 pg::Statement state_query(
     "SELECT CASE WHEN EXISTS (SELECT FROM pg_subscription_rel r WHERE r.srrelid = 'mau.users'::regclass)"
-    // A dump sets the sequence after all tables. Rows with numbers that it has not drawn prove nothing: a role
-    // with INSERT on mau.users can make them.
+    // A dump sets the sequence after all tables. Rows with numbers that it has not drawn prove nothing: a
+    // role with INSERT on mau.users can make them.
     " THEN 'restoring' WHEN EXISTS (SELECT FROM mau.users) THEN"
     " CASE WHEN (SELECT s.is_called FROM mau.users_user_no_seq s) THEN 'whole' ELSE 'restoring' END"
     " WHEN EXISTS (SELECT FROM mau.monthly_active_users)"

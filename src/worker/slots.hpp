@@ -31,7 +31,7 @@ inline constexpr TimestampTz kLongTick = kTickBudget + USECS_PER_SEC;
 bool serves(const char* database);
 /// The names in `mau.databases` that no database has, quoted and separated by commas; empty if there are
 /// none. A backend call, inside a transaction.
-const char* unknown_databases();
+const char* unknown_databases(bool (*exists)(const char* name));
 
 /// How a tick found the extension.
 enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring, paused };

@@ -128,7 +128,7 @@ bool serves(const char* database) {
     return false;
 }
 
-const char* unknown_databases() {
+const char* unknown_databases(bool (*exists)(const char* name)) {
     List* names = NIL;
     StringInfoData unknown;
     initStringInfo(&unknown);
@@ -136,7 +136,7 @@ const char* unknown_databases() {
     ListCell* cell;
     foreach (cell, names) {
         auto const* name = static_cast<const char*>(lfirst(cell));
-        if (std::strcmp(name, "*") == 0 || OidIsValid(get_database_oid(name, true))) continue;
+        if (std::strcmp(name, "*") == 0 || exists(name)) continue;
         appendStringInfo(&unknown, "%s\"%s\"", unknown.len > 0 ? ", " : "", name);
     }
     return unknown.data;
@@ -190,7 +190,10 @@ Datum worker_state(FunctionCallInfo fcinfo) {
     const Slot slot = worker::slots::look(MyDatabaseId);
     const pid_t launcher = worker::slots::launcher();
     const bool serves = pg::guard([] { return worker::serves(get_database_name(MyDatabaseId)); });
-    const char* const unknown = pg::guard([] { return worker::unknown_databases(); });
+    const char* const unknown = pg::guard([] {
+        return worker::unknown_databases(
+            [](const char* name) { return OidIsValid(get_database_oid(name, true)); });
+    });
     StringInfoData long_ticks;
     const int busy = pg::guard([&] {
         initStringInfo(&long_ticks);
