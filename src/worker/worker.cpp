@@ -211,7 +211,7 @@ Datum worker_state(FunctionCallInfo fcinfo) {
                 slot.running,
                 name(slot.extension),
                 time(slot.started != 0, slot.started),
-                time(slot.finished != 0, slot.finished),
+                time(slot.finished != 0 && slot.extension != worker::Extension::absent, slot.finished),
                 time(launcher && slot.started != 0, due(slot)),
                 text(slot.error),
                 text(slot.error_state),
