@@ -35,7 +35,7 @@ SELECT count(*) FROM mau.daily_series(NULL, '1970-01-05');
 SELECT cohort_start, period_start FROM mau.retention('week', '1970-01-01', '1970-01-01');
 SELECT cohort_start, period_start FROM mau.retention('month', '2999-12-31', '2999-12-31');
 SELECT cohort_start, period_start FROM mau.retention('day', '2999-12-31', '2999-12-31');
-SELECT count(*) FROM mau.days_active('1970-01-01 00:00:00Z', '1 second');
+SELECT count(*) FROM mau.days_active('1970-01-01 00:00:00.001Z', '1 second');
 SELECT count(*) FROM mau.days_active('2999-12-31 23:59:59Z', '1 mon 1 second');
 \pset format unaligned
 \pset tuples_only on

@@ -344,6 +344,8 @@ sub interrupted
 		CREATE FUNCTION stop(user_id text) RETURNS boolean LANGUAGE plpgsql VOLATILE COST 1000000 AS
 		$$BEGIN IF user_id = '@u10:x' THEN PERFORM pg_advisory_lock(4711); END IF; RETURN true; END$$;
 		CREATE VIEW user_ips AS SELECT * FROM user_ips_table WHERE stop(user_id)});
+	# What has taken the table's place is compared in full once.
+	ask($node, $d, 'SELECT * FROM mau.sync((SELECT to_timestamp(activity_until / 1000.0) FROM mau.source))');
 	my $gate = $node->background_psql($d);
 	$gate->query_safe('SELECT pg_advisory_lock(4711)');
 	for my $how ("SELECT pg_terminate_backend(%d, 10000)", "SELECT pg_cancel_backend(%d)", 'crash')
