@@ -26,7 +26,9 @@ CREATE FUNCTION query_of(call text) RETURNS text LANGUAGE sql
     AS $$ SELECT 'coalesce((SELECT string_agg(f::text, ''|'' ORDER BY f::text) FROM ' || replace(call, '$', '''2020-06-30 12:00+00''') || ' f), ''none'')' $$;
 SELECT format('UPDATE calls SET answer = %s WHERE call = %L', query_of(call), call) FROM calls \gexec
 -- There are workers beside the functions.
-EXPLAIN (COSTS OFF) SELECT (SELECT count(*) FROM big), mau.monthly_active_count('2020-06-30 12:00+00');
+CREATE FUNCTION plan(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || query; END $$;
+SELECT count(*) > 0 AS is_parallel FROM plan($$SELECT (SELECT count(*) FROM big), mau.monthly_active_count('2020-06-30 12:00+00')$$) line WHERE line ~ 'Gather';
 \pset tuples_only on
 \pset format unaligned
 SELECT 'UPDATE mau.settings SET max_mau_value = max_mau_value',

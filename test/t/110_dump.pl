@@ -51,7 +51,9 @@ SELECT mau.register_user('@irc_a:x', now() - interval '1 year', appservice_id =>
 SELECT mau.record_activity(u, now() - interval '20 minutes') FROM unnest('{@guest:x,@irc_a:x,@late:x,@ünïcödé:x}'::text[]) u;
 SELECT mau.record_activity('@gone:x', now() - interval '40 days');  -- for the next reap
 SELECT mau.forget_user('@late:x');
-SELECT mau.forget_user('@u20:x');  -- whose days stay
+DELETE FROM user_ips WHERE user_id = '@u20:x';  -- removed by the homeserver, too
+DELETE FROM users WHERE name = '@u20:x';
+SELECT mau.forget_user('@u20:x');  -- the days stay
 UPDATE mau.settings SET history_retention = '60 days', snapshot_retention = '100 years';
 SELECT mau.fold();  -- some days are before those that are kept
 UPDATE mau.settings SET history_retention = '62 days';  -- a midnight during the test removes no further day
