@@ -249,7 +249,7 @@ SKIP:
 		1795226394 => [ [ 4, 9, 13 ], [ 0, 1, 2 ], [ 1, 1, 1 ] ],
 		1795226395 => [ [ 3, 8, 12 ], [ 0, 1, 2 ], [ 1, 1, 1 ] ],
 		1795831194 => [ [ 0, 1, 12 ], [ 0, 0, 2 ], [ 0, 0, 1 ] ]);
-	is(sql('SELECT mau.host_of(user_id), count(*) FROM mau.monthly_active_users GROUP BY 1 ORDER BY 1'), "anon.example|1\nexample.com|14\nother.example|2", 'the cohort per host');
+	is(sql('SELECT mau.host_of(user_id), count(*) FROM mau.monthly_active_users WHERE "timestamp" >= 1795226394000 - 2592000000 GROUP BY 1 ORDER BY 1'), "anon.example|1\nexample.com|14\nother.example|2", 'the cohort per host');
 	# The server's own answers were given one after the other. Without later sightings of ours none of them is about the past.
 	sql('DELETE FROM mau.monthly_active_users; UPDATE mau.users SET last_seen = NULL');
 	for my $now (sort keys %reference)

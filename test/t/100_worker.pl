@@ -386,6 +386,8 @@ ALTER DATABASE owned SET statement_timeout = 1;
 DO $$ BEGIN IF current_setting('transaction_timeout', true) IS NOT NULL THEN ALTER DATABASE owned SET transaction_timeout = 1; END IF; END $$;
 ALTER DATABASE owned SET default_transaction_isolation = serializable;
 E
+    # Our own sessions are not bound by that: a millisecond is too short for any of them on a busy machine.
+    local $ENV{PGOPTIONS} = '-c statement_timeout=0' . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '');
     my $options = 'SET statement_timeout = 0; SET search_path = pg_catalog;'
         . ($node->pg_version >= 17 ? 'SET transaction_timeout = 0;' : '');
     sql('owned', "$options DELETE FROM public.seen");
