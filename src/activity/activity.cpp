@@ -199,7 +199,7 @@ void leave_alone(Step& step) {
     step.sure = false;
 }
 
-/// Somebody was faster than our look, or has locked what is to be written.
+/// Another session changed the rows after our look, or holds a lock on a relation that we write.
 void defer(Step& step) {
     leave_alone(step);
     step.deferred = true;
