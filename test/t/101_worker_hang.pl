@@ -88,6 +88,7 @@ subtest 'a view that sleeps' => sub {
 	hold('slow');
 	goes_on('good', 'sync', 'the other databases go on');
 	is(sql('slow', 'SELECT worker FROM mau.status'), 'at work', 'the worker is at work');
+	becomes('slow', 'SELECT long_ticks IS NOT NULL FROM mau.worker_state()', 'the tick becomes a long one');
 	like(sql('slow', $in_an_hour), qr/^late: .*the worker is at work here since .*; it is ended after 01:00:00 \(mau[.]tick_timeout\)/, 'its health says how long');
 	hold('slow2');
 	becomes('good', q(SELECT health = 'late' FROM mau.health(now() + interval '1 hour') WHERE (SELECT no_free_worker FROM mau.worker_state())),
