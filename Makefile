@@ -71,6 +71,11 @@ ifeq ($(wildcard $(shell sed -n 's/^CLANG = *//p' $(dir $(PGXS))../Makefile.glob
 override with_llvm = no
 endif
 
+# A server with assertions gets those of the standard library, too.
+ifneq ($(findstring --enable-cassert,$(shell $(PG_CONFIG) --configure)),)
+PG_CXXFLAGS += -D_GLIBCXX_ASSERTIONS
+endif
+
 include $(PGXS)
 
 # Before 16, PGXS passes PG_CXXFLAGS to the compiler but not to clang; saying it twice does no harm.

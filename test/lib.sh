@@ -61,9 +61,9 @@ build() {
 # Installs what differs from what is installed: a second run needs no root, and a library that somebody's server has
 # loaded is replaced (never written into) only by a different one.
 install_mau() {
-    local stage=$root/build/stage file
+    local stage file
     local -a changed=() writer=(as_root)
-    rm -rf "$stage"
+    stage=$(mktemp -d "$root/build/stage.XXXXXX")
     our_make -s PG_CONFIG="$pg_config" DESTDIR="$stage" install
     while IFS= read -r file; do
         cmp -s "$stage/$file" "/$file" || changed+=("$file")
