@@ -145,10 +145,18 @@ void give_seats(const World& world, Queue order, std::vector<Step>& steps, cohor
     }
 }
 
+/// Takes a seat for a member whose row left between the look and the write, and was made anew.
+void take_seat_again(const World& world, const Step& step) {
+    if (!needs_seat(world.settings, step.account, step.membership)) return;
+    cohort::Seating seating(world);
+    if (!seating.take(step.sighting->user_id, step.sighting->at, false))
+        throw Error(sqlstate::serialization_failure, "the member's row has left, and no seat is free");
+    seating.done(true);
+}
+
 /// Tells the counters what the writes have done to the cohort's rows. What was looked at may not be what was
 /// written to: the reaper takes rows out, and seats the reserved, without asking for the users' locks.
 void tell_seats(const World& world, const std::vector<Step>& steps, const Writes& writes) {
-    if (!seats::enabled()) return;
     std::size_t next = 0;
     for (const Step& step : steps) {
         if (!step.sure || step.written ||
@@ -157,6 +165,8 @@ void tell_seats(const World& world, const std::vector<Step>& steps, const Writes
         const std::string_view service = directory::service(step.account);
         const pg::Found& row = step.rows.member;
         if (writes.made[next++]) {
+            if (*step.outcome == Outcome::refreshed && row.text(cohort::service) == service)
+                take_seat_again(world, step);
             seats::add_rows(world, service, 1);
         } else if (row.exists && row.text(cohort::service) != service) {
             seats::add_rows(world, row.text(cohort::service), -1);

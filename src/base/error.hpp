@@ -25,6 +25,7 @@ inline constexpr const char* datatype_mismatch = "42804";
 inline constexpr const char* object_not_in_prerequisite_state = "55000";
 inline constexpr const char* unique_violation = "23505";
 inline constexpr const char* lock_not_available = "55P03";
+inline constexpr const char* serialization_failure = "40001";
 inline constexpr const char* invalid_regular_expression = "2201B";
 inline constexpr const char* trigger_protocol_violated = "39P01";
 inline constexpr const char* internal_error = "XX000";
