@@ -32,7 +32,7 @@ SOURCES := $(wildcard src/*.cpp src/*/*.cpp)
 OBJS = $(SOURCES:.cpp=.o)
 BITCODE = $(SOURCES:.cpp=.bc)
 
-# A room whose header includes "pure.hpp" declares itself pure: it is compiled without PostgreSQL's include paths
+# A module whose header includes "pure.hpp" declares itself pure: it is compiled without PostgreSQL's include paths
 # here too, and is what the unit tests and fuzzers link.
 PURE_HEADERS := $(shell grep -ls '^ *\# *include "base/pure.hpp"' src/*.hpp src/*/*.hpp)
 PURE := $(filter $(PURE_HEADERS:.hpp=.cpp),$(SOURCES))
@@ -128,7 +128,7 @@ clean distclean:
 
 endif
 
-# --- The pure rooms, without a server --------------------------------------------------------------------------
+# --- The pure modules, without a server --------------------------------------------------------------------------
 # UBSan by default; not ASan, which does not start on kernels with vm.mmap_rnd_bits = 32 before GCC 14.
 
 SANITIZE ?= undefined
@@ -246,7 +246,7 @@ help:
 	@echo "make test-assert        regress and isolation tests on a PostgreSQL 17 with assertions (root or sudo)"
 	@echo "make bench              measure"
 	@echo "make; make install      build; install into $(or $(PG_CONFIG),the PostgreSQL of PG_CONFIG=...)"
-	@echo "make unit, make fuzz    the pure rooms alone, without a server (FUZZ_SECONDS=$(FUZZ_SECONDS))"
+	@echo "make unit, make fuzz    the pure modules alone, without a server (FUZZ_SECONDS=$(FUZZ_SECONDS))"
 	@echo "make format, make lint  clang-format; clang-format --dry-run and shellcheck"
 	@echo "make dist               a zip for PGXN"
 	@echo "PG_CONFIG=... chooses the PostgreSQL, WERROR=1 makes warnings errors"

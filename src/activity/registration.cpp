@@ -150,7 +150,7 @@ void move_service(const World& world, std::string_view user_id, std::string_view
 /// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
 /// appservice that is given replaces the old one, and the account is active again.
 void make_known(const World& world, const deferred::Call& report) {
-    const seats::ToldAbout told;
+    const seats::Announced announced;
     const auto write = [&report](pg::Statement& statement) {
         return statement.write(report.user_id, report.at, report.user_type, report.appservice_id,
                                report.is_guest);
@@ -166,7 +166,7 @@ void make_known(const World& world, const deferred::Call& report) {
 /// off. Answers whether the user is in now.
 bool join_reserved(const World& world, std::string_view user_id, Instant at) {
     if (!recording(world.settings)) return false;
-    const seats::ToldAbout told;
+    const seats::Announced announced;
     const pg::Rows joined = join_reserved_query.write(user_id, at);
     if (joined.empty()) return false;
     if (joined.at(0, 0).boolean()) seats::add_rows(world, joined.at(0, 1).text(), 1);
@@ -178,7 +178,7 @@ void add_threepid(const deferred::Call& report) {
 }
 
 bool deactivate(const World& world, std::string_view user_id) {
-    const seats::ToldAbout told;
+    const seats::Announced announced;
     if (deactivate_query.write(user_id).count == 0) return false;
     seen::invalidate(user_id);
     remove_threepids_query.write(user_id);  // as Synapse does
@@ -274,7 +274,7 @@ bool carry_out(const World& world, const deferred::Call& report) {
 
 std::int64_t take_over(const World& world, const Accounts& accounts) {
     if (accounts.user_ids.empty()) return 0;
-    const seats::ToldAbout told;
+    const seats::Announced announced;
     const pg::Rows changed =
         take_over_query.write(accounts.user_ids, accounts.registered_at, accounts.user_types,
                               accounts.appservice_ids, accounts.guests, accounts.deactivated);
@@ -291,7 +291,7 @@ std::int64_t take_over(const World& world, const Accounts& accounts) {
 }
 
 std::int64_t take_over_first(const Accounts& accounts) {
-    const seats::ToldAbout told;
+    const seats::Announced announced;
     return static_cast<std::int64_t>(take_over_first_query
                                          .write(accounts.user_ids, accounts.registered_at,
                                                 accounts.user_types, accounts.appservice_ids, accounts.guests,
@@ -416,7 +416,7 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
 Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
-        const seats::ToldAbout told;
+        const seats::Announced announced;
         const auto held = directory::world();
         const World& world = *held;
         const bool member = cohort::remove(world, user_id);

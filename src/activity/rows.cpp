@@ -37,6 +37,26 @@ pg::Statement visit_members_query(
 
 }  // namespace
 
+bool can_read_rows(const World& world) {
+    return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
+           OidIsValid(world.cohort_index) && OidIsValid(world.users_index) &&
+           (world.reserved.empty() || pg::try_read_lock(world.threepids_table)) &&
+           directory::is_latest(world);
+}
+
+bool can_write_rows(const World& world) {
+    // An index alone is locked by ALTER INDEX … SET TABLESPACE.
+    return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
+           pg::try_table_lock(world.users_table, RowExclusiveLock) &&
+           pg::try_table_lock(world.cohort_index, RowExclusiveLock) &&
+           pg::try_table_lock(world.users_index, RowExclusiveLock) &&
+           (!OidIsValid(world.cohort_by_time) ||
+            pg::try_table_lock(world.cohort_by_time, RowExclusiveLock)) &&
+           (world.reserved.empty() ||
+            (pg::try_read_lock(world.threepids_table) && pg::try_read_lock(world.users_table))) &&
+           directory::is_latest(world);
+}
+
 Membership membership_of(const pg::Found& row) {
     Membership membership;
     if (row.exists) membership.last_seen = row.integer(cohort::timestamp);

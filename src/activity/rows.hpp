@@ -14,6 +14,12 @@ struct Rows {
     pg::Found user, member;
 };
 
+/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX,
+/// and is there: with the locks taken, no index can be dropped any more.
+bool can_read_rows(const World& world);
+/// Likewise for what a sighting writes.
+bool can_write_rows(const World& world);
+
 /// Looks users up in both tables, and changes the rows that it found last.
 class Looker {
   public:
@@ -23,15 +29,9 @@ class Looker {
     }
     Rows find(std::string_view user_id) {
         const Datum key = pg::key_datum(user_id);
-        return {users_.find(key), cohort_.find(key)};
-    }
-    /// The member's row, and the user's where `wants_user` says so of that.
-    template <class Ask>
-    Rows find(std::string_view user_id, Ask&& wants_user) {
-        const Datum key = pg::key_datum(user_id);
         Rows rows;
         rows.member = cohort_.find(key);
-        if (wants_user(rows.member)) rows.user = users_.find(key);
+        rows.user = users_.find(key);
         return rows;
     }
     /// From here on rows may be changed, where that needs no statement. (In SERIALIZABLE only a statement can

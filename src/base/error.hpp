@@ -1,4 +1,4 @@
-// An error of ours, in PostgreSQL's terms but without PostgreSQL: pure rooms throw it too.
+// An error of ours, in PostgreSQL's terms but without PostgreSQL: pure modules throw it too.
 #pragma once
 
 #include "base/pure.hpp"

@@ -4,9 +4,11 @@
 // changes nothing, and a request of this user goes ahead. `until` is (within 8 s) where the granularity or
 // the UTC day ends, whichever is first; settings that would say otherwise raise the generation.
 //
-// No locks. An entry has a word that is made of the user's hash and of all that it says: a reader who met a
-// writer half-way sees that it does not fit, and takes it for a miss. Users are told apart by two hashes
-// whose seeds are drawn at each start: 64 bits of the one, and by the other the place.
+// A fixed array of sets. One hash of the user chooses the set, another one tells its entries apart; their
+// seeds are drawn at each start. A new entry takes the place of the one in its set that ends first.
+//
+// No locks. An entry has a word that is made of the user's hash, the generation and all that it says: a
+// reader who met a writer half-way sees that it does not fit, and takes it for a miss.
 //
 // Truth. Entries are written at commit only, with the generation that was read before the tables were looked
 // at. Whatever makes an entry wrong raises the generation, the database's or the user's, after it became
@@ -23,12 +25,11 @@ namespace mau::seen {
 
 void init();
 
-/// Who is asked for: the hashes and the place of a user's entries, worked out once.
+/// Who is asked for, worked out once.
 struct Key {
-    std::uint64_t first = 0, second = 0;
-    std::uint64_t lines = 0;       // among which the place was chosen
-    std::uint32_t generation = 0;  // as it was when the key was made: before the tables are looked at
-    bool usable = false;           // false without preload, or while this transaction has changes of its own
+    std::uint64_t first = 0, second = 0;  // hashes
+    std::uint32_t generation = 0;         // as it was when the key was made: before the tables are looked at
+    bool usable = false;  // false without preload, or while this transaction has changes of its own
 };
 Key key_of(std::string_view user_id);
 
@@ -38,10 +39,6 @@ inline constexpr unsigned kAnyClient = 0;
 /// Whether a sighting at `at` by the client (a bit, or `kAnyClient`) is known to change nothing.
 /// A miss is not counted by who asks once more.
 bool hit(const Key& key, Instant at, unsigned client, bool count_miss = true);
-
-/// Whether there is an entry of the user, over in time or not, of a sighting at `at` or before: the account
-/// was a member's then, and neither it nor the settings have changed since.
-bool vouches(const Key& key, Instant at);
 
 /// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the
 /// entry that is there for the same day.

@@ -163,7 +163,7 @@ std::int64_t seat(const World& world, const std::vector<std::string_view>& reser
     }
     cohort.close();
     if (missing.empty()) return 0;
-    const seats::ToldAbout told;
+    const seats::Announced announced;
     const pg::Rows seated = seat_reserved_query.write(missing, world.settings.count_deactivated_users);
     for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
     return static_cast<std::int64_t>(seated.count);
@@ -175,7 +175,7 @@ std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::s
                     std::int64_t max_rows) {
     const Expired expired = remove_expired(world, cutoff, reserved, max_rows);
     if ((expired.seen_since || !OidIsValid(world.cohort_by_time)) && expired.rows < max_rows) {
-        const seats::ToldAbout told;
+        const seats::Announced announced;
         renew_query.write(cutoff, max_rows - expired.rows);
     }
     return expired.rows;

@@ -170,7 +170,7 @@ void make_known(const World& world, const std::string_view* first, const std::st
 /// Runs one of the statements above, and tells the counters. Answers how many rows were taken out.
 std::int64_t leave(const World& world, pg::Statement& statement,
                    const std::vector<std::string_view>& user_ids, Instant cutoff) {
-    const seats::ToldAbout told;
+    const seats::Announced announced;
     std::int64_t rows = 0;
     for (int tries = 0; tries < 2; ++tries) {
         const pg::Rows left = statement.write(user_ids, cutoff);

@@ -1,14 +1,14 @@
-// Shared memory: what rooms keep there, and a number for each database.
+// Shared memory: what modules keep there, and a number for each database.
 //
 // Everything in shared memory is there for speed and can be lost at any moment (a crash of any backend resets
-// it); it is zeroed when it is made. Without shared_preload_libraries there is none, and rooms do without.
+// it); it is zeroed when it is made. Without shared_preload_libraries there is none, and modules do without.
 #pragma once
 
 #include "pg/boundary.hpp"
 
 namespace mau::pg {
 
-/// A room's piece of shared memory. Declared once, as a static; asked for while the library is preloaded.
+/// A module's piece of shared memory. Declared once, as a static; asked for while the library is preloaded.
 class SharedPiece {
   public:
     using Size = std::size_t (*)();
@@ -30,7 +30,7 @@ class SharedPiece {
     SharedPiece* next_;
 };
 
-/// Installs the hooks; called once from _PG_init, after the rooms' statics are there.
+/// Installs the hooks; called once from _PG_init, after the modules' statics are there.
 void init_shared_memory();
 
 /// How many databases have a number; those beyond it are served as without preload.

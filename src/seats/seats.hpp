@@ -59,21 +59,21 @@ void add_rows(const World& world, std::string_view service, std::int64_t rows);
 
 /// While one lives, DML of our own statements on the cohort and on mau.users is announced where it matters.
 /// DML that a trigger of somebody else's runs meanwhile is not.
-class ToldAbout {
+class Announced {
   public:
-    ToldAbout();
-    ~ToldAbout();
-    ToldAbout(const ToldAbout&) = delete;
-    ToldAbout& operator=(const ToldAbout&) = delete;
+    Announced();
+    ~Announced();
+    Announced(const Announced&) = delete;
+    Announced& operator=(const Announced&) = delete;
 
   private:
     int outer_;
 };
 
-/// Whether DML that a trigger sees is told about.
-bool told();
+/// Whether DML that a trigger sees is announced.
+bool is_announced();
 
-/// Notices DML on the cohort, by a trigger; untold DML makes the counters be taken from the table again.
+/// Notices DML on the cohort, by a trigger; unannounced DML makes the counters be taken from the table again.
 void notice_dml(Oid cohort);
 
 /// Whether figures are to be what the caller's statement sees, or what is committed now.

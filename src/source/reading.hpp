@@ -1,6 +1,6 @@
 // One reading of a homeserver's tables: what attach imports, and what sync finds to be new.
 //
-// A batch at a time is read, with the rights that law L10 says, and handed to the rooms that know what to do
+// A batch at a time is read, with the rights that law L10 says, and handed to the modules that know what to do
 // with it. Where the reading stands is written in the same transaction as what was read: a sync can be
 // stopped anywhere and goes on there.
 #pragma once

@@ -3,7 +3,7 @@
 
 namespace mau::source {
 
-/// Defines the room's settings; called once per process.
+/// Defines the module's settings; called once per process.
 void init();
 
 }  // namespace mau::source

@@ -8,7 +8,7 @@
 
 namespace mau::worker {
 
-/// The settings (GUCs) of this room, in their units.
+/// The settings (GUCs) of this module, in their units.
 struct Options {
     bool enabled;
     char* databases;

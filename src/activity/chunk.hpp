@@ -1,0 +1,35 @@
+// The users of a chunk: looked at under their locks, judged, seated and written.
+#pragma once
+
+#include <functional>
+
+#include "activity/step.hpp"
+#include "activity/deferred.hpp"
+
+namespace mau::activity {
+
+/// Takes the locks of the users, without waiting: who has none is left to be recorded later.
+class Chunk {
+  public:
+    Chunk(const World& world, std::vector<Step>& steps, const How& how);
+
+    /// Records the sightings. `may_go_on`, if given, is asked of each before anything is written for it.
+    void record(const std::function<bool(const Step&)>& may_go_on = nullptr);
+    /// Gives the locks back. After an error the end of the transaction does so.
+    void release();
+
+  private:
+    void append_deferred() const;
+
+    const World& world_;
+    std::vector<Step>& steps_;
+    const How& how_;
+};
+
+/// Adds the calls that would record these sightings.
+void add_calls(const Sighting* sighting, const Sighting* end, std::vector<deferred::Call>& calls);
+
+/// Raises 25006 where nothing can be written.
+void forbid_read_only();
+
+}  // namespace mau::activity

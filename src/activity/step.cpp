@@ -1,0 +1,78 @@
+#include "activity/step.hpp"
+
+namespace mau::activity {
+
+Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, const seen::Key& key) {
+    Step step;
+    step.sighting = sightings;
+    step.end = end;
+    step.outcome = outcome;
+    step.key = key;
+    return step;
+}
+
+void interpret_rows(const World& world, Step& step) {
+    const Sighting& sighting = *step.sighting;
+    step.account = directory::account(world, sighting.user_id, step.rows.user);
+    step.membership = membership_of(step.rows.member);
+    // Who is reserved matters only to a user without a row that holds by itself.
+    if (!world.reserved.empty() && !step.membership.holds(sighting.at))
+        step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
+    step.visited = visited_of(step.rows);
+}
+
+bool is_news(const World& world, const Step& step) {
+    if (!step.rows.user.exists || step.rows.user.is_null(directory::users::last_seen)) return true;
+    return step.sighting->at - step.rows.user.integer(directory::users::last_seen) >
+           world.settings.last_seen_granularity;
+}
+
+namespace {
+
+Place place_of(Outcome outcome) {
+    switch (outcome) {
+        case Outcome::joined:
+        case Outcome::refreshed:
+        case Outcome::unchanged:
+            return Place::member;
+        case Outcome::remote:
+        case Outcome::off:
+            return Place::nowhere;
+        case Outcome::guest:
+        case Outcome::trial:
+        case Outcome::support:
+        case Outcome::appservice:
+        case Outcome::deactivated:
+        case Outcome::full:
+            break;
+    }
+    return Place::user;
+}
+
+}  // namespace
+
+Place place_of(const Step& step) {
+    if (!step.sure) return Place::nowhere;
+    return step.past ? Place::user : place_of(*step.outcome);
+}
+
+void judge(const World& world, Step& step, const How& how) {
+    const Sighting& sighting = *step.sighting;
+    *step.outcome =
+        judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
+    if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
+        const Place place = place_of(*step.outcome);
+        step.deferred = (place == Place::member && *step.outcome != Outcome::unchanged) ||
+                        (place == Place::user && is_news(world, step));
+        if (place != Place::nowhere) *step.outcome = Outcome::unchanged;
+        return;
+    }
+    step.sure = true;
+    const pg::Found& user = step.rows.user;
+    const bool known = !how.judge_known && user.exists && !user.is_null(directory::users::last_seen) &&
+                       user.integer(directory::users::last_seen) >= sighting.at;
+    step.past = (sighting.at < how.horizon || known) && *step.outcome == Outcome::joined;
+    if (step.past) *step.outcome = Outcome::unchanged;
+}
+
+}  // namespace mau::activity

@@ -1,0 +1,77 @@
+// What this transaction has in the air, by level of subtransaction, and what its end does to the counters. To
+// be included by the files of this folder only.
+#pragma once
+
+#include "seats/seats.hpp"
+
+namespace mau::seats {
+
+/// The counters of one database; everything under `lock`.
+struct Counters {
+    LWLock lock;
+    Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
+    std::uint64_t version;    // of that table's triggers, when the rows were counted
+    bool known;               // the rows were taken from the table and kept up to date since
+    TransactionId newest;     // every transaction that `rows` tells of is this one or an earlier one
+    int unsettled_dml;        // transactions between the end of unannounced DML and its being visible or gone
+    std::uint64_t forgotten;  // how often `known` was taken back: a recount that was under way does not stand
+    std::int64_t rows;        // of natives, committed
+    std::int64_t in_flight;   // seats taken by transactions that are not done
+    std::uint64_t recounts, mended;
+    std::int64_t ahead;  // sightings ahead of the server's clock, moved to now
+};
+
+/// What one backend's transaction has in flight, for the recount; under the lock of its database's counters.
+struct Holder {
+    int database;       // number + 1; 0: nothing
+    TransactionId xid;  // top level
+    bool settled;       // a recount has counted its rows already
+};
+
+/// The counters of the current database; null without preload, or where there is no room for it.
+Counters* counters();
+/// Who may be in flight: so many, of all databases.
+int holder_count();
+Holder* holders();
+Holder& my_holder();
+/// As `Holder::database` has it.
+int number_of(const Counters* mine);
+
+/// Forgets the counters: the next who needs them takes them from the table.
+void forget(Counters* mine);
+/// Notes that `rows` tells of a transaction. Later ones may have ended before it.
+void note_newest(Counters* mine, TransactionId xid);
+
+/// What a subtransaction has done. Plain data: callbacks move it.
+struct Level {
+    int nest;
+    std::int64_t seats;    // in flight
+    std::int64_t pending;  // seats taken for rows that are not announced yet
+    std::int64_t spare;    // seats of rows that it has removed, to be taken by others of its own
+    std::int64_t rows;     // native rows added, less those removed
+    bool unannounced;      // DML on the cohort that was not announced
+};
+
+extern std::vector<Level> tally;  // innermost subtransaction last; empty in most transactions
+
+/// The level of the current subtransaction.
+Level& level();
+
+/// Begins a tally: the holder says to a recount whose rows and seats these are.
+void hold(Counters* mine, Oid cohort);
+
+/// Whether this transaction has DML that was not announced: by what it sees itself, nobody may count for the
+/// others.
+bool has_unannounced();
+
+/// Whether a row that this subtransaction has removed leaves its seat to the next.
+bool has_spare_seat();
+
+/// By how much this transaction's own doing changes the sum, for itself: its rows, added or removed, in
+/// place of the seats that it took for them. Others go by the seats until it is done.
+std::int64_t own_doing();
+
+/// Whether counters are in shared memory at all.
+bool preloaded();
+
+}  // namespace mau::seats
