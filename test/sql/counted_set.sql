@@ -43,15 +43,15 @@ SELECT mau.monthly_active_count(t()), see('g');
 SELECT mau.monthly_active_count(t()), see('h');
 
 -- A member's row leaves between the look and the write, and somebody else has the seat: the sighting is judged anew later.
-CREATE FUNCTION replace() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION hand_over() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     DELETE FROM mau.monthly_active_users WHERE user_id = '@a:x';
     INSERT INTO mau.monthly_active_users SELECT '@z:x', NEW."timestamp", 'native', NEW."timestamp" WHERE NOT EXISTS (SELECT FROM mau.monthly_active_users WHERE user_id = '@z:x');
     RETURN NEW;
 END $$;
-CREATE TRIGGER replace BEFORE INSERT ON mau.monthly_active_users FOR EACH ROW WHEN (NEW.user_id = '@a:x') EXECUTE FUNCTION replace();
+CREATE TRIGGER hand_over BEFORE INSERT ON mau.monthly_active_users FOR EACH ROW WHEN (NEW.user_id = '@a:x') EXECUTE FUNCTION hand_over();
 SELECT see('a', '2 hours');
-DROP TRIGGER replace ON mau.monthly_active_users;
+DROP TRIGGER hand_over ON mau.monthly_active_users;
 SELECT mau.monthly_active_count(t('2 hours')), (SELECT array_agg(user_id) FROM mau.deferred_calls) AS deferred;
 
-DROP FUNCTION put_out, replace, see, t;
+DROP FUNCTION put_out, hand_over, see, t;
 DROP EXTENSION mau;
