@@ -625,7 +625,9 @@ CREATE TABLE mau.snapshots (
     wau bigint NOT NULL,
     mau bigint NOT NULL,
     max bigint,
-    by_service jsonb NOT NULL
+    by_service jsonb NOT NULL,
+    daily_active_users bigint NOT NULL,
+    accounts_by_service jsonb NOT NULL
 );
 COMMENT ON TABLE mau.snapshots IS
 'Figures at past instants: a row for each refresh, kept for snapshot_retention.';
@@ -635,6 +637,8 @@ COMMENT ON COLUMN mau.snapshots.wau IS 'Native users who count, seen within 7 da
 COMMENT ON COLUMN mau.snapshots.mau IS 'monthly_active_count: the figure that the limit is about.';
 COMMENT ON COLUMN mau.snapshots.max IS 'max_mau_value at that time; NULL without a limit.';
 COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"native": 14, "irc-bridge": 2}.';
+COMMENT ON COLUMN mau.snapshots.daily_active_users IS 'All users seen within 1 day, guests and users of bridges included.';
+COMMENT ON COLUMN mau.snapshots.accounts_by_service IS 'Accounts that are not deactivated, by service.';
 
 CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';

@@ -231,4 +231,47 @@ void Cursor::close() {
     batch_.close();
 }
 
+NamedRows::NamedRows(const char* name, std::initializer_list<Column> columns) {
+    guard([&, first = columns.begin(), count = static_cast<int>(columns.size())] {
+        home_ = CurrentMemoryContext;
+        relation_ = static_cast<EphemeralNamedRelation>(palloc0(sizeof *relation_));
+        relation_->md.name = pstrdup(name);
+        relation_->md.enrtype = ENR_NAMED_TUPLESTORE;
+        relation_->md.tupdesc = CreateTemplateTupleDesc(count);
+        for (int i = 0; i < count; ++i)
+            TupleDescInitEntry(relation_->md.tupdesc, static_cast<AttrNumber>(i + 1), first[i].name,
+                               first[i].type, -1, 0);
+        SPI_unregister_relation(name);  // of an attempt that failed
+        check(SPI_register_relation(relation_));
+    });
+    clear();
+}
+
+void NamedRows::clear() {
+    close();
+    guard([&] {
+        MemoryContext const memory = MemoryContextSwitchTo(home_);
+        relation_->reldata = tuplestore_begin_heap(false, false, work_mem);
+        relation_->md.enrtuples = 0;
+        MemoryContextSwitchTo(memory);
+    });
+}
+
+void NamedRows::add(const Rows& rows) {
+    guard([&] {
+        const auto columns = static_cast<std::uint64_t>(rows.columns);
+        for (std::uint64_t row = 0; row < rows.count; ++row)
+            tuplestore_putvalues(static_cast<Tuplestorestate*>(relation_->reldata), relation_->md.tupdesc,
+                                 rows.values + row * columns, rows.nulls + row * columns);
+        relation_->md.enrtuples += static_cast<double>(rows.count);
+    });
+}
+
+void NamedRows::close() {
+    guard([&] {
+        if (relation_->reldata) tuplestore_end(static_cast<Tuplestorestate*>(relation_->reldata));
+        relation_->reldata = nullptr;
+    });
+}
+
 }  // namespace mau::pg

@@ -97,6 +97,13 @@ struct Rows {
         return {values[i], nulls[i]};
     }
     bool empty() const { return count == 0; }
+    /// Replaces a value by an integer or NULL.
+    void set(std::uint64_t row, int column, std::optional<std::int64_t> value) const {
+        const std::uint64_t i =
+            row * static_cast<std::uint64_t>(columns) + static_cast<std::uint64_t>(column);
+        values[i] = Int64GetDatum(value.value_or(0));
+        nulls[i] = !value.has_value();
+    }
 };
 
 /// A statement with fixed text, prepared at its first use in a session and kept.
@@ -195,6 +202,28 @@ class Cursor {
   private:
     Scratch batch_;
     Portal portal_ = nullptr;
+};
+
+/// Rows that the other statements of an SPI connection read as a table of this name, which hides others that
+/// are not qualified: what PostgreSQL calls an ephemeral named relation. What work_mem cannot hold goes to
+/// disk.
+class NamedRows {
+  public:
+    struct Column {
+        const char* name;
+        Oid type;
+    };
+    NamedRows(const char* name, std::initializer_list<Column> columns);
+    /// Replaces all rows by none. Not while a statement reads them.
+    void clear();
+    /// Adds rows of these columns.
+    void add(const Rows& rows);
+    /// Frees the rows; call it before the end of the transaction. An error frees them, too.
+    void close();
+
+  private:
+    MemoryContext home_;
+    EphemeralNamedRelation relation_;
 };
 
 /// Runs `body` connected to SPI; backend memory allocated inside goes away at its end.

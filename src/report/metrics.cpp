@@ -13,12 +13,34 @@ namespace mau::metrics {
 namespace {
 
 pg::Statement keep_query(
-    "INSERT INTO mau.snapshots AS s (at, dau, wau, mau, max, by_service) VALUES ($1, $2, $3, $4, $5,"
+    "INSERT INTO mau.snapshots AS s (at, dau, wau, mau, max, by_service, daily_active_users, "
+    "accounts_by_service)"
+    " VALUES ($1, $2, $3, $4, $5,"
     " coalesce((SELECT pg_catalog.jsonb_object_agg(b.service, b.users) FROM"
-    "  ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7)) b(service, users)), '{}'::pg_catalog.jsonb))"
+    "  ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7)) b(service, users)), '{}'::pg_catalog.jsonb),"
+    " $8, (SELECT pg_catalog.jsonb_object_agg(a.service, a.users) FROM"
+    "  ROWS FROM (pg_catalog.unnest($9), pg_catalog.unnest($10)) a(service, users)))"
     " ON CONFLICT (at) DO UPDATE SET dau = EXCLUDED.dau, wau = EXCLUDED.wau, mau = EXCLUDED.mau,"
-    " max = EXCLUDED.max, by_service = EXCLUDED.by_service",
-    {TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID});
+    " max = EXCLUDED.max, by_service = EXCLUDED.by_service, daily_active_users = EXCLUDED.daily_active_users,"
+    " accounts_by_service = EXCLUDED.accounts_by_service",
+    {TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, TEXTARRAYOID,
+     INT8ARRAYOID});
+
+// The newest snapshot up to an instant: its age in seconds, and its figures by service, natives first.
+pg::Statement last_snapshot_query(
+    "SELECT pg_catalog.floor(extract(epoch FROM $1 OPERATOR(pg_catalog.-) s.at))::pg_catalog.int8,"
+    " s.daily_active_users FROM mau.snapshots s WHERE s.at OPERATOR(pg_catalog.<=) $1 ORDER BY s.at DESC "
+    "LIMIT 1",
+    {TIMESTAMPTZOID});
+#define MAU_FIGURES_OF_LAST_SNAPSHOT(column)                                 \
+    "SELECT f.service, f.users::pg_catalog.int8 FROM (SELECT s." column      \
+    " AS figures FROM mau.snapshots s"                                       \
+    "  WHERE s.at OPERATOR(pg_catalog.<=) $1 ORDER BY s.at DESC LIMIT 1) l," \
+    " pg_catalog.jsonb_each_text(l.figures) f(service, users)"               \
+    " ORDER BY f.service OPERATOR(pg_catalog.<>) 'native', f.service COLLATE pg_catalog.\"C\""
+pg::Statement last_members_query(MAU_FIGURES_OF_LAST_SNAPSHOT("by_service"), {TIMESTAMPTZOID});
+pg::Statement last_accounts_query(MAU_FIGURES_OF_LAST_SNAPSHOT("accounts_by_service"), {TIMESTAMPTZOID});
+#undef MAU_FIGURES_OF_LAST_SNAPSHOT
 
 // A refresh for a time to come must not purge the present. A thousand years are for ever.
 pg::Statement purge_query(
@@ -50,34 +72,34 @@ pg::Statement differences_query(
     "SELECT t.last_rows FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) 'reconcile'"
     " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
 
-/// Everybody seen within a day, whoever they are: Synapse's own daily figure; and the accounts that are not
-/// deactivated, as known now.
-struct Users {
-    std::int64_t of_day;
-    std::vector<cohort::ServiceCount> accounts;
-};
-Users look_at_users(Instant at) {
-    Users users{seen_query.read(at - kDay).at(0, 0).integer(),
-                {{"native", accounts_query.read().at(0, 0).integer()}}};
-    const pg::Rows rows = accounts_of_services_query.read();
+std::vector<cohort::ServiceCount> by_service(const pg::Rows& rows) {
+    std::vector<cohort::ServiceCount> services;
     for (std::uint64_t i = 0; i < rows.count; ++i)
-        users.accounts.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
-    return users;
+        services.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    return services;
 }
 
 void add_services(exposition::Text& text, const std::vector<cohort::ServiceCount>& services) {
     for (const auto& [service, users] : services) text.sample(users, {{"app_service", service}});
 }
 
-/// Keeps the figures of `at`; again for the same instant replaces them.
-void keep(const Figures& figures, TimestampTz at) {
+/// Counts by service as two arrays, which borrow the names.
+struct Columns {
+    explicit Columns(const std::vector<cohort::ServiceCount>& counts) {
+        for (const auto& [service, count] : counts) {
+            services.push_back(service);
+            users.push_back(count);
+        }
+    }
     std::vector<std::string_view> services;
     std::vector<std::int64_t> users;
-    for (const auto& [service, count] : figures.by_service) {
-        services.push_back(service);
-        users.push_back(count);
-    }
-    keep_query.write(std::int64_t{at}, figures.dau, figures.wau, figures.mau, figures.max, services, users);
+};
+
+/// Keeps the figures of `at`; again for the same instant replaces them.
+void keep(const Figures& figures, TimestampTz at) {
+    const Columns members(figures.by_service), accounts(figures.accounts);
+    keep_query.write(std::int64_t{at}, figures.dau, figures.wau, figures.mau, figures.max, members.services,
+                     members.users, figures.daily_active_users, accounts.services, accounts.users);
 }
 
 /// Removes snapshots older than snapshot_retention. Answers how many.
@@ -95,23 +117,19 @@ Figures figures(const World& world, Instant at) {
     figures.mau = cohort::count(world, at);
     if (world.settings.limit_usage_by_mau) figures.max = world.settings.max_mau_value;
     figures.by_service = cohort::count_by_service(at);
+    figures.daily_active_users = seen_query.read(at - kDay).at(0, 0).integer();
+    figures.accounts = by_service(accounts_of_services_query.read());
+    figures.accounts.push_back({"native", accounts_query.read().at(0, 0).integer()});
     return figures;
 }
 
-std::string exposition(const World& world, Instant at) {
+std::string exposition(const World& world, TimestampTz at) {
     std::vector<exposition::Label> common;
     if (world.settings.server_name) common.push_back({"server_name", *world.settings.server_name});
     exposition::Text text(std::move(common));
 
     text.gauge("synapse_admin_mau_current", "Current MAU");
-    text.sample(cohort::count(world, at));
-
-    text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
-    auto services = cohort::count_by_service(at);
-    // A series that comes and goes breaks alerts; that of the natives is always there.
-    if (std::none_of(services.begin(), services.end(), [](const auto& s) { return s.service == "native"; }))
-        services.push_back({"native", 0});
-    add_services(text, services);
+    text.sample(cohort::count(world, pg::to_instant(at)));
 
     text.gauge("synapse_admin_mau_max", "MAU Limit");
     text.sample(world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
@@ -119,12 +137,24 @@ std::string exposition(const World& world, Instant at) {
     text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
     text.sample(static_cast<std::int64_t>(directory::reserved_users_of_statement().size()));
 
-    text.gauge("synapse_admin_daily_active_users", "Current daily active users count");
-    const Users users = look_at_users(at);
-    text.sample(users.of_day);
+    // Whatever takes a scan comes from the last snapshot.
+    if (const pg::Rows snapshot = last_snapshot_query.read(std::int64_t{at}); !snapshot.empty()) {
+        text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
+        auto members = by_service(last_members_query.read(std::int64_t{at}));
+        // A series that comes and goes breaks alerts; that of the natives is always there.
+        if (members.empty() || members[0].service != "native") members.insert(members.begin(), {"native", 0});
+        add_services(text, members);
 
-    text.gauge("synapse_non_deactivated_user_count", "Accounts that are not deactivated, by service");
-    add_services(text, users.accounts);
+        text.gauge("synapse_admin_daily_active_users", "Current daily active users count");
+        text.sample(snapshot.at(0, 1).integer());
+
+        text.gauge("synapse_non_deactivated_user_count", "Accounts that are not deactivated, by service");
+        add_services(text, by_service(last_accounts_query.read(std::int64_t{at})));
+
+        text.gauge("mau_snapshot_age_seconds",
+                   "Age of the snapshot that the daily users and the figures by service are from");
+        text.sample(snapshot.at(0, 0).integer());
+    }
 
     if (const pg::Rows differences = differences_query.read(); !differences.empty()) {
         text.gauge(
@@ -163,10 +193,11 @@ Datum refresh(FunctionCallInfo fcinfo) {
 
 Datum metrics_text(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
+    const TimestampTz exact = DatumGetTimestampTz(fcinfo->args[0].value);
     const std::string text = pg::with_spi([&] {
         past::refuse(at, "Ask mau.daily_series for past days, or look into mau.snapshots.",
                      past::Whose::everybody);
-        return metrics::exposition(*directory::world(), at);
+        return metrics::exposition(*directory::world(), exact);
     });
     return pg::text_datum(text);
 }

@@ -10,10 +10,13 @@ struct Figures {
     std::int64_t dau, wau, mau;       // natives who count
     std::optional<std::int64_t> max;  // nothing: no limit
     std::vector<cohort::ServiceCount> by_service;
+    std::int64_t daily_active_users;             // all who were seen within a day: Synapse's daily figure
+    std::vector<cohort::ServiceCount> accounts;  // not deactivated, as known now
 };
 Figures figures(const World& world, Instant at);
 
-/// The exposition text at an instant, with Synapse's gauges of users under Synapse's names.
-std::string exposition(const World& world, Instant at);
+/// The exposition text at an instant, with Synapse's gauges of users under Synapse's names. Figures that take
+/// a scan are those of the last snapshot up to then; without one they are left out.
+std::string exposition(const World& world, TimestampTz at);
 
 }  // namespace mau::metrics

@@ -26,6 +26,8 @@ std::vector<ContractQuery> queries_of(const Contract& contract) {
     add(contract.users, true);
     add(contract.threepids, true);
     add(contract.holders, true, true);
+    add(contract.unparsed, true);
+    if (contract.parse) return queries;  // the others read its rows, and the same tables
     add(contract.activity, true);
     add(contract.newest, true);
     add(contract.last_seen, true);

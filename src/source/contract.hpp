@@ -23,11 +23,15 @@
 //                                                in order of the day, through an index on it
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
-//   cohort      $1 at (ms)                       user_id text, last_seen bigint (ms): the homeserver's own list
-//                                                of its monthly active users; one row a user
+//   cohort      $1 at (ms)                       user_id text, last_seen bigint (ms): the homeserver's own
+//                                                list of its monthly active users; one row a user
 //   counted     none                             the same, of those whom the server itself counts
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`
+//   unparsed    {where}                          host text, "user" text, key text, value text: what SQL
+//                                                cannot read without errors. `parse` returns the value's
+//                                                time; activity, malformed and usage read the table
+//                                                sightings(host, "user", key, seen_at bigint (ms) or NULL)
 //   malformed_visits  $1 at (ms)                 the same for visits
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over everybody whom mau has seen
@@ -35,8 +39,8 @@
 // Visits are what the homeserver itself keeps of days; they are optional in every way: attach says what keeps
 // it from reading them, and goes on. Each day is read once more when it is over.
 //
-// The cohort is optional in the same way. Attach reads it: it has members whose activity was pruned, and lacks
-// those whom the homeserver has removed. mau.compare reads those who are counted.
+// The cohort is optional in the same way. Attach reads it: it has members whose activity was pruned, and
+// lacks those whom the homeserver has removed. mau.compare reads those who are counted.
 //
 // {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table
 // once, and no other table beside it at the same level.
@@ -45,6 +49,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,7 +70,10 @@ struct Contract {
     std::string visits_table, visits, malformed_visits;  // the table: what must not be altered meanwhile
     std::string cohort_table, cohort, counted;
     std::string malformed;
-    std::string rows_go;              // why a user's activity may vanish, in words; empty: by pruning only
+    std::string unparsed;
+    std::optional<std::int64_t> (*parse)(std::string_view value) = nullptr;
+
+    std::string rows_go;  // why a user's activity may vanish, in words; empty: by pruning only
     std::string usage, usage_with_visits;  // the second where it has more, and more to read
     std::string
         activity_name;  // what reports call that which activity is read from, where it is not activity_table

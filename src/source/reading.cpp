@@ -137,7 +137,22 @@ void Reading::begin() {
         "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     role_ = reading_role(source_.attached_by, queries_of(contract_));
     now_ = pg::to_instant(GetCurrentTimestamp());
+    if (contract_.parse)
+        parsed_.emplace("sightings",
+                        std::initializer_list<pg::NamedRows::Column>{
+                            {"host", TEXTOID}, {"user", TEXTOID}, {"key", TEXTOID}, {"seen_at", INT8OID}});
     mark_ = take_mark();
+}
+
+void Reading::parse_sightings(const std::string& where) {
+    if (!parsed_) return;
+    constexpr int kValue = 3;
+    parsed_->clear();
+    read_all(substitute(contract_.unparsed, "where", where), {}, [&](const pg::Rows& rows) {
+        for (std::uint64_t i = 0; i < rows.count; ++i)
+            rows.set(i, kValue, contract_.parse(rows.at(i, kValue).text()));
+        parsed_->add(rows);
+    });
 }
 
 pg::Rows Reading::read(const std::string& sql, const Params& params) const {
@@ -529,6 +544,7 @@ void Reading::import(Instant at) {
     at_ = at;
     fill(no_users_query, &Reading::read_users);
     fill(no_threepids_query, &Reading::read_threepids);
+    parse_sightings();
     const std::optional<Instant> newest =
         read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
     // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired
@@ -591,6 +607,7 @@ bool Reading::find_later() {
 /// Reads activity from changed pages.
 void Reading::read_activity(const std::string& where) {
     const Instant until = taken_until(at_), limit = believable(at_);
+    parse_sightings(where);
     std::vector<activity::Sighting> batch;
     read_all(substitute(contract_.activity, "where", where), {}, [&](const pg::Rows& rows) {
         batch.clear();
@@ -677,6 +694,7 @@ bool Reading::activity_shrank() const {
 void Reading::compare(Instant until) {
     compared = true;
     if (!recording(world_.settings)) return;
+    parse_sightings();
     const bool limit = world_.settings.limit_usage_by_mau;
     const activity::How how{at_ - kWindow,
                             limit ? activity::Queue::newest_first : activity::Queue::first_come};
@@ -778,6 +796,7 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
 }
 
 Datum Reading::usage(Instant at) {
+    parse_sightings();
     if (!contract_.usage_with_visits.empty()) {
         pg::Rows rows;
         // Without the right to read the daily visits, or where they are of another shape, it goes without.

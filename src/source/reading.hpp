@@ -53,9 +53,12 @@ class Reading {
     /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction,
     /// takes the mark and a fresh snapshot, which `done` gives back.
     void begin();
-    void done() const {
+    void done() {
+        if (parsed_) parsed_->close();
         pg::guard([] { PopActiveSnapshot(); });
     }
+    /// Makes the table `sightings` of the rows of a contract's `unparsed`, for the queries that read it.
+    void parse_sightings(const std::string& where = "true");
 
     /// Everything, for attach.
     void import(Instant at);
@@ -150,6 +153,7 @@ class Reading {
     bool use_cohort_ = false;  // the homeserver's own list of members says who is one
     bool later_ = false;       // changed pages hold activity that is later: they are read again next time
     std::optional<Instant> resume_;
+    std::optional<pg::NamedRows> parsed_;  // the table sightings
     std::optional<std::int64_t> visits_until_;
     std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
 };

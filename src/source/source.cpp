@@ -233,6 +233,7 @@ std::vector<Comparison> compare_figures(const Source& source, Instant at) {
     const auto world = directory::world();
     Reading reading(*world, source);
     reading.begin();
+    reading.parse_sightings();
     std::vector<Comparison> figures = compare(reading, at);
     reading.done();
     return figures;

@@ -1,10 +1,14 @@
--- mau.metrics(): Synapse's gauges, by Synapse's definitions; beside the last two the brute-force answer.
+-- mau.metrics(): Synapse's gauges, by Synapse's definitions, beside the brute-force answer. Figures that take a scan are those of the last
+-- snapshot, whose age is a gauge.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
 \pset format unaligned
 \pset tuples_only
--- Nobody is there: the series of the natives are, all the same.
+-- Without a snapshot, its figures are left out.
+SELECT mau.metrics(t('0'));
+-- With one of an empty server, the series of the natives are there.
+SELECT rows FROM mau.refresh(t('-10 s')) WHERE what = 'snapshot';
 SELECT mau.metrics(t('0'));
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 30, server_name = 'x.org';
 INSERT INTO mau.reserved_threepids VALUES ('email', 'vip@x.org');
@@ -24,7 +28,18 @@ SELECT mau.register_user('@late:x.org', t('-1 day'), is_guest => true), mau.reco
        mau.register_user('@late:x.org', is_guest => false);
 UPDATE mau.settings SET max_mau_value = 100;
 SELECT mau.record_activity('@late:x.org', t('-0.5 h'));
-SELECT line FROM regexp_split_to_table(mau.metrics(t('0')), '\n') line WHERE line ~ 'daily|non_deactivated';
+CREATE FUNCTION lines(at timestamptz, pattern text) RETURNS SETOF text LANGUAGE sql
+    AS $$ SELECT l FROM regexp_split_to_table(mau.metrics(at), '\n') l WHERE l ~ ('^[^#]*(' || pattern || ')') $$;
+SELECT lines(t('0'), 'by_service|daily|non_deactivated|age'); -- of the empty server still
+SELECT rows FROM mau.refresh(t('0')) WHERE what = 'snapshot';
+SELECT lines(t('0'), 'by_service|daily|non_deactivated|age');
 SELECT count(*) FILTER (WHERE distance > '-24:00:00') + 2 AS "with @stranger and @late; registering is no visit" FROM accounts;
 SELECT service, count(*) FROM (SELECT coalesce(nullif(appservice, ''), 'native') AS service FROM accounts WHERE NOT deactivated
                                UNION ALL VALUES ('native'), ('native')) a GROUP BY 1 ORDER BY 1; -- with @vip and @late
+SELECT service, users FROM mau.monthly_active_count_by_service(t('0')) ORDER BY 1;
+-- The count that the limit is about is of now. Everything else is of the last snapshot up to the instant.
+SELECT mau.record_activity('@new:x.org', t('1 min'));
+SELECT lines(t('1 min 30.9 s'), 'current|daily|age');
+SELECT lines(t('0') - interval '1 us', 'daily|age');
+SELECT rows FROM mau.refresh(t('1 min')) WHERE what = 'snapshot';
+SELECT lines(t('1 min 30.9 s'), 'current|daily|age');

@@ -62,7 +62,7 @@ for my $preload ('', 'mau')
 	my @queries = $monitoring =~ /query: (?:\|\n)?(.*?)\n  metrics:/sg;
 	is(scalar @queries, 2, 'doc/monitoring.md has queries');
 	is($node->psql('homeserver', $_), 0, 'a query of the exporter runs') for @queries;
-	my $metrics = $node->safe_psql('homeserver', 'DO $$BEGIN PERFORM mau.reconcile(); END$$; SELECT mau.metrics()');
+	my $metrics = $node->safe_psql('homeserver', 'DO $$BEGIN PERFORM mau.reconcile(), mau.refresh(); END$$; SELECT mau.metrics()');
 	my ($sample) = $monitoring =~ /^```text\n(# HELP .*?)^```/ms;
 	for my $name ($monitoring =~ /^\| `(\w+)` \|/mg, $sample =~ /^# HELP (\w+)/mg)
 	{

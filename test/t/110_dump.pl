@@ -60,7 +60,7 @@ UPDATE mau.settings SET history_retention = '62 days';  -- a midnight during the
 SELECT mau.record_activity(format('@u%s:x', i), now() - i * interval '1 day', 'Mozilla') FROM generate_series(1, 10) i;  -- not folded
 SELECT mau.register_user('@deleted:x');
 DELETE FROM mau.users WHERE user_id = '@deleted:x';
-INSERT INTO mau.snapshots (at, dau, wau, mau, max, by_service) SELECT at, 1, 2, 3, 4, '{"native": 3}' FROM unnest('{2026-01-01 00:00:00.123456Z,2026-02-01Z}'::timestamptz[]) at;
+INSERT INTO mau.snapshots (at, dau, wau, mau, max, by_service, daily_active_users, accounts_by_service) SELECT at, 1, 2, 3, 4, '{"native": 3}', 5, '{"native": 6}' FROM unnest('{2026-01-01 00:00:00.123456Z,2026-02-01Z}'::timestamptz[]) at;
 SQL
 
 # Everything that shall survive, in a form that can be compared; snapshots of the worker's own are left out.
