@@ -115,9 +115,19 @@ class Client {
             } catch (const Broken&) {
                 keep(false);
                 connection_.run("ROLLBACK");
+                if (options.extension_goes) wait_for_extension();
             }
             levels_.clear();
             ++progress;
+        }
+    }
+
+    void wait_for_extension() {
+        const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+        while (std::chrono::steady_clock::now() < give_up) {
+            const pq::Result there = connection_.run("SELECT FROM pg_extension WHERE extname = 'mau'");
+            if (!there.ok() || there.rows() > 0) return;
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
 
@@ -223,6 +233,17 @@ class Client {
 
     void call(const std::string& user) {
         const Visit visit = sighting(user);
+        try {
+            call(visit);
+        } catch (const Lost&) {  // a call outside a transaction block may have been carried out
+            levels_.back().possible.push_back(user);
+            levels_.back().possible_visits.push_back(visit);
+            throw;
+        }
+    }
+
+    void call(const Visit& visit) {
+        const std::string& user = visit.user;
         Users values{user};
         std::string arguments = "$1";
         if (options.days > 0) {
@@ -469,19 +490,27 @@ bool is_lost(const pq::Connection& connection, const pq::Result& result) {
     return !connection.alive() || state.empty() || state == "57P01" || state == "57P02" || state == "57P03";
 }
 
+/// Runs an administrator's statement; one that loses its connection is made again.
+void run_as_admin(pq::Connection& connection, const std::string& conninfo, const std::string& sql) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+    while (true) {
+        if (!connection.alive()) connection = pq::Connection(conninfo);
+        const pq::Result result = connection.run(sql);
+        if (result.ok()) return;
+        if (!options.losses || !is_lost(connection, result) || std::chrono::steady_clock::now() > give_up)
+            return note_error(admin_errors, sql + ": " + result.message());
+        connection = pq::Connection();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+}
+
 /// Makes things happen as the work goes on.
 void direct() {
     Random random(options.seed);
     pq::Connection connection;
     std::vector<Event> events;
     auto admin = [&](const std::string& sql) {
-        return [&connection, sql] {
-            if (!connection.alive()) connection = pq::Connection(options.conninfo + " application_name=cap_admin");
-            const pq::Result result = connection.run(sql);
-            if (result.ok()) return;
-            if (!options.losses || !is_lost(connection, result)) return note_error(admin_errors, sql + ": " + result.message());
-            connection = pq::Connection();
-        };
+        return [&connection, sql] { run_as_admin(connection, options.conninfo + " application_name=cap_admin", sql); };
     };
     auto backend = [&] { return pids[random() % static_cast<unsigned>(options.clients)].load(); };
     for (const auto& [at, sql] : options.sql_at) events.push_back({at, 0, admin(sql)});
@@ -511,29 +540,11 @@ void direct() {
     }
 }
 
-/// Repeats statements on a connection of their own as the work goes on; one that loses its connection is made again, and
-/// the last round comes to its end.
+/// Repeats statements on a connection of their own as the work goes on; the last round comes to its end.
 void beside(const std::string& database, const std::string& statements) {
     const std::string conninfo =
         options.conninfo + " application_name=cap_admin" + (database.empty() ? "" : " dbname=" + database);
     pq::Connection connection;
-    std::string trouble;
-    auto run = [&](const std::string& sql) {
-        for (const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(120);
-             std::chrono::steady_clock::now() < give_up;) {
-            if (!connection.alive()) connection = pq::Connection(conninfo);
-            const pq::Result result = connection.alive() ? connection.run(sql) : pq::Result();
-            if (connection.alive() && result.ok()) {
-                ++beside_done;
-                return;
-            }
-            trouble = result.message();
-            if (!options.losses || (connection.alive() && !is_lost(connection, result))) break;
-            connection = pq::Connection();
-            std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        }
-        note_error(admin_errors, sql + ": " + trouble);
-    };
     for (long long next = options.beside_every; !over;) {
         if (progress < next) {
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -541,7 +552,8 @@ void beside(const std::string& database, const std::string& statements) {
         }
         for (std::size_t from = 0; from < statements.size();) {
             const std::size_t end = std::min(statements.find('\n', from), statements.size());
-            run(statements.substr(from, end - from));
+            run_as_admin(connection, conninfo, statements.substr(from, end - from));
+            ++beside_done;
             from = end + 1;
         }
         next = progress + options.beside_every;

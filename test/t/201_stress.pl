@@ -123,11 +123,10 @@ sub everything
 		my $work   = $users / 2;                         # transactions, about
 		my $result = load(
 			$database, '--losses', '--users', $users, '--clients', 8, '--again', 40, '--days', 9, '--homeserver', '--visits-to', $file,
-			'--max', 'setting', '--lock-timeout', '120s',
+			'--max', 'setting', '--lock-timeout', '120s', '--beside-every', 50,
 			'--sql-at', int($work / 3),     'UPDATE mau.settings SET max_mau_value = ' . 3 * $max / 4,
 			'--sql-at', int($work * 2 / 3), "UPDATE mau.settings SET max_mau_value = $max",
-			'--sql-every', 151, q{SELECT load.run('reap')}, '--sql-every', 97, q{SELECT load.run('fold')}, '--sql-every', 199, q{SELECT load.run('sync')},
-			beside('', @on_our_tables), beside('', @on_their_tables), beside('', @on_settings), beside("elsewhere_$mode", @elsewhere),
+			beside('', map { "SELECT load.run('$_')" } qw(sync fold reap)), beside('', @on_our_tables), beside('', @on_their_tables), beside('', @on_settings), beside("elsewhere_$mode", @elsewhere),
 			'--kill-every', int($work / 6), '--sh-at', int($work / 4), restart_at_once(), '--sh-at', int($work / 2), restart_at_once());
 		held($name, $result, $max);
 		is($result->{over},     0, "$mode, $name: never more than the maximum of that instant");
@@ -162,13 +161,13 @@ sub drops
 }
 
 cluster('stress', 1, "mau.databases = 'house1, house2, elsewhere_preload'\nmau.tick_interval = 1\nmau.refresh_interval = 2\nmau.fold_interval = 1\nmau.reap_interval = 2\n");
-everything(3_000 * $times, 1_200 * $times);
-drops(1_000 * $times, 300 * $times);
+everything(8_000 * $times, 3_200 * $times);
+drops(4_000 * $times, 1_000 * $times);
 $node->stop;
 
 cluster('stress', 0);
-everything(1_000 * $times, 400 * $times);
-drops(600 * $times, 200 * $times);
+everything(2_000 * $times, 800 * $times);
+drops(2_000 * $times, 600 * $times);
 $node->stop;
 
 done_testing();
