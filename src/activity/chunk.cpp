@@ -220,10 +220,10 @@ bool make(const World& world, const std::vector<Step>& steps, Writes& writes, bo
         mark();
         return true;
     }
-    if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_concurrency);
+    if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_interference);
     // Rows that are written already say that their visits are marked, so these stay whatever becomes of the
     // others.
-    const bool done = !pg::attempt(write, pg::is_concurrency);
+    const bool done = !pg::attempt(write, pg::is_interference);
     mark();
     return done;
 }

@@ -347,7 +347,7 @@ bool report(const deferred::Call& call, bool otherwise) {
                     throw Error(sqlstate::lock_not_available, "an earlier report is being carried out");
                 try_to_carry_out(*world, call, answer);
             },
-            pg::is_concurrency);
+            pg::is_interference);
         if (!trouble) return answer;
         deferred::append({call});
         return otherwise;

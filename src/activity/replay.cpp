@@ -65,7 +65,7 @@ class Batch {
                 registration::carry_out(world_, call);
             });
             if (!trouble) return;
-            if (!pg::is_concurrency(*trouble)) warn(*trouble);
+            if (!pg::is_interference(*trouble)) warn(*trouble);
         }
         held_up_.insert(call.user_id);
         again_.push_back(call);

@@ -89,7 +89,7 @@ bool walk_expired(const World& world, const Range& range, Each&& each) {
     Snapshot const snapshot =
         RegisterSnapshot(range.purpose == seats::For::statement ? GetActiveSnapshot() : GetLatestSnapshot());
     pg::IndexWalk walk;
-    walk.open(world.cohort_table, "monthly_active_users_renewed");
+    walk.open(world.cohort_table, world.cohort_by_time, "monthly_active_users_renewed");
     ScanKeyData keys[2];
     ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(range.from));
     ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(range.cutoff));
@@ -162,8 +162,9 @@ void make_known(const World& world, const std::string_view* first, const std::st
         if (wait || (!user.exists && !user.in_flight)) unknown.push_back(*id);
     }
     users.close();
-    if (!unknown.empty()) know_query.write(unknown);
+    if (!unknown.empty() && wait) know_query.write(unknown);
     if (wait) return;
+    if (!unknown.empty()) (void)pg::attempt([&] { know_query.write(unknown); }, pg::is_interference);
     for (const std::string_view id : locked) pg::release_lock(pg::LockSpace::user, pg::hash(id));
 }
 

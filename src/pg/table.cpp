@@ -27,10 +27,12 @@ Relation open_index(Relation table, const char* name) {
     pg_unreachable();
 }
 
-/// Opens an index that was looked up before the table was locked; it may have been replaced since.
+/// Opens an index that was usable when it was looked up; it may have been replaced since. DROP INDEX and REINDEX
+/// CONCURRENTLY mark an index as invalid without a lock that keeps us from the table, and then wait for those who
+/// are there: as long as it is live and ready it has every row.
 Relation open_index(Relation table, Oid index, const char* name) {
     Relation const opened = OidIsValid(index) ? try_relation_open(index, AccessShareLock) : nullptr;
-    if (opened && is_usable(opened)) return opened;
+    if (opened && opened->rd_index && opened->rd_index->indisready && opened->rd_index->indislive) return opened;
     if (opened) index_close(opened, AccessShareLock);
     return open_index(table, name);
 }
@@ -305,11 +307,15 @@ Datum key_datum(std::string_view key) {
         [&] { return PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))); });
 }
 
-void IndexedTable::open(Oid table, const char* index) {
+void IndexedTable::open(Oid table, Oid index, const char* name) {
     check_rights(table, ACL_SELECT);
     table_ = table_open(table, AccessShareLock);
-    index_ = open_index(table_, index);
+    index_ = open_index(table_, index, name);
     slot_ = table_slot_create(table_, nullptr);
+}
+
+void IndexedTable::open(Oid table, const char* name) {
+    open(table, InvalidOid, name);
 }
 
 void IndexedTable::close() {

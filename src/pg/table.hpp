@@ -114,7 +114,9 @@ void end_command();
 class IndexedTable {
   public:
     /// Opens both; the caller must have the right to SELECT on the table (else 42501).
-    void open(Oid table, const char* index);
+    void open(Oid table, const char* name);
+    /// Likewise, with an index that `usable_index` has found.
+    void open(Oid table, Oid index, const char* name);
     void close();
 
   protected:
@@ -196,6 +198,12 @@ class NoWaiting {
   private:
     const int outer_;  // the caller's lock_timeout
 };
+
+/// Whether an error comes of what another session does to our tables: of concurrency, or because ON CONFLICT
+/// finds no valid index (42P10) while one is dropped concurrently.
+inline bool is_interference(const Trouble& trouble) {
+    return is_concurrency(trouble) || trouble.state == "42P10";
+}
 
 /// A text datum for look-ups; lives as long as the memory that is current.
 Datum key_datum(std::string_view key);

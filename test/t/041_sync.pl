@@ -125,6 +125,40 @@ sub deactivated
 	return;
 }
 
+# A bridge's members become the homeserver's own users: each takes a seat, or leaves where there is none.
+sub natives
+{
+	my ($name) = @_;
+	my $d = new_homeserver($node, name => $name);
+	set_settings($node, $d, 'limit_usage_by_mau = true, max_mau_value = 2, track_appservice_user_ips = true');
+	sql($d, add_user('@a:x') . see('@a:x', $NOW) . join '', map { add_user("\@b$_:x", appservice_id => 'irc') . see("\@b$_:x", $NOW) } 1 .. 3);
+	is(attach($node, $d, $NOW)->{joined}, 4, "$name: attached");
+	my $becomes_native = sub {
+		my ($user) = @_;
+		sql($d, "UPDATE users SET appservice_id = NULL WHERE name = '$user'");
+		is(sync($node, $d, $NOW)->{users}, 1, "$name: $user: one user has changed");
+		like(known($d, $user), qr/^-[|]/, "$name: $user: has no appservice");
+		return;
+	};
+	my $count = "SELECT mau.monthly_active_count(@{[at($NOW)]})";
+	is(one($d, $count), 1, "$name: the bridge's members take no seat");
+	$becomes_native->('@b1:x');
+	is(members($node, $d), join("\n", "\@a:x|native|$NOW", "\@b1:x|native|$NOW", "\@b2:x|irc|$NOW", "\@b3:x|irc|$NOW"), "$name: takes the seat that is free");
+	$becomes_native->('@b2:x');
+	is(members($node, $d), join("\n", "\@a:x|native|$NOW", "\@b1:x|native|$NOW", "\@b3:x|irc|$NOW"), "$name: where there is none, leaves");
+	is(last_seen($node, $d, '@b2:x'), $NOW, "$name: and keeps the last sighting");
+	is(one($d, $count), 2, "$name: the limit holds");
+	is(one($d, "SELECT mau.record_activity('\@c:x', @{[at($NOW)]})"), 'full', "$name: nobody else comes in");
+	is_settled($node, $d, $NOW, "$name: and nothing more to do");
+	set_settings($node, $d, 'max_mau_value = 3');
+	sql($d, see('@b2:x', $NOW + 7200000));
+	is(sync($node, $d, $NOW + 7200000)->{joined}, 1, "$name: comes back when there is room");
+	set_settings($node, $d, 'limit_usage_by_mau = false');
+	$becomes_native->('@b3:x');
+	is(one($d, "SELECT mau.monthly_active_count(@{[at($NOW + 7200000)]})"), 4, "$name: without a limit everybody stays");
+	return;
+}
+
 sub threepids
 {
 	my $d = new_homeserver($node, name => 'threepids');
@@ -490,6 +524,9 @@ batches();
 interrupted();
 moved();
 frugal();
+natives('by_count');
+preload($node);
+natives('by_counters');
 
 $node->stop;
 done_testing();

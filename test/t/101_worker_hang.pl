@@ -239,6 +239,21 @@ subtest 'mau.databases' => sub {
 	goes_on('good', 'sync', 'reset');
 };
 
+# At a start the launcher has no catalog but those of its own to look names up in.
+subtest 'a start with a database that is not there' => sub {
+	set(q(ALTER SYSTEM SET mau.databases = 'good, not_yet'));
+	$node->stop;
+	my $log = -s $node->logfile;
+	$node->start;
+	goes_on('good', 'sync', 'the database that is there is served');
+	like(slurp_file($node->logfile, $log), qr/mau[.]databases names what is no database: "not_yet"/, 'the other is named in the log');
+	homeserver('not_yet');
+	goes_on('not_yet', 'sync', 'and served when it is created');
+	like(sql('good', $health), qr/^ok: (?!.*names what is no database)/, 'then health does not name it any more');
+	unlike(slurp_file($node->logfile, $log), qr/"mau launcher" \(PID \d+\) exited/, 'the launcher has stayed');
+	set('ALTER SYSTEM RESET mau.databases');
+};
+
 subtest 'no launcher' => sub {
 	$node->append_conf('postgresql.conf', "max_worker_processes = 0\nmax_logical_replication_workers = 0");
 	$node->restart;

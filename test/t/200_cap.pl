@@ -1,136 +1,17 @@
 # The cap holds (law L4) and nobody waits (law L6): many clients admit newcomers to a house with a limit, in every shape of
 # transaction, in READ COMMITTED and REPEATABLE READ, while a watcher counts; also when clients die, the server crashes, an admin
 # changes the table and the maximum, and the reaper is at work. test/load/cap_client.cpp does the loading.
-#
-#     MAU_SEED        the seed of who does what (it is printed); else one by the clock
-#     MAU_SCENARIO    a pattern: only scenarios whose name with the mode, as in "plain crowd", matches
+# MAU_SEED and MAU_SCENARIO: see test/perl/MauLoad.pm.
 
 use strict;
 use warnings;
 
 use FindBin;
-use IPC::Run ();
-use PostgreSQL::Test::Cluster;
+use lib "$FindBin::RealBin/../perl";
+
+use MauLoad;
 use PostgreSQL::Test::Utils;
 use Test::More;
-
-my $seed = $ENV{MAU_SEED} || 1 + time % 1_000_000;
-note "MAU_SEED=$seed";
-my $which = $ENV{MAU_SCENARIO} // '.';
-
-my $root   = "$FindBin::RealBin/../..";
-my $client = "$root/build/test/cap_client";
-{
-	local %ENV = %ENV;
-	delete @ENV{qw(MAKEFLAGS MAKELEVEL)};
-	my $made = `make -s -C "$root" PG_CONFIG="$ENV{PG_CONFIG}" test-clients 2>&1`;
-	BAIL_OUT("the client does not build: $made") if $? || !-x $client;
-}
-
-my $number = 0;
-my $node;
-my $mode;
-my $log_begin = 0;    # where the scenario's log begins
-
-sub cluster
-{
-	my ($preload) = @_;
-	$mode = $preload ? 'preload' : 'plain';
-	$node = PostgreSQL::Test::Cluster->new("cap_$mode");
-	$node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
-	$node->append_conf('postgresql.conf', "max_connections = 40\nmax_prepared_transactions = 4\nlog_statement = none\n");
-	$node->append_conf('postgresql.conf', "restart_after_crash = on\n");
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\n") if $preload;
-	$node->start;
-	return;
-}
-
-# A new database with a house that takes so many.
-sub house
-{
-	my ($max) = @_;
-	my $database = 'house' . ++$number;
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql(
-		$database, qq{
-		CREATE EXTENSION mau;
-		UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = $max;
-		CREATE SCHEMA load;
-		-- Admissions in exception blocks of which some fail afterwards.
-		CREATE FUNCTION load.in_blocks(users text[], fail boolean[]) RETURNS text[] LANGUAGE plpgsql AS \$\$
-		DECLARE answers text[] := '{}'; answer text;
-		BEGIN
-			FOR i IN 1 .. cardinality(users) LOOP
-				BEGIN
-					answer := mau.record_activity(users[i]);
-					IF fail[i] THEN RAISE EXCEPTION 'no'; END IF;
-				EXCEPTION WHEN raise_exception THEN answer := 'undone';
-				END;
-				answers := answers || answer;
-			END LOOP;
-			RETURN answers;
-		END \$\$;});
-	return $database;
-}
-
-# The native members at this instant.
-sub members
-{
-	my ($database) = @_;
-	return $node->safe_psql(
-		$database, q{SELECT count(*) FROM mau.monthly_active_users WHERE service = 'native'
-		AND "timestamp" >= floor(extract(epoch FROM clock_timestamp()) * 1000) - 30 * 86400000::bigint});
-}
-
-# Lets the clients loose; what came of it.
-sub load
-{
-	my ($database, @options) = @_;
-	my ($out, $err) = ('', '');
-	my @command = ($client, '--conninfo', $node->connstr($database), '--seed', $seed + $number, @options);
-	IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err) or diag('cap_client failed');
-	my %result = map { /^(\S+) (.*)$/ ? ($1 => $2) : () } split /\n/, $out;
-	diag $err if $err;
-	note "$mode $database: " . join ', ', map { "$_ $result{$_}" } grep { $_ ne 'first_error' } sort keys %result;
-	return \%result;
-}
-
-# What must be true of every run.
-sub held
-{
-	my ($name, $result, $max) = @_;
-	is($result->{errors}, 0, "$mode, $name: no client had an error") or diag $result->{first_error};
-	cmp_ok($result->{most}, '<=', $max, "$mode, $name: never more than $max in $result->{samples} looks");
-	is($result->{waits},        0, "$mode, $name: no client was seen waiting for another's transaction");
-	is($result->{unexplained},  0, "$mode, $name: no row that nobody admitted");
-	is($result->{missing},      0, "$mode, $name: a row for everybody who was admitted");
-	is($result->{admin_errors}, 0, "$mode, $name: nothing else went wrong") or diag $result->{first_error};
-	return;
-}
-
-# A reap finds the counters right: nothing in the log about rows off the table.
-sub counters_right
-{
-	my ($name, $database) = @_;
-	$node->safe_psql($database, 'SELECT * FROM mau.reap()');
-	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $log_begin);
-	unlike($log, qr/rows off/, "$mode, $name: the counters were right");
-	my ($count, $table) = split /\|/, $node->safe_psql(
-		$database, q{SELECT mau.monthly_active_count(), count(*) FROM mau.monthly_active_users WHERE service = 'native'});
-	is($count, $table, "$mode, $name: and the count is the table's");
-	return;
-}
-
-sub scenario
-{
-	my ($name, $code) = @_;
-	return if "$mode $name" !~ /$which/;
-	my $start = time;
-	$log_begin = -s $node->logfile;
-	$code->($name);
-	note "$mode, $name: " . (time - $start) . ' s';
-	return;
-}
 
 # --- The scenarios ----------------------------------------------------------------------------------------------
 
@@ -337,7 +218,7 @@ sub damage
 	return;
 }
 
-cluster(1);
+cluster('cap', 1);
 crowd('read committed',  16, 10_000, 5_000);
 crowd('repeatable read', 16, 10_000, 5_000);
 same_user(100);
@@ -345,7 +226,7 @@ expiry(2_500, 800);
 loss('termination', 5_000, 2_000, '--terminate-every', 20);
 loss('kill -9', 6_000, 2_400, '--kill-every', 300);
 loss('immediate restart', 3_000, 1_200,
-	map { ('--sh-at', $_, "pg_ctl -s -w -D '" . $node->data_dir . "' -l '" . $node->logfile . "' -m immediate restart >/dev/null") } 500, 1_500);
+	map { ('--sh-at', $_, restart_at_once()) } 500, 1_500);
 admin(3_000, 1_000);
 recount(350, 40_000);
 maximum(4_000, 1_200);
@@ -353,7 +234,7 @@ prepared();
 damage();
 $node->stop;
 
-cluster(0);
+cluster('cap', 0);
 crowd('read committed',  8, 1_200, 500);
 crowd('repeatable read', 8, 1_200, 500);
 same_user(20);
