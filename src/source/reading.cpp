@@ -1,11 +1,8 @@
 #include "source/reading.hpp"
 
 #include <algorithm>
-#include <set>
 
-#include "cohort/leaving.hpp"
 #include "pg/values.hpp"
-#include "activity/registration.hpp"
 #include "source/rights.hpp"
 #include "source/source.hpp"
 
@@ -14,9 +11,6 @@ namespace mau::source {
 namespace {
 
 int overlap_seconds = 300;
-constexpr Instant kCohortGranularity =
-    3600000;                           // how old a member's time in the homeserver's own list becomes
-constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a part of index keys
 // Nobody may be known yet: those who were seen are of another server, say, or nothing is recorded. Then there
 // is no position, which without users would tell the worker of a restore under way.
 pg::Statement progress_query(
@@ -28,52 +22,18 @@ pg::Statement progress_query(
     " visits_until = coalesce(date '1970-01-01' + $4::int4, visits_until),"
     " trouble = NULL, trouble_sqlstate = NULL, trouble_at = NULL",
     {INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID});
-pg::Statement table_query(
-    "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables WHERE table_name = $1",
-    {TEXTOID});
-pg::Statement remember_table_query(
-    "INSERT INTO mau.source_tables AS s (table_name, filenode, changes_until, pending_until, pending_xid)"
-    " VALUES ($1, $2, $3, $4, $5)"
-    " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = "
-    "EXCLUDED.changes_until,"
-    " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
-    {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
-// Into tables of ours that are empty: nothing to look for, nothing to compare.
-pg::Statement first_threepids_query(
-    "INSERT INTO mau.user_threepids (user_id, medium, address)"
-    " SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)",
-    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement no_users_query("SELECT NOT EXISTS (SELECT 1 FROM mau.users)");
-pg::Statement no_threepids_query("SELECT NOT EXISTS (SELECT 1 FROM mau.user_threepids)");
-pg::Statement threepids_query(
-    "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
-    " SELECT DISTINCT ON (n.medium, n.address) n.user_id, n.medium, n.address"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)"
-    " LEFT JOIN LATERAL (SELECT k.user_id FROM mau.user_threepids k"
-    "   WHERE k.medium = n.medium AND k.address = n.address LIMIT 1) o ON true"
-    " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
-    " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
-    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement holders_query(
-    "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address",
-    {TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement lost_threepids_query(
-    "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-    " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
-    " (SELECT 1 FROM ROWS FROM (unnest($3), unnest($4)) h(medium, address)"
-    "   WHERE h.medium = r.medium AND h.address = r.address)",
-    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement skipped_query(
     "INSERT INTO mau.source_skipped (table_name, reason, row_key) SELECT DISTINCT n.t, n.r, n.k"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(t, r, k)"
     " WHERE (SELECT count(*) FROM (SELECT 1 FROM mau.source_skipped LIMIT 10000) s) < 10000"
     " ON CONFLICT DO NOTHING",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement deactivated_query(
-    "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
-    " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
-    {TEXTOID, INT8OID});
+
+}  // namespace
+
+Instant overlap() {
+    return Instant{overlap_seconds} * 1000;
+}
 
 Oid table_oid(const std::string& schema, const std::string& table) {
     return pg::guard([s = schema.c_str(), t = table.c_str()] {
@@ -82,7 +42,17 @@ Oid table_oid(const std::string& schema, const std::string& table) {
     });
 }
 
-}  // namespace
+Instant believable(Instant at) {
+    const Instant now = pg::to_instant(GetCurrentTimestamp());
+    return std::max(at, now) + kFuture;
+}
+
+std::string_view beginning(std::string_view text, std::size_t most) {
+    std::size_t length = std::min(text.size(), most);
+    while (length > 0 && length < text.size() && (static_cast<unsigned char>(text[length]) & 0xC0) == 0x80)
+        --length;
+    return text.substr(0, length);
+}
 
 std::string quoted(const std::string& identifier) {
     const char* text = pg::guard([name = identifier.c_str()] { return quote_identifier(name); });
@@ -116,7 +86,7 @@ Place place_of(const World& world, const Source& source) {
     // A clock that was ahead once says nothing of what was read.
     const Instant synced_at =
         source.synced_at <= pg::to_instant(GetCurrentTimestamp()) ? source.synced_at : 0;
-    place.since = std::max<Instant>(0, synced_at - Instant{overlap_seconds} * 1000);
+    place.since = std::max<Instant>(0, synced_at - overlap());
     return place;
 }
 
@@ -153,6 +123,10 @@ void Reading::parse_sightings(const std::string& where) {
             rows.set(i, kValue, contract_.parse(rows.at(i, kValue).text()));
         parsed_->add(rows);
     });
+}
+
+void Reading::keep_progress(std::optional<Instant> until) const {
+    progress_query.write(until, resume_, std::min(at_, now_), visits_until_, moves_back_);
 }
 
 pg::Rows Reading::read(const std::string& sql, const Params& params) const {
@@ -226,20 +200,6 @@ void Reading::check_rights() const {
                 grants);
 }
 
-/// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
-Instant believable(Instant at) {
-    const Instant now = pg::to_instant(GetCurrentTimestamp());
-    return std::max(at, now) + kFuture;
-}
-
-/// The beginning of a text, at most so many bytes of whole characters.
-std::string_view beginning(std::string_view text, std::size_t most) {
-    std::size_t length = std::min(text.size(), most);
-    while (length > 0 && length < text.size() && (static_cast<unsigned char>(text[length]) & 0xC0) == 0x80)
-        --length;
-    return text.substr(0, length);
-}
-
 /// Counts a row that is left out, and notes it for mau.source_skipped.
 void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
     ++skipped;
@@ -267,195 +227,6 @@ void Reading::flush_skipped() {
     skipped_query.write(tables, reasons, keys);
 }
 
-/// A view for an array parameter in which an empty text is NULL.
-std::string_view or_null(const pg::Field& field) {
-    return field.text().empty() ? std::string_view() : field.text();
-}
-
-void Reading::read_users(const std::string& where) {
-    if (contract_.users.empty()) return;
-    read_all(substitute(contract_.users, "where", where), {}, [&](const pg::Rows& rows) {
-        registration::Accounts accounts;
-        std::set<std::string_view> met;
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            if (rows.at(i, 0).is_null() || !pg::valid_user_id(id)) {
-                skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8",
-                     id);
-                continue;
-            }
-            if (!met.insert(id).second) {
-                skip(contract_.users_table, "the same user again", id);
-                continue;
-            }
-            std::optional<Instant> at = rows.at(i, 1).optional_integer();
-            if (at && (*at < 0 || *at >= kEndOfTime)) {
-                note(contract_.users_table, "registration time makes no sense; the user is taken without",
-                     id);
-                at.reset();
-            }
-            accounts.user_ids.push_back(id);
-            accounts.registered_at.push_back(at);
-            const std::string_view user_type = beginning(or_null(rows.at(i, 2)), kMaxName),
-                                   appservice_id = beginning(or_null(rows.at(i, 3)), kMaxName);
-            if (user_type.size() < rows.at(i, 2).text().size() ||
-                appservice_id.size() < rows.at(i, 3).text().size())
-                note(contract_.users_table, "user type or appservice id is too long; it is cut off", id);
-            accounts.user_types.push_back(user_type);
-            accounts.appservice_ids.push_back(appservice_id);
-            accounts.guests.push_back(rows.at(i, 4).boolean());
-            accounts.deactivated.push_back(rows.at(i, 5).boolean());
-        }
-        users +=
-            into_empty_ ? registration::take_over_first(accounts) : registration::take_over(world_, accounts);
-    });
-}
-
-void Reading::read_threepids(const std::string& where) {
-    if (contract_.threepids.empty()) return;
-    std::vector<std::string_view> ids, mediums, addresses;
-    std::vector<std::string> folded;
-    read_all(substitute(contract_.threepids, "where", where), {}, [&](const pg::Rows& rows) {
-        ids.clear(), mediums.clear(), addresses.clear(), folded.clear();
-        folded.reserve(rows.count);
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
-                                   address = rows.at(i, 2).text();
-            if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
-                address.size() > 1024) {  // what an index can hold
-                skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
-                continue;
-            }
-            ids.push_back(id);
-            mediums.push_back(medium);
-            folded.push_back(directory::fold_address(medium, address));
-            addresses.push_back(folded.back());
-        }
-        pg::Statement& query = into_empty_ ? first_threepids_query : threepids_query;
-        threepids += static_cast<std::int64_t>(query.write(ids, mediums, addresses).count);
-    });
-}
-
-/// Reads a whole table into one of ours. Rows go into an empty one as they come; should one be there twice,
-/// or somebody have added it meanwhile, everything is read again and compared.
-void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
-    if (is_empty.read_latest().at(0, 0).boolean()) {
-        const auto before = std::make_tuple(users, threepids, skipped, skipped_keys_.size());
-        into_empty_ = true;
-        const auto trouble =
-            pg::attempt([&] { (this->*read_rows)("true"); },
-                        [](const pg::Trouble& t) { return t.state == sqlstate::unique_violation; });
-        into_empty_ = false;
-        if (!trouble) return;
-        std::size_t notes = 0;
-        std::tie(users, threepids, skipped, notes) = before;
-        skipped_tables_.resize(notes), skipped_reasons_.resize(notes), skipped_keys_.resize(notes);
-    }
-    (this->*read_rows)("true");
-}
-
-void Reading::remember(const std::string& table, const TableState& state) const {
-    remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid);
-}
-
-/// The parts of the contract that are read by changed pages, and what reads them.
-std::vector<Reading::Part> Reading::parts() const {
-    std::vector<Part> parts;
-    for (const Part& part : {Part{contract_.users_table, &Reading::read_users},
-                             Part{contract_.threepids_table, &Reading::read_threepids},
-                             Part{contract_.activity_table, &Reading::read_activity}})
-        if (!part.table.empty()) parts.push_back(part);
-    return parts;
-}
-
-/// Reads the tables of these parts, each once, in the order of the parts.
-void Reading::read_changed(const std::vector<Part>& parts) {
-    for (auto part = parts.begin(); part != parts.end(); ++part) {
-        const auto same = [&](const Part& other) { return other.table == part->table; };
-        if (std::any_of(parts.begin(), part, same)) continue;
-        std::vector<ReadRows> readers;
-        for (const Part& other : parts)
-            if (same(other)) readers.push_back(other.read_rows);
-        read_table(part->table, readers);
-    }
-}
-
-/// Reads the rows of the pages that changed since the last time.
-void Reading::read_table(const std::string& table, const std::vector<ReadRows>& readers) {
-    const Oid oid = table_oid(source_.schema, table);
-    const pg::Rows row = table_query.read_latest(table);
-    TableState known;
-    if (!row.empty())
-        known = {row.at(0, 0).integer(), row.at(0, 1).optional_integer(), row.at(0, 2).optional_integer(),
-                 row.at(0, 3).optional_integer()};
-    const std::int64_t filenode = filenode_of(oid);
-    if (known.filenode != filenode) known = TableState{};
-    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
-    const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
-    const auto changed =
-        may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
-    pg::Scratch scratch;
-    for (const ReadRows read_rows : readers) {
-        const auto read_where = [&](const std::string& where) {
-            scratch.run([&] { (this->*read_rows)(where); });
-            scratch.reset();
-        };
-        if (!changed) read_where("true");
-        for (const Blocks& run : changed ? *changed : std::vector<Blocks>())
-            read_where("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
-                       std::to_string(run.end) + ",0)'::tid");
-    }
-    scratch.close();
-    if (!later_) remember(table, advance(known, filenode, mark_));
-}
-
-/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was
-/// removed.
-void Reading::check_reserved_threepids() {
-    if (world_.reserved.empty() || contract_.holders.empty()) return;
-    std::vector<std::string_view> mediums, addresses, holders;
-    std::set<std::pair<std::string_view, std::string_view>> asked;
-    for (const Threepid& threepid : world_.reserved) {
-        mediums.push_back(threepid.medium);
-        addresses.push_back(threepid.address);
-        asked.insert({threepid.medium, threepid.address});
-    }
-    const pg::Rows known = holders_query.read_latest(mediums, addresses);
-    for (std::uint64_t i = 0; i < known.count; ++i) holders.push_back(known.at(i, 0).text());
-    const pg::Rows rows = read(contract_.holders,
-                               {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}, {TEXTARRAYOID, holders}});
-    std::vector<std::string_view> ids, held_mediums, held_addresses;
-    for (std::uint64_t i = 0; i < rows.count; ++i) {
-        if (!pg::valid_user_id(rows.at(i, 0).text())) continue;
-        const std::string_view medium = rows.at(i, 1).text();
-        const auto held = asked.find({medium, directory::fold_address(medium, rows.at(i, 2).text())});
-        if (held == asked.end()) continue;
-        ids.push_back(rows.at(i, 0).text());
-        held_mediums.push_back(held->first);
-        held_addresses.push_back(held->second);
-        asked.erase(held);  // of two spellings the first: the one that is as our list has it
-    }
-    threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
-    threepids += static_cast<std::int64_t>(
-        lost_threepids_query.write(mediums, addresses, held_mediums, held_addresses).count);
-}
-
-void Reading::leave_deactivated() {
-    if (world_.settings.count_deactivated_users) return;
-    std::string last;
-    pg::Scratch scratch;
-    for (bool more = true; more;) {
-        scratch.run([&] {
-            const pg::Rows rows = deactivated_query.read_latest(last, std::int64_t{kFetch});
-            for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
-            more = rows.count == static_cast<std::uint64_t>(kFetch);
-            if (more) last = rows.at(rows.count - 1, 0).string();
-        });
-        scratch.reset();
-    }
-    scratch.close();
-}
-
 /// Records a batch; what is to be a queue must be one already.
 void Reading::record(std::vector<activity::Sighting>& batch, const activity::How& how) {
     const std::size_t size = how.queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
@@ -477,322 +248,6 @@ void Reading::note_malformed(const std::string& query) {
     const pg::Rows rows = read(query, {{INT8OID, at_}});
     for (std::uint64_t i = 0; i < rows.count; ++i)
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
-}
-
-/// Reads and records everybody's last sighting: rows (user_id, last_seen, whether a member).
-void Reading::read_last_seen(const std::string& sql, const Params& params, const activity::How& members,
-                             const activity::How& others) {
-    std::vector<activity::Sighting> batch, batch_of_others;
-    read_all(sql, params, [&](const pg::Rows& rows) {
-        batch.clear(), batch_of_others.clear();
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            if (pg::valid_user_id(id))
-                (rows.at(i, 2).boolean() ? batch : batch_of_others)
-                    .push_back({id, rows.at(i, 1).integer(), Platform::unknown});
-            else
-                skip_sighting(id);
-        }
-        record(batch, members);
-        record(batch_of_others, others);
-    });
-}
-
-/// Up to when the homeserver's own list of its members says who is one: a member's time there is renewed when
-/// it is older than an hour. Nothing where there is no list, or one that the homeserver keeps no longer.
-std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest) {
-    if (contract_.cohort.empty() || !recording(world_.settings)) return std::nullopt;
-    std::optional<Instant> newest_member;
-    const auto trouble = pg::attempt([&] {
-        newest_member = read("SELECT max(c.last_seen) FROM (" + contract_.cohort + ") c(user_id, last_seen)",
-                             {{INT8OID, at_ + kFuture}})
-                            .at(0, 0)
-                            .optional_integer();
-    });
-    if (trouble) {
-        const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
-        const bool forbidden = trouble->state == sqlstate::insufficient_privilege;
-        no_cohort = {"mau " + std::string(forbidden ? "may" : "can") + "not read " + contract_.cohort_table +
-                         ", members are known as far as " + contract_.activity_name + " tells",
-                     "It is: " + trouble->message + ".",
-                     (forbidden ? "GRANT SELECT ON " + place_.schema + "." + quoted(contract_.cohort_table) +
-                                      " TO " + quoted(role) + "; then"
-                                : std::string("Mend it, then")) +
-                         " call mau.detach() and mau.attach()."};
-        return std::nullopt;
-    }
-    if (!newest_member || (newest && *newest - *newest_member > kDay)) return std::nullopt;
-    return *newest_member + kCohortGranularity;
-}
-
-/// Everybody's last sighting up to $1, whether the user is a member as far as the homeserver tells, and
-/// whether the sighting is among its activity.
-std::string Reading::seen_query() const {
-    if (!use_cohort_)
-        return "(SELECT a.user_id, a.last_seen, true, true FROM (" + contract_.last_seen +
-               ") a(user_id, last_seen)) s(user_id, last_seen, is_member, is_activity)";
-    // The two are written one after the other.
-    return "(SELECT coalesce(a.user_id, c.user_id),"
-           " CASE WHEN c.last_seen - a.last_seen <= 60000 THEN a.last_seen"
-           " ELSE greatest(a.last_seen, c.last_seen) END, c.user_id IS NOT NULL, a.user_id IS NOT NULL FROM "
-           "(" +
-           contract_.last_seen + ") a(user_id, last_seen) FULL JOIN (" + contract_.cohort +
-           ") c(user_id, last_seen) ON c.user_id = a.user_id) s(user_id, last_seen, is_member, is_activity)";
-}
-
-void Reading::import(Instant at) {
-    at_ = at;
-    fill(no_users_query, &Reading::read_users);
-    fill(no_threepids_query, &Reading::read_threepids);
-    parse_sightings();
-    const std::optional<Instant> newest =
-        read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
-    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired
-    // since counts at no instant after.
-    const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
-    const std::optional<Instant> kept_until = cohort_kept_until(newest);
-    use_cohort_ = kept_until.has_value();
-    const std::string seen = "SELECT s.user_id, s.last_seen, s.is_member FROM " + seen_query() +
-                             " WHERE (s.user_id = ANY ($2)) IS ";
-    // Whom the homeserver has not as a member is none by what it had seen then.
-    const Instant others = std::max(horizon, kept_until.value_or(horizon));
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
-    const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
-    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the
-    // newest.
-    if (!reserved.empty())
-        read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false},
-                       {horizon, activity::Queue::first_come, false});
-    cohort::seat_reserved(world_);
-    if (world_.settings.limit_usage_by_mau)
-        read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params,
-                       {horizon, activity::Queue::newest_first, false},
-                       {others, activity::Queue::newest_first, false});
-    else
-        // In the order of our index, so that rows that are written together go beside each other.
-        read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params,
-                       {horizon, activity::Queue::first_come, false},
-                       {others, activity::Queue::first_come, false});
-    const bool later = !contract_.activity_table.empty() && find_later();
-    for (const Part& part : parts()) {
-        const std::int64_t filenode = filenode_of(table_oid(source_.schema, part.table));
-        const bool unread = later && part.table == contract_.activity_table;
-        remember(part.table,
-                 unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
-    }
-    if (contract_.activity_table.empty()) activity_was_replaced();  // remembers the file
-    import_visits();
-    note_malformed(substitute(contract_.malformed, "where", "true"));
-    flush_skipped();
-    progress_query.write(newest ? std::optional(std::min({*newest, at, now_})) : std::nullopt, std::nullopt,
-                         std::min(at, now_), visits_until_, false);
-}
-
-/// Up to when activity of changed pages is taken: in the present, what a clock that is a little ahead has
-/// written, too. Were it left for later, the pages would be, too, with all that changed since, and of a busy
-/// homeserver that would never end.
-Instant taken_until(Instant at) {
-    constexpr Instant kAhead = 300000;
-    return at >= pg::to_instant(GetCurrentTimestamp()) - kAhead ? at + kAhead : at;
-}
-
-/// Whether there is activity that an import at an instant of the past has to leave for later.
-bool Reading::find_later() {
-    return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
-                {{INT8OID, believable(at_)}})
-        .at(0, 0)
-        .boolean();
-}
-
-/// Reads activity from changed pages.
-void Reading::read_activity(const std::string& where) {
-    const Instant until = taken_until(at_), limit = believable(at_);
-    parse_sightings(where);
-    std::vector<activity::Sighting> batch;
-    read_all(substitute(contract_.activity, "where", where), {}, [&](const pg::Rows& rows) {
-        batch.clear();
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            const Instant seen_at = rows.at(i, 1).integer();
-            if (seen_at > until) {
-                later_ = later_ || seen_at <= limit;
-            } else if (!pg::valid_user_id(id)) {
-                skip_sighting(id);
-            } else if (seen_at >= 0) {
-                if (seen_at <= now_) newest_ = std::max(newest_, seen_at);
-                batch.push_back({id, seen_at, platform_of(rows.at(i, 2).text())});
-            }
-        }
-        record(batch, {at_ - kWindow, activity::Queue::first_come, true, false});
-    });
-    note_malformed(substitute(contract_.malformed, "where", where));
-}
-
-/// Reads activity through its index on the time, about `max_rows` rows. Answers whether it came to the end.
-bool Reading::read_activity_by_time(std::int64_t max_rows) {
-    // A row may be committed some time after its time; so each pass begins a little before the end of the
-    // last.
-    Instant from =
-        source_.pass_from.value_or(std::max<Instant>(0, newest_ - Instant{overlap_seconds} * 1000));
-    std::vector<activity::Sighting> batch;
-    pg::Scratch scratch;
-    for (std::int64_t left = max_rows; from <= at_;) {
-        const std::int64_t limit = std::min<std::int64_t>(left, kFetch);
-        std::int64_t count = 0;
-        scratch.reset();
-        scratch.run([&] {
-            const pg::Rows rows =
-                read(contract_.activity, {{INT8OID, from}, {INT8OID, at_}, {INT8OID, limit}});
-            batch.clear();
-            for (std::uint64_t i = 0; i < rows.count; ++i) {
-                const std::string_view id = rows.at(i, 0).text();
-                if (rows.at(i, 1).integer() <= now_) newest_ = std::max(newest_, rows.at(i, 1).integer());
-                if (pg::valid_user_id(id))
-                    batch.push_back({id, rows.at(i, 1).integer(), platform_of(rows.at(i, 2).text())});
-                else
-                    skip_sighting(id);
-            }
-            record(batch, {at_ - kWindow, activity::Queue::first_come, true, false});
-            count = static_cast<std::int64_t>(rows.count);
-            if (count > 0) from = rows.at(rows.count - 1, 1).integer() + 1;
-        });
-        if (count < limit) break;
-        left -= count;
-        if (left <= 0) {
-            resume_ = from;
-            return false;
-        }
-        pg::guard([] { CHECK_FOR_INTERRUPTS(); });
-    }
-    note_malformed(substitute(contract_.malformed, "where", "true"));
-    return true;
-}
-
-/// Whether the table that activity is read from is in another file than at the last sync; remembers the file.
-/// After a restore of mau's tables, no file is known.
-bool Reading::activity_was_replaced() const {
-    const std::string& name = contract_.activity_name;
-    const Oid table = name.empty() ? InvalidOid : table_oid(source_.schema, name);
-    const std::int64_t filenode = OidIsValid(table) ? filenode_of(table) : 0;
-    const std::string key = name.empty() ? "activity" : name;
-    const pg::Rows row = table_query.read_latest(key);
-    if (!row.empty() && row.at(0, 0).integer() == filenode) return false;
-    remember(key, TableState{filenode, {}, {}, {}});
-    return true;
-}
-
-/// Whether there is no activity any more where the reading stands, nor after it.
-bool Reading::activity_shrank() const {
-    if (!source_.activity_until) return false;
-    const Instant from = std::max<Instant>(0, *source_.activity_until - Instant{overlap_seconds} * 1000);
-    return read(contract_.activity, {{INT8OID, from}, {INT8OID, believable(at_)}, {INT8OID, std::int64_t{1}}})
-        .empty();
-}
-
-/// Compares everybody's newest row up to an instant with what mau knows, and records what it lacks. Users
-/// without a row of mau.users were forgotten, where the homeserver has a table of users.
-void Reading::compare(Instant until) {
-    compared = true;
-    if (!recording(world_.settings)) return;
-    parse_sightings();
-    const bool limit = world_.settings.limit_usage_by_mau;
-    const activity::How how{at_ - kWindow,
-                            limit ? activity::Queue::newest_first : activity::Queue::first_come};
-    const std::string sql = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
-                            ") s(user_id, last_seen) WHERE s.last_seen >= " +
-                            std::to_string(std::max<Instant>(0, at_ - kWindow)) +
-                            (limit ? " ORDER BY 2 DESC" : " ORDER BY s.user_id COLLATE \"C\"");
-    const auto changes = [&] {
-        std::int64_t changed = sightings;
-        for (const Outcome none : {Outcome::unchanged, Outcome::remote, Outcome::off})
-            changed -= outcomes[static_cast<int>(none)];
-        return changed;
-    };
-    const std::int64_t granularity = world_.settings.last_seen_granularity;
-    const auto keep_newer = [&](std::vector<std::string_view>& users, std::vector<std::int64_t>& seen) {
-        // By the indexes: a statement would rather read the tables whole.
-        pg::KeyedTable accounts, members;
-        accounts.open(world_.users_table, world_.users_index, kUsersIndex);
-        members.open(world_.cohort_table, world_.cohort_index, kCohortIndex);
-        std::size_t left = 0;
-        for (std::size_t i = 0; i < users.size(); ++i) {
-            const Datum key = pg::key_datum(users[i]);
-            const pg::Found member = members.find(key);
-            if (member.exists && member.integer(cohort::timestamp) + granularity >= seen[i]) continue;
-            const pg::Found account = accounts.find(key);
-            if (account.exists ? !account.is_null(directory::users::last_seen) &&
-                                     account.integer(directory::users::last_seen) + granularity >= seen[i]
-                               : !contract_.users.empty())
-                continue;
-            users[left] = users[i];
-            seen[left++] = seen[i];
-        }
-        accounts.close();
-        members.close();
-        users.resize(left);
-        seen.resize(left);
-    };
-    const std::int64_t before = changes();
-    std::vector<std::string_view> ids;
-    std::vector<std::int64_t> times;
-    std::vector<activity::Sighting> batch;
-    read_all(sql, {{INT8OID, until}}, [&](const pg::Rows& rows) {
-        ids.clear(), times.clear(), batch.clear();
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            if (!pg::valid_user_id(id) || !is_local(world_.settings, id)) continue;
-            ids.push_back(id);
-            times.push_back(rows.at(i, 1).integer());
-        }
-        keep_newer(ids, times);
-        for (std::size_t i = 0; i < ids.size(); ++i) batch.push_back({ids[i], times[i], Platform::unknown});
-        record(batch, how);
-    });
-    differences += changes() - before;
-}
-
-/// Compares all that there is, where what was read before tells nothing of it, and goes on from its end.
-void Reading::compare_all() {
-    const Instant until = std::min(at_, now_);
-    compare(until);
-    newest_ = read(contract_.newest, {{INT8OID, until}}).at(0, 0).optional_integer().value_or(0);
-    resume_.reset();
-    moves_back_ = true;
-}
-
-void Reading::reconcile(Instant at) {
-    at_ = at;
-    Instant until = std::min(at, now_);
-    // What comes after the position, or within the overlap, sync will read.
-    if (source_.activity_until && *source_.activity_until <= now_)
-        until = std::min(until, *source_.activity_until - Instant{overlap_seconds} * 1000);
-    compare(until);
-}
-
-bool Reading::sync(Instant at, std::int64_t max_rows) {
-    at_ = at;
-    // Where the clock was ahead, or was set back, nobody knows what was read.
-    moves_back_ = source_.activity_until.value_or(0) > now_;
-    newest_ = moves_back_ ? 0 : source_.activity_until.value_or(0);
-    if (contract_.users_table.empty()) read_users("true");
-    if (contract_.threepids_table.empty()) read_threepids("true");
-    read_changed(parts());
-    check_reserved_threepids();
-    leave_deactivated();
-    bool complete = true;
-    if (contract_.activity_table.empty()) {
-        const bool replaced = activity_was_replaced();
-        const std::int64_t before = sightings + skipped;
-        if (!moves_back_ && !replaced) complete = read_activity_by_time(max_rows);
-        if (moves_back_ || replaced ||
-            (!source_.pass_from && sightings + skipped == before && activity_shrank()))
-            compare_all();
-    }
-    const bool all_days = !complete || read_visits();
-    flush_skipped();
-    progress_query.write(newest_ > 0 ? std::optional(newest_) : std::nullopt, resume_, std::min(at, now_),
-                         visits_until_, moves_back_);
-    return complete && all_days;
 }
 
 Datum Reading::usage(Instant at) {

@@ -1,7 +1,7 @@
 // One reading of a homeserver's tables: what attach imports, and what sync finds to be new.
 //
-// A batch at a time is read, with the rights that law L10 says, and handed to the modules that know what to do
-// with it. Where the reading stands is written in the same transaction as what was read: a sync can be
+// A batch at a time is read, with the rights that law L10 says, and handed to the modules that know what to
+// do with it. Where the reading stands is written in the same transaction as what was read: a sync can be
 // stopped anywhere and goes on there.
 #pragma once
 
@@ -30,6 +30,18 @@ inline constexpr Instant kFuture = kDay;  // how far ahead a homeserver's clock 
 
 /// An identifier as SQL wants it.
 std::string quoted(const std::string& identifier);
+
+/// A table of a schema; InvalidOid where there is none.
+Oid table_oid(const std::string& schema, const std::string& table);
+
+/// How far back before the last activity that was read each sync begins (mau.sync_overlap).
+Instant overlap();
+
+/// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
+Instant believable(Instant at);
+
+/// The beginning of a text, at most so many bytes of whole characters.
+std::string_view beginning(std::string_view text, std::size_t most);
 
 /// What makes the contract of a kind of homeserver. Errors: 22023 for a kind that is not known.
 MakeContract maker(std::string_view kind);
@@ -138,6 +150,7 @@ class Reading {
     bool read_visits();
     bool read_visits_of_yesterday();
     void flush_skipped();
+    void keep_progress(std::optional<Instant> until) const;
 
     const World& world_;
     const Source& source_;

@@ -126,7 +126,8 @@ Contract synapse(const Place& place) {
             "schema", schema);
         contract.counted = substitute(
             "SELECT m.user_id::text, m.\"timestamp\"::bigint FROM {schema}.monthly_active_users m"
-            " LEFT JOIN {schema}.users u ON u.name = m.user_id WHERE coalesce(u.appservice_id::text, '') = ''",
+            " LEFT JOIN {schema}.users u ON u.name = m.user_id WHERE coalesce(u.appservice_id::text, '') = "
+            "''",
             "schema", schema);
     }
     contract.newest = substitute(

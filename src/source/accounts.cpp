@@ -1,0 +1,180 @@
+// Reads accounts and threepids into ours.
+#include "source/reading.hpp"
+
+#include <set>
+
+#include "activity/registration.hpp"
+#include "cohort/leaving.hpp"
+#include "pg/values.hpp"
+
+namespace mau::source {
+
+namespace {
+
+constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a part of index keys
+// Into tables of ours that are empty: nothing to look for, nothing to compare.
+pg::Statement first_threepids_query(
+    "INSERT INTO mau.user_threepids (user_id, medium, address)"
+    " SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement threepids_query(
+    "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
+    " SELECT DISTINCT ON (n.medium, n.address) n.user_id, n.medium, n.address"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)"
+    " LEFT JOIN LATERAL (SELECT k.user_id FROM mau.user_threepids k"
+    "   WHERE k.medium = n.medium AND k.address = n.address LIMIT 1) o ON true"
+    " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
+    " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement holders_query(
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address",
+    {TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement lost_threepids_query(
+    "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
+    " (SELECT 1 FROM ROWS FROM (unnest($3), unnest($4)) h(medium, address)"
+    "   WHERE h.medium = r.medium AND h.address = r.address)",
+    {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
+pg::Statement deactivated_query(
+    "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
+    " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
+    {TEXTOID, INT8OID});
+
+/// A view for an array parameter in which an empty text is NULL.
+std::string_view or_null(const pg::Field& field) {
+    return field.text().empty() ? std::string_view() : field.text();
+}
+
+}  // namespace
+
+void Reading::read_users(const std::string& where) {
+    if (contract_.users.empty()) return;
+    read_all(substitute(contract_.users, "where", where), {}, [&](const pg::Rows& rows) {
+        registration::Accounts accounts;
+        std::set<std::string_view> met;
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            if (rows.at(i, 0).is_null() || !pg::valid_user_id(id)) {
+                skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8",
+                     id);
+                continue;
+            }
+            if (!met.insert(id).second) {
+                skip(contract_.users_table, "the same user again", id);
+                continue;
+            }
+            std::optional<Instant> at = rows.at(i, 1).optional_integer();
+            if (at && (*at < 0 || *at >= kEndOfTime)) {
+                note(contract_.users_table, "registration time makes no sense; the user is taken without",
+                     id);
+                at.reset();
+            }
+            accounts.user_ids.push_back(id);
+            accounts.registered_at.push_back(at);
+            const std::string_view user_type = beginning(or_null(rows.at(i, 2)), kMaxName),
+                                   appservice_id = beginning(or_null(rows.at(i, 3)), kMaxName);
+            if (user_type.size() < rows.at(i, 2).text().size() ||
+                appservice_id.size() < rows.at(i, 3).text().size())
+                note(contract_.users_table, "user type or appservice id is too long; it is cut off", id);
+            accounts.user_types.push_back(user_type);
+            accounts.appservice_ids.push_back(appservice_id);
+            accounts.guests.push_back(rows.at(i, 4).boolean());
+            accounts.deactivated.push_back(rows.at(i, 5).boolean());
+        }
+        users +=
+            into_empty_ ? registration::take_over_first(accounts) : registration::take_over(world_, accounts);
+    });
+}
+
+void Reading::read_threepids(const std::string& where) {
+    if (contract_.threepids.empty()) return;
+    std::vector<std::string_view> ids, mediums, addresses;
+    std::vector<std::string> folded;
+    read_all(substitute(contract_.threepids, "where", where), {}, [&](const pg::Rows& rows) {
+        ids.clear(), mediums.clear(), addresses.clear(), folded.clear();
+        folded.reserve(rows.count);
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
+                                   address = rows.at(i, 2).text();
+            if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
+                address.size() > 1024) {  // what an index can hold
+                skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
+                continue;
+            }
+            ids.push_back(id);
+            mediums.push_back(medium);
+            folded.push_back(directory::fold_address(medium, address));
+            addresses.push_back(folded.back());
+        }
+        pg::Statement& query = into_empty_ ? first_threepids_query : threepids_query;
+        threepids += static_cast<std::int64_t>(query.write(ids, mediums, addresses).count);
+    });
+}
+
+/// Reads a whole table into one of ours. Rows go into an empty one as they come; should one be there twice,
+/// or somebody have added it meanwhile, everything is read again and compared.
+void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
+    if (is_empty.read_latest().at(0, 0).boolean()) {
+        const auto before = std::make_tuple(users, threepids, skipped, skipped_keys_.size());
+        into_empty_ = true;
+        const auto trouble =
+            pg::attempt([&] { (this->*read_rows)("true"); },
+                        [](const pg::Trouble& t) { return t.state == sqlstate::unique_violation; });
+        into_empty_ = false;
+        if (!trouble) return;
+        std::size_t notes = 0;
+        std::tie(users, threepids, skipped, notes) = before;
+        skipped_tables_.resize(notes), skipped_reasons_.resize(notes), skipped_keys_.resize(notes);
+    }
+    (this->*read_rows)("true");
+}
+
+/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was
+/// removed.
+void Reading::check_reserved_threepids() {
+    if (world_.reserved.empty() || contract_.holders.empty()) return;
+    std::vector<std::string_view> mediums, addresses, holders;
+    std::set<std::pair<std::string_view, std::string_view>> asked;
+    for (const Threepid& threepid : world_.reserved) {
+        mediums.push_back(threepid.medium);
+        addresses.push_back(threepid.address);
+        asked.insert({threepid.medium, threepid.address});
+    }
+    const pg::Rows known = holders_query.read_latest(mediums, addresses);
+    for (std::uint64_t i = 0; i < known.count; ++i) holders.push_back(known.at(i, 0).text());
+    const pg::Rows rows = read(contract_.holders,
+                               {{TEXTARRAYOID, mediums}, {TEXTARRAYOID, addresses}, {TEXTARRAYOID, holders}});
+    std::vector<std::string_view> ids, held_mediums, held_addresses;
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        if (!pg::valid_user_id(rows.at(i, 0).text())) continue;
+        const std::string_view medium = rows.at(i, 1).text();
+        const auto held = asked.find({medium, directory::fold_address(medium, rows.at(i, 2).text())});
+        if (held == asked.end()) continue;
+        ids.push_back(rows.at(i, 0).text());
+        held_mediums.push_back(held->first);
+        held_addresses.push_back(held->second);
+        asked.erase(held);  // of two spellings the first: the one that is as our list has it
+    }
+    threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
+    threepids += static_cast<std::int64_t>(
+        lost_threepids_query.write(mediums, addresses, held_mediums, held_addresses).count);
+}
+
+void Reading::leave_deactivated() {
+    if (world_.settings.count_deactivated_users) return;
+    std::string last;
+    pg::Scratch scratch;
+    for (bool more = true; more;) {
+        scratch.run([&] {
+            const pg::Rows rows = deactivated_query.read_latest(last, std::int64_t{kFetch});
+            for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
+            more = rows.count == static_cast<std::uint64_t>(kFetch);
+            if (more) last = rows.at(rows.count - 1, 0).string();
+        });
+        scratch.reset();
+    }
+    scratch.close();
+}
+
+}  // namespace mau::source

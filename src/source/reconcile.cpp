@@ -1,0 +1,88 @@
+// Compares everybody's newest row with what mau knows, and records what it lacks.
+#include "source/reading.hpp"
+
+#include "pg/values.hpp"
+
+namespace mau::source {
+
+/// Compares everybody's newest row up to an instant with what mau knows, and records what it lacks. Users
+/// without a row of mau.users were forgotten, where the homeserver has a table of users.
+void Reading::compare(Instant until) {
+    compared = true;
+    if (!recording(world_.settings)) return;
+    parse_sightings();
+    const bool limit = world_.settings.limit_usage_by_mau;
+    const activity::How how{at_ - kWindow,
+                            limit ? activity::Queue::newest_first : activity::Queue::first_come};
+    const std::string sql = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
+                            ") s(user_id, last_seen) WHERE s.last_seen >= " +
+                            std::to_string(std::max<Instant>(0, at_ - kWindow)) +
+                            (limit ? " ORDER BY 2 DESC" : " ORDER BY s.user_id COLLATE \"C\"");
+    const auto changes = [&] {
+        std::int64_t changed = sightings;
+        for (const Outcome none : {Outcome::unchanged, Outcome::remote, Outcome::off})
+            changed -= outcomes[static_cast<int>(none)];
+        return changed;
+    };
+    const std::int64_t granularity = world_.settings.last_seen_granularity;
+    const auto keep_newer = [&](std::vector<std::string_view>& users, std::vector<std::int64_t>& seen) {
+        // By the indexes: a statement would rather read the tables whole.
+        pg::KeyedTable accounts, members;
+        accounts.open(world_.users_table, world_.users_index, kUsersIndex);
+        members.open(world_.cohort_table, world_.cohort_index, kCohortIndex);
+        std::size_t left = 0;
+        for (std::size_t i = 0; i < users.size(); ++i) {
+            const Datum key = pg::key_datum(users[i]);
+            const pg::Found member = members.find(key);
+            if (member.exists && member.integer(cohort::timestamp) + granularity >= seen[i]) continue;
+            const pg::Found account = accounts.find(key);
+            if (account.exists ? !account.is_null(directory::users::last_seen) &&
+                                     account.integer(directory::users::last_seen) + granularity >= seen[i]
+                               : !contract_.users.empty())
+                continue;
+            users[left] = users[i];
+            seen[left++] = seen[i];
+        }
+        accounts.close();
+        members.close();
+        users.resize(left);
+        seen.resize(left);
+    };
+    const std::int64_t before = changes();
+    std::vector<std::string_view> ids;
+    std::vector<std::int64_t> times;
+    std::vector<activity::Sighting> batch;
+    read_all(sql, {{INT8OID, until}}, [&](const pg::Rows& rows) {
+        ids.clear(), times.clear(), batch.clear();
+        for (std::uint64_t i = 0; i < rows.count; ++i) {
+            const std::string_view id = rows.at(i, 0).text();
+            if (!pg::valid_user_id(id) || !is_local(world_.settings, id)) continue;
+            ids.push_back(id);
+            times.push_back(rows.at(i, 1).integer());
+        }
+        keep_newer(ids, times);
+        for (std::size_t i = 0; i < ids.size(); ++i) batch.push_back({ids[i], times[i], Platform::unknown});
+        record(batch, how);
+    });
+    differences += changes() - before;
+}
+
+/// Compares all that there is, where what was read before tells nothing of it, and goes on from its end.
+void Reading::compare_all() {
+    const Instant until = std::min(at_, now_);
+    compare(until);
+    newest_ = read(contract_.newest, {{INT8OID, until}}).at(0, 0).optional_integer().value_or(0);
+    resume_.reset();
+    moves_back_ = true;
+}
+
+void Reading::reconcile(Instant at) {
+    at_ = at;
+    Instant until = std::min(at, now_);
+    // What comes after the position, or within the overlap, sync will read.
+    if (source_.activity_until && *source_.activity_until <= now_)
+        until = std::min(until, *source_.activity_until - overlap());
+    compare(until);
+}
+
+}  // namespace mau::source
