@@ -18,8 +18,10 @@ pg::Statement keep_query(
     " VALUES ($1, $2, $3, $4, $5,"
     " coalesce((SELECT pg_catalog.jsonb_object_agg(b.service, b.users) FROM"
     "  ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7)) b(service, users)), '{}'::pg_catalog.jsonb),"
+    // Accounts of a bridge that is called native are added to the natives.
     " $8, (SELECT pg_catalog.jsonb_object_agg(a.service, a.users) FROM"
-    "  ROWS FROM (pg_catalog.unnest($9), pg_catalog.unnest($10)) a(service, users)))"
+    "  (SELECT n.service, pg_catalog.sum(n.users) AS users FROM"
+    "    ROWS FROM (pg_catalog.unnest($9), pg_catalog.unnest($10)) n(service, users) GROUP BY n.service) a))"
     " ON CONFLICT (at) DO UPDATE SET dau = EXCLUDED.dau, wau = EXCLUDED.wau, mau = EXCLUDED.mau,"
     " max = EXCLUDED.max, by_service = EXCLUDED.by_service, daily_active_users = EXCLUDED.daily_active_users,"
     " accounts_by_service = EXCLUDED.accounts_by_service",
@@ -66,7 +68,7 @@ pg::Statement accounts_of_services_query(
     "SELECT u.appservice_id, pg_catalog.count(*) FROM mau.users u WHERE u.appservice_id "
     "OPERATOR(pg_catalog.<>) ''"
     " AND u.is_registered AND NOT u.is_deactivated AND u.user_id IS NOT NULL"
-    " GROUP BY u.appservice_id ORDER BY u.appservice_id COLLATE pg_catalog.\"C\"");
+    " GROUP BY u.appservice_id");
 
 pg::Statement differences_query(
     "SELECT t.last_rows FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) 'reconcile'"
