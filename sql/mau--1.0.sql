@@ -873,7 +873,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
             DETAIL = format('It is %s, and tasks have run since.', at), HINT = 'Leave the argument out; what each task did last is in mau.tasks.';
     END IF;
     RETURN QUERY
-    WITH world AS (
+    WITH state AS (
         SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
                h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
                h.attached_at, greatest(h.synced_at, to_timestamp(h.activity_until / 1000.0)) AS position, h.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users) AS idle,
@@ -903,12 +903,12 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                          ELSE t.last_finished END AS finished,
                make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
-        FROM world w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
+        FROM state w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
                                                    ('reap', w.reap_interval), ('fold', w.fold_interval),
                                                    ('reconcile', 86400), ('compare', 86400)) i(task, seconds)
         WHERE t.task = i.task AND (t.task NOT IN ('sync', 'reconcile') OR w.kind IS NOT NULL)
               AND (t.task <> 'compare' OR w.kind IS NOT NULL AND w.no_worker IS NULL) AND (t.task <> 'refresh' OR NOT w.idle)
-    ), told AS (
+    ), summary AS (
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
                                  t.last_error, t.last_error_sqlstate)
@@ -923,7 +923,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         FROM tasks t
     )
     SELECT c.health, c.reason
-    FROM world w, told t, LATERAL (VALUES
+    FROM state w, summary t, LATERAL (VALUES
         (0, mau.row_security_off() IS NOT NULL, 'failing',
          'row security is on for tables of mau, which hides rows: ' || mau.row_security_off()),
         (1, pg_is_in_recovery(), 'standby',

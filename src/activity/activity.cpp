@@ -11,8 +11,8 @@ namespace mau::activity {
 
 namespace {
 
-void record_chunk(const World& world, std::vector<Step>& steps, const How& how) {
-    Chunk chunk(world, steps, how);
+void record_chunk(const Config& config, std::vector<Step>& steps, const How& how) {
+    Chunk chunk(config, steps, how);
     chunk.record();
     chunk.release();
 }
@@ -43,10 +43,10 @@ void sort_newest(std::vector<Sighting>& sightings) {
 namespace {
 
 /// Whether sightings can be recorded now. Where they never can be, on a standby, that is an error.
-bool can_record(const World& world) {
-    if (!recording(world.settings)) return false;
+bool can_record(const Config& config) {
+    if (!recording(config.settings)) return false;
     if (RecoveryInProgress()) forbid_read_only();
-    return !RecoveryInProgress() && can_write_rows(world);
+    return !RecoveryInProgress() && can_write_rows(config);
 }
 
 }  // namespace
@@ -58,8 +58,8 @@ void defer(const Sighting* sightings, std::size_t count) {
     deferred::append(calls);
 }
 
-void hold_back(const World& world, Sighting* sightings, std::size_t count) {
-    if (!world.settings.limit_usage_by_mau) return;
+void hold_back(const Config& config, Sighting* sightings, std::size_t count) {
+    if (!config.settings.limit_usage_by_mau) return;
     const Instant now = pg::to_instant(GetCurrentTimestamp());
     std::int64_t ahead = 0;
     for (std::size_t i = 0; i < count; ++i) {
@@ -94,13 +94,13 @@ std::size_t leave_news(std::vector<Sighting>& sightings) {
     return static_cast<std::size_t>(unique(all) - unique(news));
 }
 
-std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+std::size_t record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                    const How& how) {
-    const Outcome otherwise = recording(world.settings) ? Outcome::unchanged : Outcome::off;
-    const bool possible = can_record(world);
+    const Outcome otherwise = recording(config.settings) ? Outcome::unchanged : Outcome::off;
+    const bool possible = can_record(config);
     std::size_t users = 0;
     std::vector<Step> steps;
-    if (!possible && recording(world.settings)) defer(sightings, count);
+    if (!possible && recording(config.settings)) defer(sightings, count);
     pg::Scratch scratch;
     for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
         const Sighting* const newest = sighting;
@@ -114,7 +114,7 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
             steps.push_back(step_of(newest, sighting, &outcomes[users], key));
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
-            scratch.run([&] { record_chunk(world, steps, how); });
+            scratch.run([&] { record_chunk(config, steps, how); });
             steps.clear();
             scratch.reset();
         }
@@ -123,15 +123,15 @@ std::size_t record(const World& world, const Sighting* sightings, std::size_t co
     return users;
 }
 
-Outcome record(const World& world, const Sighting& sighting, const seen::Key& key) {
-    if (!recording(world.settings)) return Outcome::off;
+Outcome record(const Config& config, const Sighting& sighting, const seen::Key& key) {
+    if (!recording(config.settings)) return Outcome::off;
     Outcome outcome = Outcome::unchanged;
-    if (!can_record(world)) {
+    if (!can_record(config)) {
         defer(&sighting, 1);
         return outcome;
     }
     std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
-    record_chunk(world, steps, How());
+    record_chunk(config, steps, How());
     return outcome;
 }
 

@@ -46,7 +46,7 @@ struct How {
 /// are one queue.
 inline constexpr std::size_t kChunk =
     256;  // users locked at once: bounds the lock table's share of one batch
-std::size_t record(const World& world, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+std::size_t record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                    const How& how = {});
 
 /// Keeps sightings that cannot be recorded now, because somebody has locked our tables as a whole; replay
@@ -57,13 +57,13 @@ void defer(const Sighting* sightings, std::size_t count);
 /// counts as one of now: its row would keep a seat for more than 30 days.
 inline constexpr Instant kAhead = 300'000;
 /// Moves such sightings to now, and counts them.
-void hold_back(const World& world, Sighting* sightings, std::size_t count);
+void hold_back(const Config& config, Sighting* sightings, std::size_t count);
 
 /// Records one sighting that the cache of recently seen users, asked by `key`, does not know.
-Outcome record(const World& world, const Sighting& sighting, const seen::Key& key);
+Outcome record(const Config& config, const Sighting& sighting, const seen::Key& key);
 
 /// Checks and records such a sighting in one: the error body, or nothing for "go ahead".
-std::optional<std::string> admit(const World& world, const Sighting& sighting, const seen::Key& key);
+std::optional<std::string> admit(const Config& config, const Sighting& sighting, const seen::Key& key);
 
 /// The client's bit in the cache of recently seen users.
 inline unsigned client_of(Platform platform) {
@@ -78,10 +78,10 @@ std::size_t leave_news(std::vector<Sighting>& sightings);
 void sort_newest(std::vector<Sighting>& sightings);
 
 /// What a request meets: the error body, or nothing for "go ahead".
-std::optional<std::string> check(const World& world, const Request& request, Instant at,
+std::optional<std::string> check(const Config& config, const Request& request, Instant at,
                                  Trace* trace = nullptr);
 
 /// Tells every rule that decides about a user's sighting and request, and the verdict.
-void explain(const World& world, std::string_view user_id, Instant at, Trace& trace);
+void explain(const Config& config, std::string_view user_id, Instant at, Trace& trace);
 
 }  // namespace mau::activity

@@ -26,7 +26,7 @@ void add_calls(const Sighting* sighting, const Sighting* end, std::vector<deferr
 namespace {
 
 /// Gives out seats to those who would join, in the order of the queue; the outcome of the others is `full`.
-void give_seats(const World& world, Queue order, std::vector<Step>& steps, cohort::Seating& seating) {
+void give_seats(const Config& config, Queue order, std::vector<Step>& steps, cohort::Seating& seating) {
     std::vector<Step*> queue;
     for (Step& step : steps) {
         if (!step.locked || !takes_seat(step.account, step.membership)) continue;
@@ -36,7 +36,7 @@ void give_seats(const World& world, Queue order, std::vector<Step>& steps, cohor
         if (moves || *step.outcome == Outcome::joined) queue.push_back(&step);
     }
     if (queue.empty()) return;
-    if (!world.settings.limit_usage_by_mau)
+    if (!config.settings.limit_usage_by_mau)
         return seating.take_unlimited(static_cast<std::int64_t>(queue.size()));
     std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
         return order == Queue::first_come ? a->sighting->at < b->sighting->at
@@ -50,9 +50,9 @@ void give_seats(const World& world, Queue order, std::vector<Step>& steps, cohor
 }
 
 /// Takes a seat for a member whose row left between the look and the write, and was made anew.
-void take_seat_again(const World& world, const Step& step) {
-    if (!needs_seat(world.settings, step.account, step.membership)) return;
-    cohort::Seating seating(world);
+void take_seat_again(const Config& config, const Step& step) {
+    if (!needs_seat(config.settings, step.account, step.membership)) return;
+    cohort::Seating seating(config);
     if (!seating.take(step.sighting->user_id, step.sighting->at, false))
         throw Error(sqlstate::serialization_failure, "the member's row has left, and no seat is free");
     seating.done(true);
@@ -60,7 +60,7 @@ void take_seat_again(const World& world, const Step& step) {
 
 /// Tells the counters what the writes have done to the cohort's rows. What was looked at may not be what was
 /// written to: the reaper takes rows out, and seats the reserved, without asking for the users' locks.
-void tell_seats(const World& world, const std::vector<Step>& steps, const Writes& writes) {
+void tell_seats(const Config& config, const std::vector<Step>& steps, const Writes& writes) {
     std::size_t next = 0;
     for (const Step& step : steps) {
         if (!step.sure || step.written ||
@@ -70,25 +70,25 @@ void tell_seats(const World& world, const std::vector<Step>& steps, const Writes
         const pg::Found& row = step.rows.member;
         if (writes.made[next++]) {
             if (*step.outcome == Outcome::refreshed && row.text(cohort::service) == service)
-                take_seat_again(world, step);
-            seats::add_rows(world, service, 1);
+                take_seat_again(config, step);
+            seats::add_rows(config, service, 1);
         } else if (row.exists && row.text(cohort::service) != service) {
-            seats::add_rows(world, row.text(cohort::service), -1);
-            seats::add_rows(world, service, 1);
+            seats::add_rows(config, row.text(cohort::service), -1);
+            seats::add_rows(config, service, 1);
         }
     }
 }
 
 /// The visits of a user's sightings that are not in the history yet. They are marked also where the row is
 /// somebody else's now, who may mark them, too, or may be undone; only a number is needed.
-void plan_visits(const World& world, Step& step, std::vector<history::Visit>& visits) {
+void plan_visits(const Config& config, Step& step, std::vector<history::Visit>& visits) {
     const pg::Found& user = step.rows.user;
     if (*step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
     const auto is_marked = [&](const Sighting& sighting) {
         return step.visited.has(day_of(sighting.at), sighting.platform);
     };
     if (!std::all_of(step.sighting, step.end, is_marked)) {
-        if ((!user.exists && !step.sure) || !history::can_mark(world)) {
+        if ((!user.exists && !step.sure) || !history::can_mark(config)) {
             step.deferred = true;
             return;
         }
@@ -120,7 +120,7 @@ void defer(Step& step) {
 }
 
 /// Writes a sighting to the row that was just found, where it takes no seat and no statement.
-void write_to_row(const World& world, Looker& looker, Step& step) {
+void write_to_row(const Config& config, Looker& looker, Step& step) {
     const Instant at = step.sighting->at;
     std::array<pg::Change, 3> changes;
     int count = 0;
@@ -143,11 +143,11 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
         step.written = true;
     } else if (place == Place::user && looker.users_change() && step.rows.user.exists &&
                !step.rows.user.in_flight) {
-        if (is_news(world, step)) change(directory::users::last_seen, Int64GetDatum(at));
+        if (is_news(config, step)) change(directory::users::last_seen, Int64GetDatum(at));
         if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
         if (count > 0) forbid_read_only();
         // The first change of a table's row in a session looks at all its indexes.
-        if (count > 0 && !(pg::try_lock_with_indexes(world.users_table, RowExclusiveLock) &&
+        if (count > 0 && !(pg::try_lock_with_indexes(config.users_table, RowExclusiveLock) &&
                            looker.change_user(changes.data(), count)))
             return defer(step);
         step.written = true;
@@ -155,7 +155,7 @@ void write_to_row(const World& world, Looker& looker, Step& step) {
 }
 
 /// Plans what is left to be written.
-void plan(const World& world, std::vector<Step>& steps, Writes& writes) {
+void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
     for (Step& step : steps) {
         const Sighting& sighting = *step.sighting;
         const bool known = step.rows.user.exists;
@@ -173,12 +173,12 @@ void plan(const World& world, std::vector<Step>& steps, Writes& writes) {
                 break;
             case Place::user:
                 if (step.rows.user.in_flight) {
-                    step.deferred = step.deferred || is_news(world, step);
+                    step.deferred = step.deferred || is_news(config, step);
                     break;
                 }
                 if (!known)
                     writes.noted_new.add(sighting.user_id, sighting.at, step.visited);
-                else if (is_news(world, step))
+                else if (is_news(config, step))
                     writes.noted.add(sighting.user_id, sighting.at, step.visited);
                 else if (step.visited_changes)
                     writes.noted.add(sighting.user_id, INT64_MIN, step.visited);
@@ -188,28 +188,28 @@ void plan(const World& world, std::vector<Step>& steps, Writes& writes) {
 }
 
 /// Whether the statements can be made without waiting for a lock on a table, an index or the sequence.
-bool can_make(const World& world, const Writes& writes) {
+bool can_make(const Config& config, const Writes& writes) {
     const bool draws_numbers = !writes.newly_known.empty() || writes.noted_new.any();
-    return pg::try_lock_with_indexes(world.cohort_table, RowExclusiveLock) &&
-           pg::try_lock_with_indexes(world.users_table, RowExclusiveLock) &&
-           (!draws_numbers || pg::try_table_lock(world.users_sequence, RowExclusiveLock));
+    return pg::try_lock_with_indexes(config.cohort_table, RowExclusiveLock) &&
+           pg::try_lock_with_indexes(config.users_table, RowExclusiveLock) &&
+           (!draws_numbers || pg::try_table_lock(config.users_sequence, RowExclusiveLock));
 }
 
 /// Makes the writes; answers false if a row that we took for free was changed under us, or if the statements
 /// would have to wait. `only_ours`: nobody else has a trigger there, which may wait for what it likes.
-bool make(const World& world, const std::vector<Step>& steps, Writes& writes, bool only_ours) {
+bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, bool only_ours) {
     forbid_read_only();
     auto write = [&] {
         const seats::Announced announced;
         std::optional<pg::NoWaiting> no_waiting;
         if (only_ours) no_waiting.emplace();
         writes.make();
-        tell_seats(world, steps, writes);
+        tell_seats(config, steps, writes);
     };
     auto mark = [&] {
-        if (!writes.visits.empty()) history::mark(world, writes.visits);
+        if (!writes.visits.empty()) history::mark(config, writes.visits);
     };
-    if (writes.any() && !can_make(world, writes)) {
+    if (writes.any() && !can_make(config, writes)) {
         const auto nameless = [](const history::Visit& visit) { return visit.user_no == history::kNoNumber; };
         writes.visits.erase(std::remove_if(writes.visits.begin(), writes.visits.end(), nameless),
                             writes.visits.end());
@@ -229,9 +229,9 @@ bool make(const World& world, const std::vector<Step>& steps, Writes& writes, bo
 }
 
 /// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
-void remember(const World& world, const std::vector<Step>& steps) {
-    if (world.settings.hs_disabled) return;                       // a hit also says that requests go ahead
-    if (world.generation != seen::settings_generation()) return;  // keys may have been made after a change
+void remember(const Config& config, const std::vector<Step>& steps) {
+    if (config.settings.hs_disabled) return;                       // a hit also says that requests go ahead
+    if (config.generation != seen::settings_generation()) return;  // keys may have been made after a change
     for (const Step& step : steps) {
         if (!step.sure || step.past) continue;
         const Instant at = step.sighting->at;
@@ -243,15 +243,15 @@ void remember(const World& world, const std::vector<Step>& steps) {
         const Instant end_of_day = (at / kDay + 1) * kDay - 1;
         unsigned clients = step.visited.clients(day_of(at));
         if (step.marked) clients |= client_of(step.sighting->platform);
-        seen::remember(step.key, at, std::min(last_seen + world.settings.last_seen_granularity, end_of_day),
+        seen::remember(step.key, at, std::min(last_seen + config.settings.last_seen_granularity, end_of_day),
                        clients);
     }
 }
 
 }  // namespace
 
-Chunk::Chunk(const World& world, std::vector<Step>& steps, const How& how)
-    : world_(world), steps_(steps), how_(how) {
+Chunk::Chunk(const Config& config, std::vector<Step>& steps, const How& how)
+    : config_(config), steps_(steps), how_(how) {
     for (Step& step : steps_) {
         step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
@@ -260,32 +260,32 @@ Chunk::Chunk(const World& world, std::vector<Step>& steps, const How& how)
 
 void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     Writes writes;
-    Looker looker(world_);
+    Looker looker(config_);
     looker.prepare_updates();
     for (Step& step : steps_) {
         step.rows = looker.find(step.sighting->user_id);
-        interpret_rows(world_, step);
-        judge(world_, step, how_);
+        interpret_rows(config_, step);
+        judge(config_, step, how_);
         if (may_go_on && !may_go_on(step)) {
             drop(step);
             step.deferred = false;
             continue;
         }
-        if (how_.visits) plan_visits(world_, step, writes.visits);
-        write_to_row(world_, looker, step);
+        if (how_.visits) plan_visits(config_, step, writes.visits);
+        write_to_row(config_, looker, step);
     }
     looker.close();
     const bool only_ours = looker.members_change() && looker.users_change();
 
-    cohort::Seating seating(world_);
-    give_seats(world_, how_.queue, steps_, seating);
-    plan(world_, steps_, writes);
-    const bool written = (!writes.any() && writes.visits.empty()) || make(world_, steps_, writes, only_ours);
+    cohort::Seating seating(config_);
+    give_seats(config_, how_.queue, steps_, seating);
+    plan(config_, steps_, writes);
+    const bool written = (!writes.any() && writes.visits.empty()) || make(config_, steps_, writes, only_ours);
     if (!written)
         for (Step& step : steps_)
             if (!step.written && place_of(step) != Place::nowhere) defer(step);
     seating.done(written);
-    remember(world_, steps_);
+    remember(config_, steps_);
     append_deferred();
 }
 

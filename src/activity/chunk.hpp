@@ -11,7 +11,7 @@ namespace mau::activity {
 /// Takes the locks of the users, without waiting: who has none is left to be recorded later.
 class Chunk {
   public:
-    Chunk(const World& world, std::vector<Step>& steps, const How& how);
+    Chunk(const Config& config, std::vector<Step>& steps, const How& how);
 
     /// Records the sightings. `may_go_on`, if given, is asked of each before anything is written for it.
     void record(const std::function<bool(const Step&)>& may_go_on = nullptr);
@@ -21,7 +21,7 @@ class Chunk {
   private:
     void append_deferred() const;
 
-    const World& world_;
+    const Config& config_;
     std::vector<Step>& steps_;
     const How& how_;
 };

@@ -26,12 +26,12 @@ Datum fold(FunctionCallInfo fcinfo) {
     pg::with_spi([&] {
         // A fold for a time to come must not purge the present.
         const Instant now = std::min(at, pg::to_instant(GetCurrentTimestamp()));
-        const auto world = directory::world();
-        history::Folder folder(*world, history::first_kept_day(now));
+        const auto config = directory::config();
+        history::Folder folder(*config, history::first_kept_day(now));
         const std::int64_t visits = folder.take_visits(max_rows);
         const std::int64_t purged = folder.purge(max_rows);
         const replay::Replayed calls =
-            visits < max_rows ? replay::run(*world, now, max_rows - visits) : replay::Replayed();
+            visits < max_rows ? replay::run(*config, now, max_rows - visits) : replay::Replayed();
         task.end(visits + purged + calls.carried_out);
         result.add({"visits", visits});
         result.add({"bitmaps", folder.rows});

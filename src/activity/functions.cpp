@@ -54,10 +54,10 @@ Datum record_activity(FunctionCallInfo fcinfo) {
     Call call{pg::Arguments(fcinfo)};
     if (call.is_known_to_change_nothing()) return text_of(Outcome::unchanged);
     return text_of(pg::with_spi([&] {
-        const auto world = directory::world_at_hand();
-        if (world) {
-            activity::hold_back(*world, &call.sighting, 1);
-            return activity::record(*world, call.sighting, call.key);
+        const auto config = directory::config_at_hand();
+        if (config) {
+            activity::hold_back(*config, &call.sighting, 1);
+            return activity::record(*config, call.sighting, call.key);
         }
         activity::defer(&call.sighting, 1);
         return Outcome::unchanged;
@@ -157,10 +157,10 @@ Datum record_activities(FunctionCallInfo fcinfo) {
     std::vector<Outcome> outcomes(sightings.size(), Outcome::unchanged);
     if (!sightings.empty()) {
         const std::size_t recorded = pg::with_spi([&] {
-            const auto world = directory::world_at_hand();
-            if (world) {
-                activity::hold_back(*world, sightings.data(), sightings.size());
-                return activity::record(*world, sightings.data(), sightings.size(), outcomes.data());
+            const auto config = directory::config_at_hand();
+            if (config) {
+                activity::hold_back(*config, sightings.data(), sightings.size());
+                return activity::record(*config, sightings.data(), sightings.size(), outcomes.data());
             }
             activity::defer(sightings.data(), sightings.size());
             return users_of(sightings);
@@ -193,10 +193,10 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     const auto body = pg::with_spi([&]() -> std::optional<std::string> {
-        const auto world = directory::world_at_hand();
-        if (!world) return std::nullopt;  // nobody is kept out for a lock of ours
-        if (medium) request.threepid_reserved = directory::is_reserved(*world, *medium, *address);
-        return activity::check(*world, request, at);
+        const auto config = directory::config_at_hand();
+        if (!config) return std::nullopt;  // nobody is kept out for a lock of ours
+        if (medium) request.threepid_reserved = directory::is_reserved(*config, *medium, *address);
+        return activity::check(*config, request, at);
     });
     if (body) return jsonb_datum(*body);
     fcinfo->isnull = true;
@@ -208,10 +208,10 @@ Datum admit(FunctionCallInfo fcinfo) {
     std::optional<std::string> body;
     if (!call.is_known_to_change_nothing())
         body = pg::with_spi([&]() -> std::optional<std::string> {
-            const auto world = directory::world_at_hand();
-            if (world) {
-                activity::hold_back(*world, &call.sighting, 1);
-                return activity::admit(*world, call.sighting, call.key);
+            const auto config = directory::config_at_hand();
+            if (config) {
+                activity::hold_back(*config, &call.sighting, 1);
+                return activity::admit(*config, call.sighting, call.key);
             }
             activity::defer(&call.sighting, 1);
             return std::nullopt;
@@ -244,7 +244,7 @@ Datum explain(FunctionCallInfo fcinfo) {
                      "Leave at out: only a decision at present can be explained. mau.last_seen says when a "
                      "user was seen.");
         ExplainTrace trace(result);
-        activity::explain(*directory::world(), user_id, at, trace);
+        activity::explain(*directory::config(), user_id, at, trace);
     });
     return Datum(0);
 }

@@ -130,26 +130,27 @@ pg::Statement forget_query(
 
 /// Moves a member's row to the service of the account. A bridge's user who becomes a native needs a seat;
 /// where there is none, the row leaves the cohort.
-void move_service(const World& world, std::string_view user_id, std::string_view from, std::string_view to) {
-    cohort::Seating seating(world);
-    const bool asks = to == "native" && !directory::is_reserved_user(world, user_id);
-    if (asks && !world.settings.limit_usage_by_mau) {
+void move_service(const Config& config, std::string_view user_id, std::string_view from,
+                  std::string_view to) {
+    cohort::Seating seating(config);
+    const bool asks = to == "native" && !directory::is_reserved_user(config, user_id);
+    if (asks && !config.settings.limit_usage_by_mau) {
         seating.take_unlimited(1);
     } else if (asks && !seating.take(user_id, pg::to_instant(GetCurrentTimestamp()), false)) {
-        cohort::remove(world, std::vector<std::string_view>{user_id}, INT64_MAX);
+        cohort::remove(config, std::vector<std::string_view>{user_id}, INT64_MAX);
         return seating.done(false);
     }
     const bool moved = move_service_query.write(user_id).count > 0;
     if (moved) {
-        seats::add_rows(world, from, -1);
-        seats::add_rows(world, to, 1);
+        seats::add_rows(config, from, -1);
+        seats::add_rows(config, to, 1);
     }
     seating.done(moved);
 }
 
 /// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
 /// appservice that is given replaces the old one, and the account is active again.
-void make_known(const World& world, const deferred::Call& report) {
+void make_known(const Config& config, const deferred::Call& report) {
     const seats::Announced announced;
     const auto write = [&report](pg::Statement& statement) {
         return statement.write(report.user_id, report.at, report.user_type, report.appservice_id,
@@ -159,17 +160,17 @@ void make_known(const World& world, const deferred::Call& report) {
     seen::invalidate(report.user_id);
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
-    move_service(world, report.user_id, misplaced.at(0, 0).text(), misplaced.at(0, 1).text());
+    move_service(config, report.user_id, misplaced.at(0, 0).text(), misplaced.at(0, 1).text());
 }
 
 /// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is
 /// off. Answers whether the user is in now.
-bool join_reserved(const World& world, std::string_view user_id, Instant at) {
-    if (!recording(world.settings)) return false;
+bool join_reserved(const Config& config, std::string_view user_id, Instant at) {
+    if (!recording(config.settings)) return false;
     const seats::Announced announced;
     const pg::Rows joined = join_reserved_query.write(user_id, at);
     if (joined.empty()) return false;
-    if (joined.at(0, 0).boolean()) seats::add_rows(world, joined.at(0, 1).text(), 1);
+    if (joined.at(0, 0).boolean()) seats::add_rows(config, joined.at(0, 1).text(), 1);
     return true;
 }
 
@@ -177,21 +178,21 @@ void add_threepid(const deferred::Call& report) {
     add_threepid_query.write(report.medium, report.address, report.user_id);
 }
 
-bool deactivate(const World& world, std::string_view user_id) {
+bool deactivate(const Config& config, std::string_view user_id) {
     const seats::Announced announced;
     if (deactivate_query.write(user_id).count == 0) return false;
     seen::invalidate(user_id);
     remove_threepids_query.write(user_id);  // as Synapse does
-    if (!world.settings.count_deactivated_users) cohort::remove(world, user_id);
+    if (!config.settings.count_deactivated_users) cohort::remove(config, user_id);
     return true;
 }
 
 /// Whether another transaction, not done yet, has inserted, changed or deleted the row of a threepid. (A
 /// statement does not see what was inserted.)
-bool is_in_flight(const World& world, std::string_view medium, std::string_view address) {
+bool is_in_flight(const Config& config, std::string_view medium, std::string_view address) {
     const Datum keys_of_row[] = {pg::key_datum(medium), pg::key_datum(address)};
     return pg::guard([&] {
-        Relation const table = table_open(world.threepids_table, AccessShareLock);
+        Relation const table = table_open(config.threepids_table, AccessShareLock);
         Oid const key = pg::compat::primary_key_of(table);
         if (!OidIsValid(key)) {  // dropped by an administrator
             table_close(table, AccessShareLock);
@@ -219,10 +220,10 @@ bool is_in_flight(const World& world, std::string_view medium, std::string_view 
 }
 
 /// Whether another transaction, not done yet, has one of the user's rows.
-bool is_in_flight(const World& world, std::string_view user_id) {
+bool is_in_flight(const Config& config, std::string_view user_id) {
     pg::KeyedTable users, cohort;
-    users.open(world.users_table, world.users_index, kUsersIndex);
-    cohort.open(world.cohort_table, world.cohort_index, kCohortIndex);
+    users.open(config.users_table, config.users_index, kUsersIndex);
+    cohort.open(config.cohort_table, config.cohort_index, kCohortIndex);
     const Datum key = pg::key_datum(user_id);
     const bool in_flight = users.find(key).in_flight || cohort.find(key).in_flight;
     cohort.close();
@@ -232,47 +233,47 @@ bool is_in_flight(const World& world, std::string_view user_id) {
 
 }  // namespace
 
-bool can_carry_out(const World& world, const deferred::Call& report) {
+bool can_carry_out(const Config& config, const deferred::Call& report) {
     const auto writable = [](Oid table) { return pg::try_lock_with_indexes(table, RowExclusiveLock); };
     const bool registers = report.function == deferred::Function::register_user;
     const bool deactivates = report.function == deferred::Function::deactivate_user;
-    if ((report.medium || deactivates) && !writable(world.threepids_table)) return false;
-    if (registers && !pg::try_table_lock(world.users_sequence, RowExclusiveLock)) return false;
-    if ((registers || deactivates) && !(writable(world.users_table) && writable(world.cohort_table) &&
-                                        OidIsValid(world.users_index) && OidIsValid(world.cohort_index)))
+    if ((report.medium || deactivates) && !writable(config.threepids_table)) return false;
+    if (registers && !pg::try_table_lock(config.users_sequence, RowExclusiveLock)) return false;
+    if ((registers || deactivates) && !(writable(config.users_table) && writable(config.cohort_table) &&
+                                        OidIsValid(config.users_index) && OidIsValid(config.cohort_index)))
         return false;
-    if (!directory::is_latest(world)) return false;
-    if (report.medium && is_in_flight(world, *report.medium, *report.address)) return false;
+    if (!directory::is_latest(config)) return false;
+    if (report.medium && is_in_flight(config, *report.medium, *report.address)) return false;
     if (report.medium || deactivates) {
         const auto owner = deactivates ? std::optional(report.user_id) : std::nullopt;
         if (held_threepids_query.write(owner, report.medium, report.address).at(0, 0).integer() > 0)
             return false;
     }
-    return !(registers || deactivates) || !is_in_flight(world, report.user_id);
+    return !(registers || deactivates) || !is_in_flight(config, report.user_id);
 }
 
-bool carry_out(const World& world, const deferred::Call& report) {
+bool carry_out(const Config& config, const deferred::Call& report) {
     switch (report.function) {
         case deferred::Function::register_user:
-            make_known(world, report);
+            make_known(config, report);
             if (!report.medium) return false;
             add_threepid(report);
-            return directory::is_reserved(world, *report.medium, *report.address) &&
-                   join_reserved(world, report.user_id, *report.at);
+            return directory::is_reserved(config, *report.medium, *report.address) &&
+                   join_reserved(config, report.user_id, *report.at);
         case deferred::Function::add_threepid:
             add_threepid(report);
             return true;
         case deferred::Function::remove_threepid:
             return remove_threepid_query.write(report.medium, report.address, report.user_id).count > 0;
         case deferred::Function::deactivate_user:
-            return deactivate(world, report.user_id);
+            return deactivate(config, report.user_id);
         case deferred::Function::record_activity:
             break;
     }
     return false;
 }
 
-std::int64_t take_over(const World& world, const Accounts& accounts) {
+std::int64_t take_over(const Config& config, const Accounts& accounts) {
     if (accounts.user_ids.empty()) return 0;
     const seats::Announced announced;
     const pg::Rows changed =
@@ -286,7 +287,7 @@ std::int64_t take_over(const World& world, const Accounts& accounts) {
     if (ids.empty()) return 0;
     const pg::Rows misplaced = misplaced_among_query.read_latest(ids);
     for (std::uint64_t i = 0; i < misplaced.count; ++i)
-        move_service(world, misplaced.at(i, 0).text(), misplaced.at(i, 1).text(), misplaced.at(i, 2).text());
+        move_service(config, misplaced.at(i, 0).text(), misplaced.at(i, 1).text(), misplaced.at(i, 2).text());
     return static_cast<std::int64_t>(ids.size());
 }
 
@@ -323,10 +324,10 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
 }
 
 /// Carries a report out, unless it has to wait for somebody.
-void try_to_carry_out(const World& world, const deferred::Call& call, bool& answer) {
-    if (!registration::can_carry_out(world, call))
+void try_to_carry_out(const Config& config, const deferred::Call& call, bool& answer) {
+    if (!registration::can_carry_out(config, call))
         throw Error(sqlstate::lock_not_available, "another transaction has what the report writes");
-    answer = registration::carry_out(world, call);
+    answer = registration::carry_out(config, call);
 }
 
 /// Carries a report out, after those of the user that were deferred. Waits for nobody: what would, is undone,
@@ -338,14 +339,14 @@ bool report(const deferred::Call& call, bool otherwise) {
         const auto trouble = pg::attempt(
             [&] {
                 const pg::NoWaiting no_waiting;
-                const auto world = directory::world_at_hand();
-                if (!world) throw Error(sqlstate::lock_not_available, "the settings are locked");
+                const auto config = directory::config_at_hand();
+                if (!config) throw Error(sqlstate::lock_not_available, "the settings are locked");
                 if (deferred::has_reports(call.user_id))
                     for (const deferred::Call& earlier : deferred::take_reports(call.user_id))
-                        try_to_carry_out(*world, earlier, answer);
+                        try_to_carry_out(*config, earlier, answer);
                 if (deferred::has_reports(call.user_id))
                     throw Error(sqlstate::lock_not_available, "an earlier report is being carried out");
-                try_to_carry_out(*world, call, answer);
+                try_to_carry_out(*config, call, answer);
             },
             pg::is_interference);
         if (!trouble) return answer;
@@ -417,9 +418,9 @@ Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const bool known = pg::with_spi([&] {
         const seats::Announced announced;
-        const auto held = directory::world();
-        const World& world = *held;
-        const bool member = cohort::remove(world, user_id);
+        const auto held = directory::config();
+        const Config& config = *held;
+        const bool member = cohort::remove(config, user_id);
         const bool deferred = deferred::forget(user_id);
         registration::remove_threepids_query.write(user_id);
         registration::forget_skipped_query.write(user_id);

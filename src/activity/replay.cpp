@@ -23,7 +23,7 @@ void warn(const pg::Trouble& trouble) {
 /// Carries out a batch of calls.
 class Batch {
   public:
-    Batch(const World& world, Instant now) : world_(world), now_(now) {}
+    Batch(const Config& config, Instant now) : config_(config), now_(now) {}
 
     void run(const std::vector<deferred::Call>& calls) {
         for (const deferred::Call& call : calls) {
@@ -43,13 +43,13 @@ class Batch {
   private:
     void record() {
         if (sightings_.empty()) return;
-        activity::hold_back(world_, sightings_.data(), sightings_.size());
+        activity::hold_back(config_, sightings_.data(), sightings_.size());
         activity::sort_newest(sightings_);
         std::vector<Outcome> outcomes(sightings_.size());
         activity::How how;
         how.horizon = now_ - kWindow;
         const auto trouble = pg::attempt(
-            [&] { activity::record(world_, sightings_.data(), sightings_.size(), outcomes.data(), how); });
+            [&] { activity::record(config_, sightings_.data(), sightings_.size(), outcomes.data(), how); });
         if (trouble) {
             warn(*trouble);
             activity::defer(sightings_.data(), sightings_.size());
@@ -59,10 +59,10 @@ class Batch {
 
     /// A user's reports stay in their order: once one has to wait, so do the others.
     void report(const deferred::Call& call) {
-        if (held_up_.count(call.user_id) == 0 && registration::can_carry_out(world_, call)) {
+        if (held_up_.count(call.user_id) == 0 && registration::can_carry_out(config_, call)) {
             const auto trouble = pg::attempt([&] {
                 const pg::NoWaiting no_waiting;
-                registration::carry_out(world_, call);
+                registration::carry_out(config_, call);
             });
             if (!trouble) return;
             if (!pg::is_interference(*trouble)) warn(*trouble);
@@ -71,7 +71,7 @@ class Batch {
         again_.push_back(call);
     }
 
-    const World& world_;
+    const Config& config_;
     const Instant now_;
     std::vector<activity::Sighting> sightings_;
     std::vector<deferred::Call> again_;
@@ -80,7 +80,7 @@ class Batch {
 
 }  // namespace
 
-Replayed run(const World& world, Instant now, std::int64_t max_calls) {
+Replayed run(const Config& config, Instant now, std::int64_t max_calls) {
     Replayed replayed;
     const TimestampTz before = GetCurrentTimestamp();
     pg::Scratch scratch;
@@ -88,7 +88,7 @@ Replayed run(const World& world, Instant now, std::int64_t max_calls) {
         const std::int64_t left = max_calls - replayed.carried_out, room = std::min(left, kBatch);
         scratch.run([&] {
             const std::vector<deferred::Call> calls = deferred::take(before, room);
-            Batch batch(world, now);
+            Batch batch(config, now);
             batch.run(calls);
             const auto taken = static_cast<std::int64_t>(calls.size());
             replayed.carried_out += taken - batch.deferred_again();

@@ -37,24 +37,24 @@ pg::Statement visit_members_query(
 
 }  // namespace
 
-bool can_read_rows(const World& world) {
-    return pg::try_read_lock(world.cohort_table) && pg::try_read_lock(world.users_table) &&
-           OidIsValid(world.cohort_index) && OidIsValid(world.users_index) &&
-           (world.reserved.empty() || pg::try_read_lock(world.threepids_table)) &&
-           directory::is_latest(world);
+bool can_read_rows(const Config& config) {
+    return pg::try_read_lock(config.cohort_table) && pg::try_read_lock(config.users_table) &&
+           OidIsValid(config.cohort_index) && OidIsValid(config.users_index) &&
+           (config.reserved.empty() || pg::try_read_lock(config.threepids_table)) &&
+           directory::is_latest(config);
 }
 
-bool can_write_rows(const World& world) {
+bool can_write_rows(const Config& config) {
     // An index alone is locked by ALTER INDEX … SET TABLESPACE.
-    return pg::try_table_lock(world.cohort_table, RowExclusiveLock) &&
-           pg::try_table_lock(world.users_table, RowExclusiveLock) &&
-           pg::try_table_lock(world.cohort_index, RowExclusiveLock) &&
-           pg::try_table_lock(world.users_index, RowExclusiveLock) &&
-           (!OidIsValid(world.cohort_by_time) ||
-            pg::try_table_lock(world.cohort_by_time, RowExclusiveLock)) &&
-           (world.reserved.empty() ||
-            (pg::try_read_lock(world.threepids_table) && pg::try_read_lock(world.users_table))) &&
-           directory::is_latest(world);
+    return pg::try_table_lock(config.cohort_table, RowExclusiveLock) &&
+           pg::try_table_lock(config.users_table, RowExclusiveLock) &&
+           pg::try_table_lock(config.cohort_index, RowExclusiveLock) &&
+           pg::try_table_lock(config.users_index, RowExclusiveLock) &&
+           (!OidIsValid(config.cohort_by_time) ||
+            pg::try_table_lock(config.cohort_by_time, RowExclusiveLock)) &&
+           (config.reserved.empty() ||
+            (pg::try_read_lock(config.threepids_table) && pg::try_read_lock(config.users_table))) &&
+           directory::is_latest(config);
 }
 
 Membership membership_of(const pg::Found& row) {

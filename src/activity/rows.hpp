@@ -16,16 +16,16 @@ struct Rows {
 
 /// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX,
 /// and is there: with the locks taken, no index can be dropped any more.
-bool can_read_rows(const World& world);
+bool can_read_rows(const Config& config);
 /// Likewise for what a sighting writes.
-bool can_write_rows(const World& world);
+bool can_write_rows(const Config& config);
 
 /// Looks users up in both tables, and changes the rows that it found last.
 class Looker {
   public:
-    explicit Looker(const World& world) : world_(world) {
-        users_.open(world.users_table, world.users_index, kUsersIndex);
-        cohort_.open(world.cohort_table, world.cohort_index, kCohortIndex);
+    explicit Looker(const Config& config) : config_(config) {
+        users_.open(config.users_table, config.users_index, kUsersIndex);
+        cohort_.open(config.cohort_table, config.cohort_index, kCohortIndex);
     }
     Rows find(std::string_view user_id) {
         const Datum key = pg::key_datum(user_id);
@@ -38,8 +38,8 @@ class Looker {
     /// be undone if it fails.)
     void prepare_updates() {
         if (IsolationIsSerializable()) return;
-        members_change_ = cohort_.allows_updates(world_.on_cohort);
-        users_change_ = users_.allows_updates(world_.on_users);
+        members_change_ = cohort_.allows_updates(config_.on_cohort);
+        users_change_ = users_.allows_updates(config_.on_users);
     }
     bool members_change() const { return members_change_; }
     bool users_change() const { return users_change_; }
@@ -51,7 +51,7 @@ class Looker {
     }
 
   private:
-    const World& world_;
+    const Config& config_;
     pg::KeyedTable users_, cohort_;
     bool members_change_ = false, users_change_ = false;
 };

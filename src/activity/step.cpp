@@ -11,20 +11,20 @@ Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, c
     return step;
 }
 
-void interpret_rows(const World& world, Step& step) {
+void interpret_rows(const Config& config, Step& step) {
     const Sighting& sighting = *step.sighting;
-    step.account = directory::account(world, sighting.user_id, step.rows.user);
+    step.account = directory::account(config, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
     // Who is reserved matters only to a user without a row that holds by itself.
-    if (!world.reserved.empty() && !step.membership.holds(sighting.at))
-        step.membership.reserved = directory::is_reserved_user(world, sighting.user_id);
+    if (!config.reserved.empty() && !step.membership.holds(sighting.at))
+        step.membership.reserved = directory::is_reserved_user(config, sighting.user_id);
     step.visited = visited_of(step.rows);
 }
 
-bool is_news(const World& world, const Step& step) {
+bool is_news(const Config& config, const Step& step) {
     if (!step.rows.user.exists || step.rows.user.is_null(directory::users::last_seen)) return true;
     return step.sighting->at - step.rows.user.integer(directory::users::last_seen) >
-           world.settings.last_seen_granularity;
+           config.settings.last_seen_granularity;
 }
 
 namespace {
@@ -56,14 +56,14 @@ Place place_of(const Step& step) {
     return step.past ? Place::user : place_of(*step.outcome);
 }
 
-void judge(const World& world, Step& step, const How& how) {
+void judge(const Config& config, Step& step, const How& how) {
     const Sighting& sighting = *step.sighting;
     *step.outcome =
-        judge_sighting(world.settings, sighting.user_id, step.account, step.membership, sighting.at);
+        judge_sighting(config.settings, sighting.user_id, step.account, step.membership, sighting.at);
     if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
         const Place place = place_of(*step.outcome);
         step.deferred = (place == Place::member && *step.outcome != Outcome::unchanged) ||
-                        (place == Place::user && is_news(world, step));
+                        (place == Place::user && is_news(config, step));
         if (place != Place::nowhere) *step.outcome = Outcome::unchanged;
         return;
     }

@@ -31,14 +31,14 @@ struct Step {
 Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, const seen::Key& key);
 
 /// Reads the rows for what they say of the user.
-void interpret_rows(const World& world, Step& step);
+void interpret_rows(const Config& config, Step& step);
 
 /// Judges by the rows. What another transaction has in flight is left alone: a sighting that says more than
 /// what is committed is recorded later, because that transaction may be undone.
-void judge(const World& world, Step& step, const How& how);
+void judge(const Config& config, Step& step, const How& how);
 
 /// Whether a sighting outside the cohort is news enough to be written.
-bool is_news(const World& world, const Step& step);
+bool is_news(const Config& config, const Step& step);
 
 /// Where the last sighting of a user belongs who met with an outcome.
 enum class Place { nowhere, member, user };

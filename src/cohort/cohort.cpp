@@ -151,12 +151,12 @@ std::int64_t only_number(const pg::Rows& rows) {
     return rows.at(0, 0).integer();
 }
 
-std::int64_t seat(const World& world, const std::vector<std::string_view>& reserved) {
-    if (reserved.empty() || !recording(world.settings)) return 0;
+std::int64_t seat(const Config& config, const std::vector<std::string_view>& reserved) {
+    if (reserved.empty() || !recording(config.settings)) return 0;
     // Who has a row, or is being given one by a transaction that the statement would wait for, needs none.
     std::vector<std::string_view> missing;
     pg::KeyedTable cohort;
-    cohort.open(world.cohort_table, world.cohort_index, kCohortIndex);
+    cohort.open(config.cohort_table, config.cohort_index, kCohortIndex);
     for (const std::string_view user : reserved) {
         const pg::Found row = cohort.find(pg::key_datum(user));
         if (!row.exists && !row.in_flight) missing.push_back(user);
@@ -164,17 +164,17 @@ std::int64_t seat(const World& world, const std::vector<std::string_view>& reser
     cohort.close();
     if (missing.empty()) return 0;
     const seats::Announced announced;
-    const pg::Rows seated = seat_reserved_query.write(missing, world.settings.count_deactivated_users);
-    for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(world, seated.at(i, 0).text(), 1);
+    const pg::Rows seated = seat_reserved_query.write(missing, config.settings.count_deactivated_users);
+    for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(config, seated.at(i, 0).text(), 1);
     return static_cast<std::int64_t>(seated.count);
 }
 
 /// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since.
 /// Answers how many left.
-std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
+std::int64_t expire(const Config& config, Instant cutoff, const std::vector<std::string_view>& reserved,
                     std::int64_t max_rows) {
-    const Expired expired = remove_expired(world, cutoff, reserved, max_rows);
-    if ((expired.seen_since || !OidIsValid(world.cohort_by_time)) && expired.rows < max_rows) {
+    const Expired expired = remove_expired(config, cutoff, reserved, max_rows);
+    if ((expired.seen_since || !OidIsValid(config.cohort_by_time)) && expired.rows < max_rows) {
         const seats::Announced announced;
         renew_query.write(cutoff, max_rows - expired.rows);
     }
@@ -182,7 +182,7 @@ std::int64_t expire(const World& world, Instant cutoff, const std::vector<std::s
 }
 
 /// Takes out the oldest counted rows above the maximum.
-std::int64_t remove_over_limit(const World& world, const std::vector<std::string_view>& reserved,
+std::int64_t remove_over_limit(const Config& config, const std::vector<std::string_view>& reserved,
                                std::int64_t count) {
     const pg::Rows oldest = over_limit_query.read_latest(reserved, count);
     std::vector<std::string_view> user_ids;
@@ -191,27 +191,27 @@ std::int64_t remove_over_limit(const World& world, const std::vector<std::string
         user_ids.push_back(oldest.at(i, 0).text());
         last = std::max(last, oldest.at(i, 1).integer());
     }
-    return remove(world, user_ids, last + 1);
+    return remove(config, user_ids, last + 1);
 }
 
-std::int64_t remove_deactivated(const World& world, std::int64_t max_rows) {
+std::int64_t remove_deactivated(const Config& config, std::int64_t max_rows) {
     const pg::Rows deactivated = deactivated_query.read_latest(max_rows);
     std::vector<std::string_view> user_ids;
     for (std::uint64_t i = 0; i < deactivated.count; ++i) user_ids.push_back(deactivated.at(i, 0).text());
-    return remove(world, user_ids, INT64_MAX);
+    return remove(config, user_ids, INT64_MAX);
 }
 
 /// The native members from the counters; nothing where they cannot tell.
-std::optional<std::int64_t> counted_natives(const World& world, Instant at, seats::For purpose) {
+std::optional<std::int64_t> counted_natives(const Config& config, Instant at, seats::For purpose) {
     // The counters tell no more than the table would.
     if (purpose == seats::For::statement)
-        pg::guard([&] { pg::check_rights(world.cohort_table, ACL_SELECT); });
+        pg::guard([&] { pg::check_rights(config.cohort_table, ACL_SELECT); });
     for (int tries = 0; tries < 3; ++tries) {
-        const auto rows = seats::rows(world, purpose);
+        const auto rows = seats::rows(config, purpose);
         if (!rows) return std::nullopt;
-        const std::int64_t expired = count_expired_natives(world, at, purpose);
+        const std::int64_t expired = count_expired_natives(config, at, purpose);
         // For a statement both are of its own snapshot; else none may have left between the two looks.
-        if (purpose == seats::For::statement || seats::rows(world, purpose) == rows) return *rows - expired;
+        if (purpose == seats::For::statement || seats::rows(config, purpose) == rows) return *rows - expired;
     }
     return std::nullopt;
 }
@@ -225,14 +225,14 @@ std::vector<HostCount> by_host(const pg::Rows& rows) {
 
 }  // namespace
 
-std::int64_t count(const World& world, Instant at) {
-    if (const auto users = counted_natives(world, at, seats::For::statement)) return *users;
+std::int64_t count(const Config& config, Instant at) {
+    if (const auto users = counted_natives(config, at, seats::For::statement)) return *users;
     return only_number(count_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
-std::int64_t count_now(const World& world, Instant at) {
-    if (const auto users = counted_natives(world, at, seats::For::decision)) return *users;
-    return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(world)));
+std::int64_t count_now(const Config& config, Instant at) {
+    if (const auto users = counted_natives(config, at, seats::For::decision)) return *users;
+    return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(config)));
 }
 
 namespace {
@@ -255,12 +255,12 @@ bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
 
 /// Looks at every version of every native row by one snapshot, so that a user whose row moves while we scan
 /// is met.
-Census take_census(const World& world) {
+Census take_census(const Config& config) {
     Census census{0, NIL};
     CommandCounterIncrement();  // rows that this very statement has written count, too
     TransactionId const later = ReadNextTransactionId();
     Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
-    Relation const table = table_open(world.cohort_table, AccessShareLock);
+    Relation const table = table_open(config.cohort_table, AccessShareLock);
     TableScanDesc const scan = table_beginscan(table, SnapshotAny, 0, nullptr);
     TupleTableSlot* const slot = table_slot_create(table, nullptr);
     while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
@@ -295,8 +295,8 @@ Census take_census(const World& world) {
 
 }  // namespace
 
-std::int64_t count_rows_with_in_flight(const World& world) {
-    const Census census = pg::guard([&] { return take_census(world); });
+std::int64_t count_rows_with_in_flight(const Config& config) {
+    const Census census = pg::guard([&] { return take_census(config); });
     std::set<std::string_view> moving;
     for (int i = 0; i < list_length(census.moving); ++i)
         moving.insert(static_cast<const char*>(list_nth(census.moving, i)));
@@ -358,32 +358,32 @@ std::vector<bool> write(const std::vector<Row>& rows) {
     return made;
 }
 
-std::int64_t seat_reserved(const World& world) {
-    return seat(world, directory::registered_reserved_users(world));
+std::int64_t seat_reserved(const Config& config) {
+    return seat(config, directory::registered_reserved_users(config));
 }
 
-Reaped reap(const World& world, Instant at, std::int64_t max_rows) {
+Reaped reap(const Config& config, Instant at, std::int64_t max_rows) {
     Reaped reaped;
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
     std::int64_t left = max_rows;
 
-    seats::verify(world);
-    reaped.seated = seat(world, reserved);
-    reaped.expired = expire(world, cutoff(at), reserved, left);
+    seats::verify(config);
+    reaped.seated = seat(config, reserved);
+    reaped.expired = expire(config, cutoff(at), reserved, left);
     left -= reaped.expired;
 
-    if (!world.settings.count_deactivated_users && left > 0) {
-        reaped.deactivated = remove_deactivated(world, left);
+    if (!config.settings.count_deactivated_users && left > 0) {
+        reaped.deactivated = remove_deactivated(config, left);
         left -= reaped.deactivated;
     }
 
-    if (world.settings.limit_usage_by_mau && left > 0) {
+    if (config.settings.limit_usage_by_mau && left > 0) {
         // The newest max - reserved rows of the others stay, none if there are more reserved ones than seats.
         const std::int64_t held = only_number(count_reserved_members_query.read_latest(reserved));
-        const std::int64_t stay = std::max<std::int64_t>(0, world.settings.max_mau_value - held);
+        const std::int64_t stay = std::max<std::int64_t>(0, config.settings.max_mau_value - held);
         const std::int64_t others = only_number(count_query.read_latest(cutoff(at), reserved)) - held;
         if (others > stay)
-            reaped.over_limit = remove_over_limit(world, reserved, std::min(others - stay, left));
+            reaped.over_limit = remove_over_limit(config, reserved, std::min(others - stay, left));
     }
     // Who has expired was not seen lately, but by a time that has not come; the others may have been.
     const bool early = at > pg::to_instant(GetCurrentTimestamp());

@@ -15,14 +15,14 @@ inline constexpr Instant kRenewal = 15 * kDay;
 
 /// The figure that the limit is about at an instant: native members, and registered reserved users whatever
 /// their age. Exact to the millisecond, as the caller's statement sees the table.
-std::int64_t count(const World& world, Instant at);
+std::int64_t count(const Config& config, Instant at);
 /// The same by what is committed now, whatever the isolation level: for decisions.
-std::int64_t count_now(const World& world, Instant at);
+std::int64_t count_now(const Config& config, Instant at);
 
 /// The native rows, expired ones too, that there could be at most: those committed now and those that other
 /// transactions have in flight. Costs a scan of the table; for admission without counters, under the lock of
 /// cohort/seating.hpp.
-std::int64_t count_rows_with_in_flight(const World& world);
+std::int64_t count_rows_with_in_flight(const Config& config);
 
 /// Users and their number, by service.
 struct ServiceCount {
@@ -62,7 +62,7 @@ std::vector<bool> write(const std::vector<Row>& rows);
 
 /// Gives registered reserved users without a row theirs; the time of such a row is 0 until the user is seen.
 /// Answers how many.
-std::int64_t seat_reserved(const World& world);
+std::int64_t seat_reserved(const Config& config);
 
 /// What a reap did.
 struct Reaped {
@@ -72,6 +72,6 @@ struct Reaped {
     std::int64_t over_limit = 0;   // the oldest counted rows above the maximum
 };
 /// Brings the cohort in order at an instant, `max_rows` rows at most.
-Reaped reap(const World& world, Instant at, std::int64_t max_rows);
+Reaped reap(const Config& config, Instant at, std::int64_t max_rows);
 
 }  // namespace mau::cohort

@@ -20,7 +20,7 @@ Datum monthly_active_count(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     const std::int64_t users = pg::with_spi([&] {
         past::refuse(at, "Ask mau.active_users('30 days', at), or look into mau.snapshots.");
-        return cohort::count(*directory::world(), at);
+        return cohort::count(*directory::config(), at);
     });
     return Int64GetDatum(users);
 }
@@ -80,7 +80,7 @@ Datum active_users(FunctionCallInfo fcinfo) {
         if (service) question.service = std::string(*service);
         const Day last = day_of(at);
         const auto days = static_cast<Day>(std::min<Instant>((length + kDay - 1) / kDay, kLastDay));
-        return history::active(*directory::world(), question, {last - days + 1, last},
+        return history::active(*directory::config(), question, {last - days + 1, last},
                                static_cast<std::size_t>(min_days));
     });
     return Int64GetDatum(users);
@@ -110,7 +110,7 @@ Datum reap(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     const cohort::Reaped reaped = pg::with_spi([&] {
-        const cohort::Reaped done = cohort::reap(*directory::world(), at, max_rows);
+        const cohort::Reaped done = cohort::reap(*directory::config(), at, max_rows);
         task.end(done.seated + done.expired + done.deactivated + done.over_limit, at);
         return done;
     });

@@ -85,11 +85,11 @@ struct Range {
 /// whether it met rows of the range that have been seen since. Without the planner, who would be asked anew
 /// for each instant. Inside a guard only.
 template <class Each>
-bool walk_expired(const World& world, const Range& range, Each&& each) {
+bool walk_expired(const Config& config, const Range& range, Each&& each) {
     Snapshot const snapshot =
         RegisterSnapshot(range.purpose == seats::For::statement ? GetActiveSnapshot() : GetLatestSnapshot());
     pg::IndexWalk walk;
-    walk.open(world.cohort_table, world.cohort_by_time, "monthly_active_users_renewed");
+    walk.open(config.cohort_table, config.cohort_by_time, "monthly_active_users_renewed");
     ScanKeyData keys[2];
     ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(range.from));
     ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(range.cutoff));
@@ -121,10 +121,10 @@ struct Found {
 };
 
 /// Finds at most `most` of them from `from` on.
-Found find_expired(const World& world, Instant from, Instant cutoff, Whose whose,
+Found find_expired(const Config& config, Instant from, Instant cutoff, Whose whose,
                    const std::vector<std::string_view>& reserved, std::int64_t most) {
     Found found;
-    if (!OidIsValid(world.cohort_by_time)) {
+    if (!OidIsValid(config.cohort_by_time)) {
         const pg::Rows rows = expired_query.read_latest(cutoff, whose == Whose::natives, reserved, most);
         for (std::uint64_t i = 0; i < rows.count; ++i) found.user_ids.push_back(rows.at(i, 0).text());
         return found;
@@ -134,7 +134,7 @@ Found find_expired(const World& world, Instant from, Instant cutoff, Whose whose
     found.seen_since = pg::guard([&] {
         std::int64_t left = most;
         CommandCounterIncrement();  // what this statement has done is seen
-        return walk_expired(world, range, [&](TupleTableSlot* slot) {
+        return walk_expired(config, range, [&](TupleTableSlot* slot) {
             const std::string_view id = text_of(slot, kUserId);
             ids = lappend(ids, cstring_to_text_with_len(id.data(), static_cast<int>(id.size())));
             found.next = DatumGetInt64(slot->tts_values[kRenewed]);
@@ -151,10 +151,11 @@ Found find_expired(const World& world, Instant from, Instant cutoff, Whose whose
 
 /// Makes rows of mau.users for some members that have none: seated, or put there by hand. Those that another
 /// transaction is making are left out, unless `wait`.
-void make_known(const World& world, const std::string_view* first, const std::string_view* last, bool wait) {
+void make_known(const Config& config, const std::string_view* first, const std::string_view* last,
+                bool wait) {
     std::vector<std::string_view> locked, unknown;
     pg::KeyedTable users;
-    users.open(world.users_table, world.users_index, kUsersIndex);
+    users.open(config.users_table, config.users_index, kUsersIndex);
     for (const std::string_view* id = first; id != last; ++id) {
         if (!wait && !pg::try_lock(pg::LockSpace::user, pg::hash(*id))) continue;
         locked.push_back(*id);
@@ -169,7 +170,7 @@ void make_known(const World& world, const std::string_view* first, const std::st
 }
 
 /// Runs one of the statements above, and tells the counters. Answers how many rows were taken out.
-std::int64_t leave(const World& world, pg::Statement& statement,
+std::int64_t leave(const Config& config, pg::Statement& statement,
                    const std::vector<std::string_view>& user_ids, Instant cutoff) {
     const seats::Announced announced;
     std::int64_t rows = 0;
@@ -181,11 +182,11 @@ std::int64_t leave(const World& world, pg::Statement& statement,
                 unknown.push_back(left.at(i, 2).text());
                 continue;
             }
-            seats::add_rows(world, left.at(i, 0).text(), -left.at(i, 1).integer());
+            seats::add_rows(config, left.at(i, 0).text(), -left.at(i, 1).integer());
             rows += left.at(i, 1).integer();
         }
         for (std::size_t i = 0; i < unknown.size() && tries == 0; i += kLocked)
-            make_known(world, unknown.data() + i, unknown.data() + std::min(i + kLocked, unknown.size()),
+            make_known(config, unknown.data() + i, unknown.data() + std::min(i + kLocked, unknown.size()),
                        &statement == &leave_waiting_query);
         if (unknown.empty()) break;
     }
@@ -200,16 +201,16 @@ namespace {
 /// third of the time that the statement takes. Rows without one in mau.users are left to it.
 class DirectRemoval {
   public:
-    explicit DirectRemoval(const World& world) : world_(world) {}
+    explicit DirectRemoval(const Config& config) : config_(config) {}
 
     /// Whether nothing is on the tables that a statement would have to heed.
     bool is_possible() {
-        if (!OidIsValid(world_.cohort_by_time) || IsolationUsesXactSnapshot()) return false;
+        if (!OidIsValid(config_.cohort_by_time) || IsolationUsesXactSnapshot()) return false;
         const bool possible = pg::guard([&] {
-            Relation const cohort = table_open(world_.cohort_table, RowExclusiveLock);
-            Relation const users = table_open(world_.users_table, RowExclusiveLock);
-            const bool can = pg::writable_directly(cohort, world_.on_cohort, ACL_DELETE) &&
-                             pg::writable_directly(users, world_.on_users, ACL_UPDATE);
+            Relation const cohort = table_open(config_.cohort_table, RowExclusiveLock);
+            Relation const users = table_open(config_.users_table, RowExclusiveLock);
+            const bool can = pg::writable_directly(cohort, config_.on_cohort, ACL_DELETE) &&
+                             pg::writable_directly(users, config_.on_users, ACL_UPDATE);
             table_close(users, NoLock);
             table_close(cohort, NoLock);
             return can;
@@ -223,13 +224,13 @@ class DirectRemoval {
         Expired expired;
         std::int64_t natives = 0;
         pg::KeyedTable users;
-        users.open(world_.users_table, world_.users_index, kUsersIndex);
+        users.open(config_.users_table, config_.users_index, kUsersIndex);
         expired.seen_since = pg::guard([&] {
             CommandCounterIncrement();  // what this statement has done is seen
             row_ = AllocSetContextCreate(CurrentMemoryContext, "mau row", ALLOCSET_DEFAULT_SIZES);
-            Relation const cohort = table_open(world_.cohort_table, RowExclusiveLock);
+            Relation const cohort = table_open(config_.cohort_table, RowExclusiveLock);
             Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
-            const bool seen_since = walk_expired(world_, range, [&](TupleTableSlot* slot) {
+            const bool seen_since = walk_expired(config_, range, [&](TupleTableSlot* slot) {
                 if (!move_last_seen(users, slot)) return true;
                 if (!pg::delete_row(cohort, slot, GetCurrentCommandId(true), snapshot)) return true;
                 if (text_of(slot, kService) == "native") ++natives;
@@ -242,7 +243,7 @@ class DirectRemoval {
             return seen_since;
         });
         users.close();
-        seats::add_rows(world_, "native", -natives);
+        seats::add_rows(config_, "native", -natives);
         return expired;
     }
 
@@ -266,18 +267,19 @@ class DirectRemoval {
         return count == 0 || users.update(changes, count);
     }
 
-    const World& world_;
+    const Config& config_;
     MemoryContext row_ = nullptr;  // what is known of one user
 };
 
 }  // namespace
 
-std::int64_t count_expired_natives(const World& world, Instant at, seats::For purpose) {
+std::int64_t count_expired_natives(const Config& config, Instant at, seats::For purpose) {
     const bool of_statement = purpose == seats::For::statement;
-    const std::vector<std::string_view> reserved =
-        of_statement ? directory::reserved_users_of_statement() : directory::registered_reserved_users(world);
+    const std::vector<std::string_view> reserved = of_statement
+                                                       ? directory::reserved_users_of_statement()
+                                                       : directory::registered_reserved_users(config);
     const Instant cutoff = at - kWindow;
-    if (!OidIsValid(world.cohort_by_time)) {
+    if (!OidIsValid(config.cohort_by_time)) {
         const pg::Rows rows = of_statement ? count_expired_query.read(cutoff, reserved)
                                            : count_expired_query.read_latest(cutoff, reserved);
         return rows.at(0, 0).integer();
@@ -285,27 +287,27 @@ std::int64_t count_expired_natives(const World& world, Instant at, seats::For pu
     const Range range{INT64_MIN, cutoff, Whose::natives, reserved.data(), reserved.size(), purpose};
     return pg::guard([&] {
         std::int64_t rows = 0;
-        walk_expired(world, range, [&](TupleTableSlot*) { return ++rows > 0; });
+        walk_expired(config, range, [&](TupleTableSlot*) { return ++rows > 0; });
         return rows;
     });
 }
 
-Expired remove_expired(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
+Expired remove_expired(const Config& config, Instant cutoff, const std::vector<std::string_view>& reserved,
                        std::int64_t max_rows) {
     Expired expired;
     pg::Scratch scratch;
     Instant from = INT64_MIN;
-    DirectRemoval direct(world);
+    DirectRemoval direct(config);
     if (direct.is_possible()) {
         const Range range{INT64_MIN, cutoff, Whose::everybody, reserved.data(), reserved.size()};
         expired = direct.remove(range, max_rows);
     }
     for (bool more = true; more && expired.rows < max_rows;) {
         scratch.run([&] {
-            const Found found = find_expired(world, from, cutoff, Whose::everybody, reserved,
+            const Found found = find_expired(config, from, cutoff, Whose::everybody, reserved,
                                              std::min(kBatch, max_rows - expired.rows));
             expired.seen_since = expired.seen_since || found.seen_since;
-            const std::int64_t left = remove(world, found.user_ids, cutoff);
+            const std::int64_t left = remove(config, found.user_ids, cutoff);
             expired.rows += left;
             more = left > 0 || found.next > from;
             from = found.next;
@@ -319,14 +321,14 @@ Expired remove_expired(const World& world, Instant cutoff, const std::vector<std
 namespace {
 
 /// Takes rows out one by one, so that none is touched that is not needed.
-std::int64_t free_one_by_one(const World& world, const std::vector<std::string_view>& user_ids,
+std::int64_t free_one_by_one(const Config& config, const std::vector<std::string_view>& user_ids,
                              Instant cutoff, std::int64_t count) {
     std::int64_t freed = 0;
     for (std::size_t i = 0; i < user_ids.size() && freed < count; ++i) {
         // A row whose user is being recorded now, perhaps by this very statement, is in use.
         const std::uint64_t lock = pg::hash(user_ids[i]);
         if (!pg::try_new_lock(pg::LockSpace::user, lock)) continue;
-        freed += remove(world, std::vector<std::string_view>{user_ids[i]}, cutoff);
+        freed += remove(config, std::vector<std::string_view>{user_ids[i]}, cutoff);
         pg::release_lock(pg::LockSpace::user, lock);
     }
     return freed;
@@ -334,21 +336,22 @@ std::int64_t free_one_by_one(const World& world, const std::vector<std::string_v
 
 }  // namespace
 
-std::int64_t free_seats(const World& world, Instant cutoff, std::int64_t count) {
+std::int64_t free_seats(const Config& config, Instant cutoff, std::int64_t count) {
     if (XactReadOnly) return 0;
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world);
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
     const auto find = [&](std::int64_t most) {
-        return find_expired(world, INT64_MIN, cutoff, Whose::natives, reserved, most).user_ids;
+        return find_expired(config, INT64_MIN, cutoff, Whose::natives, reserved, most).user_ids;
     };
-    if (count > kLook) return remove(world, find(kBatch), cutoff);  // the maximum was lowered, or switched on
-    const std::int64_t freed = free_one_by_one(world, find(count), cutoff, count);
-    return freed < count ? freed + free_one_by_one(world, find(kLook), cutoff, count - freed) : freed;
+    if (count > kLook)
+        return remove(config, find(kBatch), cutoff);  // the maximum was lowered, or switched on
+    const std::int64_t freed = free_one_by_one(config, find(count), cutoff, count);
+    return freed < count ? freed + free_one_by_one(config, find(kLook), cutoff, count - freed) : freed;
 }
 
-std::int64_t remove(const World& world, const std::vector<std::string_view>& user_ids, Instant cutoff) {
+std::int64_t remove(const Config& config, const std::vector<std::string_view>& user_ids, Instant cutoff) {
     if (user_ids.empty()) return 0;
     std::int64_t rows = 0;
-    const auto leave_now = [&] { rows = leave(world, leave_query, user_ids, cutoff); };
+    const auto leave_now = [&] { rows = leave(config, leave_query, user_ids, cutoff); };
     if (!IsolationUsesXactSnapshot())
         leave_now();
     else if (pg::attempt(leave_now, pg::is_concurrency))
@@ -356,12 +359,12 @@ std::int64_t remove(const World& world, const std::vector<std::string_view>& use
     return rows;
 }
 
-bool remove(const World& world, std::string_view user_id) {
+bool remove(const Config& config, std::string_view user_id) {
     seen::invalidate(user_id);
     bool left = false;
     // A row that changed while the statement waited stays; what a trigger keeps stays for good.
     for (int tries = 0; tries < 10 && !is_member_query.read_latest(user_id).empty(); ++tries)
-        left = leave(world, leave_waiting_query, {user_id}, kAlways) > 0 || left;
+        left = leave(config, leave_waiting_query, {user_id}, kAlways) > 0 || left;
     return left;
 }
 

@@ -14,7 +14,7 @@ enum class Whose { everybody, natives };
 
 /// The native rows that have expired at an instant and are no reserved user's: through the index, at a cost
 /// that follows their number.
-std::int64_t count_expired_natives(const World& world, Instant at, seats::For purpose);
+std::int64_t count_expired_natives(const Config& config, Instant at, seats::For purpose);
 
 /// Takes out rows whose last sighting is before `cutoff`, but for those of reserved users, the oldest first
 /// and at most `max_rows`. Answers how many were taken out.
@@ -22,20 +22,20 @@ struct Expired {
     std::int64_t rows = 0;
     bool seen_since = false;  // met rows that the index has before the cutoff and that were seen since
 };
-Expired remove_expired(const World& world, Instant cutoff, const std::vector<std::string_view>& reserved,
+Expired remove_expired(const Config& config, Instant cutoff, const std::vector<std::string_view>& reserved,
                        std::int64_t max_rows);
 
 /// Takes out `count` expired rows of natives, or as many as there are and nobody uses: for an admission that
 /// needs their seats. Looks at a thousand rows one by one at most, and at ten thousand where more are needed.
 /// Never waits and never raises because of concurrency.
-std::int64_t free_seats(const World& world, Instant cutoff, std::int64_t count);
+std::int64_t free_seats(const Config& config, Instant cutoff, std::int64_t count);
 
 /// Takes out the rows of these users whose last sighting is before `cutoff`; rows in use are left. Answers
 /// how many were taken out.
-std::int64_t remove(const World& world, const std::vector<std::string_view>& user_ids, Instant cutoff);
+std::int64_t remove(const Config& config, const std::vector<std::string_view>& user_ids, Instant cutoff);
 
 /// Takes a user out of the cohort; waits for transactions that have the user's rows. Answers whether there
 /// was a row.
-bool remove(const World& world, std::string_view user_id);
+bool remove(const Config& config, std::string_view user_id);
 
 }  // namespace mau::cohort

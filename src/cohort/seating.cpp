@@ -11,13 +11,13 @@ namespace mau::cohort {
 
 bool Seating::take(std::string_view user_id, Instant at, bool has_row) {
     if (has_row) {
-        const std::int64_t left = remove(world_, std::vector<std::string_view>{user_id}, at - kWindow);
+        const std::int64_t left = remove(config_, std::vector<std::string_view>{user_id}, at - kWindow);
         if (locked_) counted_ -= left;
     }
     const Instant cutoff = std::min(at, pg::to_instant(GetCurrentTimestamp())) - kWindow;
     std::int64_t missing = 0;
     while (!ask(&missing)) {
-        const std::int64_t freed = free_seats(world_, cutoff, missing);
+        const std::int64_t freed = free_seats(config_, cutoff, missing);
         if (locked_) counted_ -= freed;
         if (freed < missing) return false;
     }
@@ -27,7 +27,7 @@ bool Seating::take(std::string_view user_id, Instant at, bool has_row) {
 /// Answers whether there is a seat, and takes it.
 bool Seating::ask(std::int64_t* missing) {
     if (!locked_) {
-        const seats::Take take = seats::take(world_, missing);
+        const seats::Take take = seats::take(config_, missing);
         if (take == seats::Take::taken) ++taken_;
         if (take != seats::Take::unknown) return take == seats::Take::taken;
     }
@@ -40,13 +40,13 @@ bool Seating::ask_under_lock(std::int64_t* missing) {
     if (!locked_) {
         pg::take_lock(pg::LockSpace::seats, 0);
         locked_ = true;
-        counted_ = count_rows_with_in_flight(world_) + seats::in_flight_elsewhere();
+        counted_ = count_rows_with_in_flight(config_) + seats::in_flight_elsewhere();
     }
-    *missing = counted_ - world_.settings.max_mau_value + 1;
+    *missing = counted_ - config_.settings.max_mau_value + 1;
     if (*missing > 0) return false;
     ++counted_;
     if (seats::enabled()) {
-        seats::take_anyway(world_, 1);
+        seats::take_anyway(config_, 1);
         ++taken_;
     }
     return true;
@@ -54,7 +54,7 @@ bool Seating::ask_under_lock(std::int64_t* missing) {
 
 void Seating::take_unlimited(std::int64_t seats) {
     if (!seats::enabled()) return;
-    seats::take_anyway(world_, seats);
+    seats::take_anyway(config_, seats);
     taken_ += seats;
 }
 

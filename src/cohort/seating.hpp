@@ -14,7 +14,7 @@ namespace mau::cohort {
 /// Gives out the seats of one statement.
 class Seating {
   public:
-    explicit Seating(const World& world) : world_(world) {}
+    explicit Seating(const Config& config) : config_(config) {}
 
     /// Takes a seat for a user who joins at an instant; false where the server is full. `has_row`: the user
     /// has an expired row.
@@ -29,7 +29,7 @@ class Seating {
     bool ask(std::int64_t* missing);
     bool ask_under_lock(std::int64_t* missing);
 
-    const World& world_;
+    const Config& config_;
     std::int64_t taken_ = 0;
     bool locked_ = false;
     std::int64_t counted_ = 0;  // while locked

@@ -8,7 +8,7 @@
 
 namespace mau {
 
-const Appservice* World::appservice(std::string_view id) const {
+const Appservice* Config::appservice(std::string_view id) const {
     for (const Appservice& service : appservices)
         if (service.id == id) return &service;
     return nullptr;
@@ -18,8 +18,8 @@ namespace directory {
 
 namespace {
 
-std::shared_ptr<const World> cached;  // the one that was loaded last
-std::uint64_t generation = 1;         // raised by every invalidation that concerns us
+std::shared_ptr<const Config> cached;  // the one that was loaded last
+std::uint64_t generation = 1;          // raised by every invalidation that concerns us
 std::uint64_t cached_generation = 0;
 
 void on_relcache_invalidation(Datum, Oid relation) {
@@ -78,33 +78,33 @@ pg::Statement cohort_triggers_query(
     " FROM pg_catalog.pg_trigger t WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
     {INT8OID});
 
-std::shared_ptr<const World> load() {
-    const auto loaded = std::make_shared<World>();
-    World& world = *loaded;
-    world.generation = seen::settings_generation();
-    world.settings_table = relation_oid("settings");
-    world.users_table = relation_oid("users");
-    world.users_index = pg::usable_index(kUsersIndex, world.users_table);
-    world.users_sequence = relation_oid("users_user_no_seq");
-    world.cohort_table = relation_oid("monthly_active_users");
-    world.cohort_index = pg::usable_index(kCohortIndex, world.cohort_table);
-    world.cohort_by_time = pg::usable_index("monthly_active_users_renewed", world.cohort_table);
-    world.threepids_table = relation_oid("user_threepids");
-    world.visits_table = relation_oid("visits");
-    world.days_table = relation_oid("active_days");
-    world.on_users.triggers[0] = trigger_function("users_changed");
-    world.on_cohort.triggers[0] = trigger_function("cohort_changed");
-    world.on_cohort.triggers[1] = trigger_function("keep_renewed");
+std::shared_ptr<const Config> load() {
+    const auto loaded = std::make_shared<Config>();
+    Config& config = *loaded;
+    config.generation = seen::settings_generation();
+    config.settings_table = relation_oid("settings");
+    config.users_table = relation_oid("users");
+    config.users_index = pg::usable_index(kUsersIndex, config.users_table);
+    config.users_sequence = relation_oid("users_user_no_seq");
+    config.cohort_table = relation_oid("monthly_active_users");
+    config.cohort_index = pg::usable_index(kCohortIndex, config.cohort_table);
+    config.cohort_by_time = pg::usable_index("monthly_active_users_renewed", config.cohort_table);
+    config.threepids_table = relation_oid("user_threepids");
+    config.visits_table = relation_oid("visits");
+    config.days_table = relation_oid("active_days");
+    config.on_users.triggers[0] = trigger_function("users_changed");
+    config.on_cohort.triggers[0] = trigger_function("cohort_changed");
+    config.on_cohort.triggers[1] = trigger_function("keep_renewed");
     // As many as the install script puts on the tables.
-    world.on_users.checks = 7;
-    world.on_cohort.checks = 5;
-    const pg::Rows triggers = cohort_triggers_query.read_latest(std::int64_t{world.cohort_table});
-    world.cohort_version = pg::hash(triggers.at(0, 0).text());
-    world.cohort_is_watched = triggers.at(0, 1).boolean();
+    config.on_users.checks = 7;
+    config.on_cohort.checks = 5;
+    const pg::Rows triggers = cohort_triggers_query.read_latest(std::int64_t{config.cohort_table});
+    config.cohort_version = pg::hash(triggers.at(0, 0).text());
+    config.cohort_is_watched = triggers.at(0, 1).boolean();
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults
-        Settings& s = world.settings;
+        Settings& s = config.settings;
         s.limit_usage_by_mau = rows.at(0, 0).boolean();
         s.max_mau_value = rows.at(0, 1).integer();
         s.mau_stats_only = rows.at(0, 2).boolean();
@@ -121,17 +121,17 @@ std::shared_ptr<const World> load() {
     }
     const pg::Rows reserved = reserved_query.read_latest();
     for (std::uint64_t i = 0; i < reserved.count; ++i)
-        world.reserved.push_back(
+        config.reserved.push_back(
             {reserved.at(i, 0).string(), fold_address(reserved.at(i, 0).text(), reserved.at(i, 1).text())});
     const pg::Rows appservices = appservices_query.read_latest();
     for (std::uint64_t i = 0; i < appservices.count; ++i) {
-        if (world.appservices.empty() || world.appservices.back().id != appservices.at(i, 0).text())
-            world.appservices.push_back({appservices.at(i, 0).string(),
-                                         appservices.at(i, 1).optional_integer(),
-                                         appservices.at(i, 2).optional_text(),
-                                         {}});
+        if (config.appservices.empty() || config.appservices.back().id != appservices.at(i, 0).text())
+            config.appservices.push_back({appservices.at(i, 0).string(),
+                                          appservices.at(i, 1).optional_integer(),
+                                          appservices.at(i, 2).optional_text(),
+                                          {}});
         if (!appservices.at(i, 3).is_null())
-            world.appservices.back().exclusive_user_regexes.push_back(appservices.at(i, 3).string());
+            config.appservices.back().exclusive_user_regexes.push_back(appservices.at(i, 3).string());
     }
     return loaded;
 }
@@ -149,10 +149,10 @@ bool matches(const std::string& pattern, std::string_view id) {
 }
 
 /// The appservice that an id which was never registered belongs to.
-const Appservice* owner_of_unregistered(const World& world, std::string_view user_id) {
-    for (const Appservice& service : world.appservices)
+const Appservice* owner_of_unregistered(const Config& config, std::string_view user_id) {
+    for (const Appservice& service : config.appservices)
         if (service.sender == user_id) return &service;
-    for (const Appservice& service : world.appservices)
+    for (const Appservice& service : config.appservices)
         for (const std::string& pattern : service.exclusive_user_regexes)
             if (matches(pattern, user_id)) return &service;
     return nullptr;
@@ -162,10 +162,10 @@ const Appservice* owner_of_unregistered(const World& world, std::string_view use
 /// homeserver ignores that number then.
 struct Seated {
     std::vector<std::string_view> mediums, addresses;
-    explicit Seated(const World& world) {
+    explicit Seated(const Config& config) {
         const auto limit =
-            static_cast<std::size_t>(world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
-        for (const Threepid& threepid : world.reserved) {
+            static_cast<std::size_t>(config.settings.limit_usage_by_mau ? config.settings.max_mau_value : 0);
+        for (const Threepid& threepid : config.reserved) {
             if (mediums.size() == limit) break;
             mediums.push_back(threepid.medium);
             addresses.push_back(threepid.address);
@@ -216,33 +216,33 @@ bool is_current() {
 
 }  // namespace
 
-std::shared_ptr<const World> world_at_hand() {
+std::shared_ptr<const Config> config_at_hand() {
     if (!is_current())
         for (const char* const table : {"settings", "reserved_threepids", "appservices"})
             if (!pg::try_read_lock(relation_oid(table))) return nullptr;
-    return world();
+    return config();
 }
 
-bool is_latest(const World& world) {
-    if (cached.get() == &world && cached_generation == generation) return true;
-    const auto relations = [](const World& w) {
+bool is_latest(const Config& config) {
+    if (cached.get() == &config && cached_generation == generation) return true;
+    const auto relations = [](const Config& w) {
         return std::tie(w.users_table, w.users_index, w.users_sequence, w.cohort_table, w.cohort_index,
                         w.cohort_by_time, w.threepids_table, w.visits_table);
     };
-    const auto fresh = world_at_hand();
-    return fresh && relations(*fresh) == relations(world);
+    const auto fresh = config_at_hand();
+    return fresh && relations(*fresh) == relations(config);
 }
 
-std::shared_ptr<const World> world() {
+std::shared_ptr<const Config> config() {
     if (is_current()) return cached;
     cached = nullptr;  // every invalidation is taken for one that concerns us until the load has ended
     const std::uint64_t before = generation;
-    std::shared_ptr<const World> loaded = load();
+    std::shared_ptr<const Config> loaded = load();
     cached_generation = before;  // a change that came in meanwhile makes the next call load again
     return cached = std::move(loaded);
 }
 
-Account account(const World& world, std::string_view user_id, const pg::Found& row) {
+Account account(const Config& config, std::string_view user_id, const pg::Found& row) {
     Account account;
     if (row.exists) {
         account.registered = row.boolean(users::is_registered);
@@ -253,7 +253,7 @@ Account account(const World& world, std::string_view user_id, const pg::Found& r
         account.appservice = row.text(users::appservice_id);
     }
     const Appservice* service =
-        account.registered ? world.appservice(account.appservice) : owner_of_unregistered(world, user_id);
+        account.registered ? config.appservice(account.appservice) : owner_of_unregistered(config, user_id);
     if (service) {
         if (!account.registered) account.appservice = service->id;
         account.appservice_trial_days = service->trial_days;
@@ -281,17 +281,17 @@ std::string fold_address(std::string_view medium, std::string_view address) {
     return folded;
 }
 
-bool is_reserved(const World& world, std::string_view medium, std::string_view address) {
-    if (world.reserved.empty()) return false;
+bool is_reserved(const Config& config, std::string_view medium, std::string_view address) {
+    if (config.reserved.empty()) return false;
     const std::string folded = fold_address(medium, address);
-    for (const Threepid& threepid : world.reserved)
+    for (const Threepid& threepid : config.reserved)
         if (threepid.medium == medium && threepid.address == folded) return true;
     return false;
 }
 
-std::vector<std::string_view> registered_reserved_users(const World& world) {
+std::vector<std::string_view> registered_reserved_users(const Config& config) {
     std::vector<std::string_view> users;
-    const Seated seated(world);
+    const Seated seated(config);
     if (seated.mediums.empty()) return users;
     const pg::Rows rows = reserved_users_query.read_latest(seated.mediums, seated.addresses);
     for (std::uint64_t i = 0; i < rows.count; ++i) users.push_back(rows.at(i, 0).text());
@@ -306,8 +306,8 @@ std::vector<std::string_view> reserved_users_of_statement() {
     return users;
 }
 
-bool is_reserved_user(const World& world, std::string_view user_id) {
-    const Seated seated(world);
+bool is_reserved_user(const Config& config, std::string_view user_id) {
+    const Seated seated(config);
     if (seated.mediums.empty()) return false;
     return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
 }

@@ -1,10 +1,10 @@
 // Settings, reserved threepids, appservices and users as values, and the session's cache of the first three.
 //
-// The cache (`World`) is loaded with what is committed now and dropped by relcache invalidation of
+// The cache (`Config`) is loaded with what is committed now and dropped by relcache invalidation of
 // mau.settings: the tables' triggers send one at commit, and DROP/CREATE EXTENSION sends one by itself. So a
 // change is effective at commit, in every session, before its next statement.
 //
-// A `World` never changes. After a change the next call loads a new one; callers share the ownership of
+// A `Config` never changes. After a change the next call loads a new one; callers share the ownership of
 // theirs, because a trigger of an administrator's, or a homeserver's view, may call mau while it is in use.
 #pragma once
 
@@ -35,7 +35,7 @@ inline constexpr const char* kDaysIndex = "active_days_pkey";
 inline constexpr const char* kVisitsIndex = "visits_user_no";
 
 /// Everything that is configured, and where our tables are.
-struct World {
+struct Config {
     Settings settings;
     std::vector<Appservice> appservices;
     std::vector<Threepid> reserved;  // in order of position
@@ -67,19 +67,19 @@ namespace directory {
 /// Registers the invalidation callback; called once per process.
 void init();
 
-/// The world as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the
+/// The config as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the
 /// pointer as long as references or views into it are in use.
-std::shared_ptr<const World> world();
+std::shared_ptr<const Config> config();
 /// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; null where it cannot be had.
-std::shared_ptr<const World> world_at_hand();
-/// Whether the relations of a world are those that are there now. With locks on its tables, that is so to the
-/// end of the transaction. Does not wait: false where it cannot be known.
-bool is_latest(const World& world);
+std::shared_ptr<const Config> config_at_hand();
+/// Whether the relations of a configuration are those that are there now. With locks on its tables, that is
+/// so to the end of the transaction. Does not wait: false where it cannot be known.
+bool is_latest(const Config& config);
 
 /// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or
 /// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into
-/// `row`, `world`.
-Account account(const World& world, std::string_view user_id, const pg::Found& row);
+/// `row`, `config`.
+Account account(const Config& config, std::string_view user_id, const pg::Found& row);
 
 /// Columns of mau.users, as `pg::Found` numbers them.
 namespace users {
@@ -100,15 +100,15 @@ enum Column {
 /// The form in which addresses are compared.
 std::string fold_address(std::string_view medium, std::string_view address);
 /// Whether a threepid is in the list of reserved ones, at any position.
-bool is_reserved(const World& world, std::string_view medium, std::string_view address);
+bool is_reserved(const Config& config, std::string_view medium, std::string_view address);
 
 /// The users who own one of the first `max_mau_value` reserved threepids; not support users, who are never
 /// members. Nobody without `limit_usage_by_mau`. In SPI's memory.
-std::vector<std::string_view> registered_reserved_users(const World& world);
+std::vector<std::string_view> registered_reserved_users(const Config& config);
 /// The same as the caller's statement sees it: for figures.
 std::vector<std::string_view> reserved_users_of_statement();
 /// Whether the user is one of them.
-bool is_reserved_user(const World& world, std::string_view user_id);
+bool is_reserved_user(const Config& config, std::string_view user_id);
 
 /// The name of the appservice whose rows a user's are, or "native".
 inline std::string_view service(const Account& account) {

@@ -81,7 +81,7 @@ Day first_kept_day(Instant at) {
     return rows.at(0, 0).int4();
 }
 
-Folder::Folder(const World& world, Day first_kept) : world_(world), first_kept_(first_kept) {}
+Folder::Folder(const Config& config, Day first_kept) : config_(config), first_kept_(first_kept) {}
 
 std::uint32_t Folder::number_of(std::string_view service) {
     const auto known = numbers_.find(service);
@@ -127,7 +127,7 @@ void Folder::flush() {
 void Folder::open() {
     pg::guard([&] {
         PushActiveSnapshot(GetLatestSnapshot());
-        walk_.open(world_.days_table, kDaysIndex);
+        walk_.open(config_.days_table, kDaysIndex);
     });
 }
 
@@ -198,15 +198,15 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
     pg::IndexWalk walk;
     CommandId command = 0;
     pg::guard([&] {
-        pg::check_rights(world_.visits_table, ACL_SELECT | ACL_DELETE);
+        pg::check_rights(config_.visits_table, ACL_SELECT | ACL_DELETE);
         command = GetCurrentCommandId(true);
-        table = table_open(world_.visits_table, RowExclusiveLock);
+        table = table_open(config_.visits_table, RowExclusiveLock);
         PushActiveSnapshot(GetLatestSnapshot());
         const BlockNumber blocks = RelationGetNumberOfBlocks(table);
         const float rows_known = table->rd_rel->reltuples;
-        if (OidIsValid(pg::usable_index(kVisitsIndex, world_.visits_table)) && blocks > kManyBlocks &&
+        if (OidIsValid(pg::usable_index(kVisitsIndex, config_.visits_table)) && blocks > kManyBlocks &&
             rows_known >= 0 && rows_known < kFewRows * static_cast<float>(blocks)) {
-            walk.open(world_.visits_table, kVisitsIndex);
+            walk.open(config_.visits_table, kVisitsIndex);
             walk.begin(GetActiveSnapshot(), nullptr, 0);
         } else {
             scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
@@ -321,7 +321,7 @@ std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
     std::int64_t purged = 0;
     open();
     CommandId const command = pg::guard([&] {
-        pg::check_rights(world_.days_table, ACL_DELETE);
+        pg::check_rights(config_.days_table, ACL_DELETE);
         ScanKeyData keys[3];
         ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(chunk));
         ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_DATE_GT, DateADTGetDatum(DATEVAL_NOBEGIN));

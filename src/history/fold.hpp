@@ -24,7 +24,7 @@ Day first_kept_day(Instant at);
 /// Brings visits into bitmaps; those before the first day that is kept go to what was before.
 class Folder {
   public:
-    Folder(const World& world, Day first_kept);
+    Folder(const Config& config, Day first_kept);
 
     /// Adds a visit; hands over to the table when many have come together.
     void add(std::int64_t user_no, Day day, Platform platform, std::string_view service);
@@ -65,7 +65,7 @@ class Folder {
     void merge(std::int32_t chunk, Day day, std::uint32_t service, int platform, const bitmap::Bits& users);
     void close_and_write();
 
-    const World& world_;
+    const Config& config_;
     const Day first_kept_;
     std::deque<std::string> services_;                   // a deque: views of them stay good
     std::map<std::string_view, std::uint32_t> numbers_;  // of services, by name

@@ -50,16 +50,16 @@ void corrupt(std::string_view service, int platform, Day day, std::int32_t chunk
         "Restore the row from a backup, or delete it: the figures then lack the visits that were in it.");
 }
 
-bool can_mark(const World& world) {
-    return pg::try_lock_with_indexes(world.visits_table, RowExclusiveLock);
+bool can_mark(const Config& config) {
+    return pg::try_lock_with_indexes(config.visits_table, RowExclusiveLock);
 }
 
 namespace {
 
 /// Appends the visits whose user has a number, without a statement; false where that is not possible.
-bool append(const World& world, const Visit* visits, std::size_t count) {
+bool append(const Config& config, const Visit* visits, std::size_t count) {
     return pg::guard([&] {
-        Relation const table = table_open(world.visits_table, RowExclusiveLock);
+        Relation const table = table_open(config.visits_table, RowExclusiveLock);
         const bool possible = pg::writable_directly(table, pg::Known{{}, 4}, ACL_INSERT);
         if (possible) {
             pg::Appender rows;
@@ -84,12 +84,12 @@ bool append(const World& world, const Visit* visits, std::size_t count) {
 
 }  // namespace
 
-void mark(const World& world, const std::vector<Visit>& visits) {
+void mark(const Config& config, const std::vector<Visit>& visits) {
     struct Columns {
         std::vector<std::int64_t> user_nos, days, platforms;
         std::vector<std::string_view> user_ids, services;
     } known, unknown;
-    const bool appended = append(world, visits.data(), visits.size());
+    const bool appended = append(config, visits.data(), visits.size());
     for (const Visit& visit : visits) {
         const bool by_number = visit.user_no != kNoNumber;
         if (by_number && appended) continue;

@@ -75,7 +75,7 @@ class Visited {
 };
 
 /// Whether visits can be written without waiting for an ALTER or TRUNCATE.
-bool can_mark(const World& world);
+bool can_mark(const Config& config);
 
 /// A visit to be written; of a user without a number yet, by the id.
 struct Visit {
@@ -88,6 +88,6 @@ struct Visit {
 inline constexpr std::int64_t kNoNumber = -1;
 
 /// Writes visits; users without a number have a row in mau.users by now.
-void mark(const World& world, const std::vector<Visit>& visits);
+void mark(const Config& config, const std::vector<Visit>& visits);
 
 }  // namespace mau::history

@@ -6,16 +6,16 @@
 
 namespace mau::history {
 
-std::optional<DayRange> touched(const World& world, DayRange days, Day back, Day ahead) {
-    const auto known = extent(world);
+std::optional<DayRange> touched(const Config& config, DayRange days, Day back, Day ahead) {
+    const auto known = extent(config);
     if (!known) return std::nullopt;
     const DayRange cut{std::max(days.first, known->first - ahead), std::min(days.last, known->last + back)};
     return cut.first > cut.last ? std::nullopt : std::optional(cut);
 }
 
-std::int64_t active(const World& world, const Question& question, DayRange days, std::size_t min_days) {
+std::int64_t active(const Config& config, const Question& question, DayRange days, std::size_t min_days) {
     check_min_days(min_days, length(days));
-    const auto range = touched(world, days, 0, 0);
+    const auto range = touched(config, days, 0, 0);
     if (!range || min_days > length(*range)) return 0;
     std::int64_t users = 0;
     Layout layout{*range};
@@ -23,7 +23,7 @@ std::int64_t active(const World& world, const Question& question, DayRange days,
     const bitmap::Rows space = scratch(bitmap::days_active_scratch(length(*range)) + 1);
     const bitmap::DayCounts counts(space, length(*range));
     bitmap::Bits& who = space[space.size() - 1];
-    Chunks chunks(world, question, layout);
+    Chunks chunks(config, question, layout);
     while (chunks.next()) {
         if (min_days == 1) {
             users += chunks.days()[0].count();
@@ -39,11 +39,11 @@ std::int64_t active(const World& world, const Question& question, DayRange days,
     return users;
 }
 
-std::vector<std::int64_t> days_active(const World& world, const Question& question, DayRange days) {
+std::vector<std::int64_t> days_active(const Config& config, const Question& question, DayRange days) {
     std::vector<std::int64_t> users(length(days) + 1, 0);
-    if (const auto range = touched(world, days, 0, 0)) {
+    if (const auto range = touched(config, days, 0, 0)) {
         const bitmap::DayCounts counts(scratch(bitmap::days_active_scratch(length(*range))), length(*range));
-        Chunks chunks(world, question, {*range});
+        Chunks chunks(config, question, {*range});
         while (chunks.next()) {
             counts.clear();
             do {
@@ -57,7 +57,7 @@ std::vector<std::int64_t> days_active(const World& world, const Question& questi
     return users;
 }
 
-std::vector<std::vector<std::int64_t>> series(const World& world, const Question& question, DayRange days,
+std::vector<std::vector<std::int64_t>> series(const Config& config, const Question& question, DayRange days,
                                               const std::vector<std::size_t>& windows, std::size_t min_days,
                                               std::vector<std::int64_t>* arrived) {
     std::vector<std::vector<std::int64_t>> counts(windows.size(), std::vector<std::int64_t>(length(days), 0));
@@ -70,7 +70,7 @@ std::vector<std::vector<std::int64_t>> series(const World& world, const Question
     const bitmap::Rows space = scratch(most);
     Layout layout{days};
     layout.before = arrived != nullptr;
-    for_blocks(world, question, days, layout, static_cast<Day>(longest) - 1, 0, [&](const Block& block) {
+    for_blocks(config, question, days, layout, static_cast<Day>(longest) - 1, 0, [&](const Block& block) {
         const bitmap::Rows rows = block.days();
         for (std::size_t i = 0; i < windows.size(); ++i) {
             check_for_interrupts();
@@ -103,7 +103,7 @@ Datum daily_series(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
         std::vector<std::int64_t> arrived;
-        const auto counts = series(*directory::world(), question, days, {1, 7, window}, min_days, &arrived);
+        const auto counts = series(*directory::config(), question, days, {1, 7, window}, min_days, &arrived);
         for (std::size_t i = 0; i < length(days); ++i)
             result.add({cell(days.first + static_cast<Day>(i)), counts[0][i], counts[1][i], counts[2][i],
                         ratio(counts[0][i], counts[2][i]), arrived[i]});
@@ -124,7 +124,7 @@ Datum growth(FunctionCallInfo fcinfo) {
         const bitmap::Rows space = scratch(bitmap::grow_scratch(window, min_days));
         Layout layout{days};
         layout.before = true;
-        for_blocks(*directory::world(), question, days, layout, static_cast<Day>(2 * window) - 1, 0,
+        for_blocks(*directory::config(), question, days, layout, static_cast<Day>(2 * window) - 1, 0,
                    [&](const Block& block) {
                        bitmap::grow(block.days(), block.from, block.to, window, min_days,
                                     &block.chunks.before(), space, growth.data() + block.offset);
@@ -145,7 +145,7 @@ Datum days_active(FunctionCallInfo fcinfo) {
     const Question question = question_of(args, 2, 3, 4);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const auto users = history::days_active(*directory::world(), question, ending(last, period));
+        const auto users = history::days_active(*directory::config(), question, ending(last, period));
         for (std::size_t i = 0; i < users.size(); ++i) result.add({static_cast<int>(i) + 1, users[i]});
     });
     return Datum(0);

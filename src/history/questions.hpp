@@ -8,20 +8,20 @@
 namespace mau::history {
 
 /// How many users were active on at least `min_days` of the days. Errors: 22023 for more than there are.
-std::int64_t active(const World& world, const Question& question, DayRange days, std::size_t min_days);
+std::int64_t active(const Config& config, const Question& question, DayRange days, std::size_t min_days);
 
 /// How many users were active on exactly 1, 2, … of the days; the first element is for 1.
-std::vector<std::int64_t> days_active(const World& world, const Question& question, DayRange days);
+std::vector<std::int64_t> days_active(const Config& config, const Question& question, DayRange days);
 
 /// For each day the users active within the windows that end with it, one series for each window, on at least
 /// `min_days` of a window's days if it is longer than a day; `arrived`, if given, gets the first visits ever.
-std::vector<std::vector<std::int64_t>> series(const World& world, const Question& question, DayRange days,
+std::vector<std::vector<std::int64_t>> series(const Config& config, const Question& question, DayRange days,
                                               const std::vector<std::size_t>& windows, std::size_t min_days,
                                               std::vector<std::int64_t>* arrived = nullptr);
 
 /// The days of a range on which a window that reaches `back` days back and `ahead` ahead can hold any
 /// history.
-std::optional<DayRange> touched(const World& world, DayRange days, Day back, Day ahead);
+std::optional<DayRange> touched(const Config& config, DayRange days, Day back, Day ahead);
 
 /// What a body of `for_blocks` works on: rows [from, to) are days that are asked for, the first of them
 /// `offset` days after the first of all.
@@ -34,13 +34,13 @@ struct Block {
 /// Calls the body for each block of days of each chunk, with at least `back` rows before those that are asked
 /// for and `ahead` behind them.
 template <class Body>
-void for_blocks(const World& world, const Question& question, DayRange days, Layout layout, Day back,
+void for_blocks(const Config& config, const Question& question, DayRange days, Layout layout, Day back,
                 Day ahead, Body&& body) {
-    const auto range = touched(world, days, back, ahead);
+    const auto range = touched(config, days, back, ahead);
     if (!range) return;
     layout.days = {range->first - back, range->last + ahead};
     layout.overlap = back + ahead;
-    Chunks chunks(world, question, layout);
+    Chunks chunks(config, question, layout);
     while (chunks.next()) {
         do {
             check_for_interrupts();

@@ -101,7 +101,7 @@ Kind kind_called(std::string_view name) {
                 "The kinds are: " + known + ".");
 }
 
-std::optional<DayRange> extent(const World& world) {
+std::optional<DayRange> extent(const Config& config) {
     struct Ends {
         bool any = false;
         Day first = 0, last = 0;
@@ -114,7 +114,7 @@ std::optional<DayRange> extent(const World& world) {
     Ends ends = pg::guard([&]() -> Ends {
         Ends found;
         pg::IndexWalk walk;
-        walk.open(world.days_table, kDaysIndex);
+        walk.open(config.days_table, kDaysIndex);
         for (std::int32_t chunk = -1; (chunk = neighbour(walk, chunk, ForwardScanDirection)) >= 0;) {
             CHECK_FOR_INTERRUPTS();
             ScanKeyData keys[2];
@@ -221,7 +221,7 @@ const Unfolded::Visit* Unfolded::head() {
 // --- Chunks
 // --------------------------------------------------------------------------------------------------------
 
-Chunks::Chunks(const World& world, const Question& question, Layout layout)
+Chunks::Chunks(const Config& config, const Question& question, Layout layout)
     : question_(question), layout_(std::move(layout)), visits_(question_, layout_) {
     const auto days = static_cast<std::size_t>(layout_.days.last - layout_.days.first + 1);
     rows_ = layout_.row_of.empty()
@@ -236,7 +236,7 @@ Chunks::Chunks(const World& world, const Question& question, Layout layout)
     pg::guard([&] {
         used_ = static_cast<char*>(palloc(all));
         std::memset(used_, 1, all);
-        bitmaps_.open(world.days_table, kDaysIndex);
+        bitmaps_.open(config.days_table, kDaysIndex);
         last_chunk_ = neighbour(bitmaps_, -1, BackwardScanDirection);
         reported_ = GetCurrentTimestamp();
     });

@@ -27,7 +27,7 @@ struct Question {
 };
 
 /// The first and the last day that the history has, folded or not; nothing if it is empty.
-std::optional<DayRange> extent(const World& world);
+std::optional<DayRange> extent(const Config& config);
 
 /// The services that have history.
 std::vector<std::string> services();
@@ -71,7 +71,7 @@ class Unfolded {
 /// Reads one chunk after the other. Needs SPI, whose memory it uses; `close` it when done.
 class Chunks {
   public:
-    Chunks(const World& world, const Question& question, Layout layout);
+    Chunks(const Config& config, const Question& question, Layout layout);
 
     /// Goes to the next chunk that has any history, and reads its first block; answers false after the last.
     bool next();

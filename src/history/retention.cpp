@@ -42,9 +42,9 @@ Periods periods_of(Period unit, DayRange range) {
 /// index users_registered_at, which has the numbers too.
 class Accounts {
   public:
-    Accounts(const World& world, const Periods& periods, Day last) : periods_(periods) {
+    Accounts(const Config& config, const Periods& periods, Day last) : periods_(periods) {
         pg::guard([&] {
-            walk_.open(world.users_table, "users_registered_at");
+            walk_.open(config.users_table, "users_registered_at");
             ScanKeyData keys[2];
             ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
                         Int64GetDatum(day_start(periods.begins.front())));
@@ -94,10 +94,10 @@ struct Table {
 /// Adds the cohorts of one chunk after the other, a few at once.
 class Counting {
   public:
-    Counting(const World& world, const Question& question, const Periods& periods)
+    Counting(const Config& config, const Question& question, const Periods& periods)
         : question_(question),
           periods_(periods.count()),
-          chunks_(world, question, layout(periods)),
+          chunks_(config, question, layout(periods)),
           cohorts_(scratch(kCohortsAtOnce + 1)),
           counts_(kCohortsAtOnce * periods_) {}
 
@@ -153,14 +153,14 @@ class Counting {
     std::vector<std::int64_t> counts_;
 };
 
-Table retention_table(const World& world, const Question& question, const Periods& periods, Day last) {
+Table retention_table(const Config& config, const Question& question, const Periods& periods, Day last) {
     Table table{std::vector<std::int64_t>(periods.count(), 0),
                 std::vector<std::int64_t>(periods.count() * periods.count(), 0)};
-    Counting counting(world, question, periods);
+    Counting counting(config, question, periods);
     Signups signups(kMostSignups);
     for (std::optional<std::int32_t> first = 0; first; first = signups.left_out()) {
         signups.begin(*first);
-        Accounts accounts(world, periods, last);
+        Accounts accounts(config, periods, last);
         while (accounts.add_to(signups)) {
         }
         accounts.close();
@@ -185,7 +185,7 @@ Datum retention(FunctionCallInfo fcinfo) {
     const Periods periods = periods_of(unit, range);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const Table table = retention_table(*directory::world(), question, periods, now);
+        const Table table = retention_table(*directory::config(), question, periods, now);
         const std::size_t count = periods.count();
         for (std::size_t c = 0; c < count; ++c) {
             check_for_interrupts();

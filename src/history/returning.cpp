@@ -41,7 +41,7 @@ void unite_platforms(const Chunks& chunks, std::size_t rows, const bitmap::Rows&
     }
 }
 
-ByClient r30v2_at(const World& world, Instant at) {
+ByClient r30v2_at(const Config& config, Instant at) {
     ByClient users;
     const DayRange days = r30v2_days(at);
     const std::size_t rows = length(days);
@@ -50,7 +50,7 @@ ByClient r30v2_at(const World& world, Instant at) {
     const bitmap::Rows united = scratch(rows);
     Layout layout{days};
     layout.by_platform = true;
-    Chunks chunks(world, as_synapse_counts(), layout);
+    Chunks chunks(config, as_synapse_counts(), layout);
     while (chunks.next()) {
         for (const Platform platform : kReported)
             bitmap::returning(chunks.days(platform), rows - 1, rows, span, space,
@@ -65,7 +65,7 @@ ByClient r30v2_at(const World& world, Instant at) {
 Datum r30v2(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    pg::with_spi([&] { r30v2_at(*directory::world(), at).report(result); });
+    pg::with_spi([&] { r30v2_at(*directory::config(), at).report(result); });
     return Datum(0);
 }
 
@@ -79,7 +79,7 @@ Datum r30v2_series(FunctionCallInfo fcinfo) {
         std::vector<std::int64_t> users(length(days), 0);
         const bitmap::Span span;  // at any time of the day but its first second
         const bitmap::Rows space = scratch(bitmap::returning_scratch(span));
-        for_blocks(*directory::world(), question, days, {days}, static_cast<Day>(span.back),
+        for_blocks(*directory::config(), question, days, {days}, static_cast<Day>(span.back),
                    static_cast<Day>(span.ahead), [&](const Block& block) {
                        bitmap::returning(block.days(), block.from, block.to, span, space,
                                          users.data() + block.offset);
@@ -98,8 +98,8 @@ struct Account {
 /// The accounts of one chunk after the other that are known to have registered.
 class Accounts {
   public:
-    explicit Accounts(const World& world) : found_(bitmap::kUsers) {
-        pg::guard([&] { walk_.open(world.users_table, "users_pkey"); });
+    explicit Accounts(const Config& config) : found_(bitmap::kUsers) {
+        pg::guard([&] { walk_.open(config.users_table, "users_pkey"); });
     }
     void read(std::int32_t chunk) {
         count_ = pg::guard([&] {
@@ -133,15 +133,15 @@ class Accounts {
 };
 
 /// Of each user the newest visit within 30 days counts, if the account is more than 30 days older.
-ByClient r30_at(const World& world, Instant at) {
+ByClient r30_at(const Config& config, Instant at) {
     constexpr Day kDays = 30;
     ByClient users;
     const Question question = as_synapse_counts();
     const DayRange days = ending(day_of(at), kDays);
     Layout layout{days};
     layout.by_platform = true;
-    Chunks chunks(world, question, layout);
-    Accounts accounts(world);
+    Chunks chunks(config, question, layout);
+    Accounts accounts(config);
     const bitmap::Rows united = scratch(kDays);
     const bitmap::Rows space = scratch(kDays + 1);  // accounts old enough on each day; those who are in
     while (chunks.next()) {
@@ -175,7 +175,7 @@ ByClient r30_at(const World& world, Instant at) {
 Datum r30(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    pg::with_spi([&] { r30_at(*directory::world(), at).report(result); });
+    pg::with_spi([&] { r30_at(*directory::config(), at).report(result); });
     return Datum(0);
 }
 

@@ -1,7 +1,8 @@
 // The one door to PostgreSQL: every backend header the house uses, in the order C++ needs.
 //
 // Standard headers come first (PostgreSQL's macros would rewrite them), then PostgreSQL's in one extern "C"
-// block. No other file of ours includes a PostgreSQL header; modules that must not see any include "pure.hpp".
+// block. No other file of ours includes a PostgreSQL header; modules that must not see any include
+// "pure.hpp".
 #pragma once
 
 #include <cstddef>

@@ -111,13 +111,13 @@ std::int64_t purge(TimestampTz at) {
 
 }  // namespace
 
-Figures figures(const World& world, Instant at) {
+Figures figures(const Config& config, Instant at) {
     Figures figures;
     const cohort::Lately lately = cohort::lately_active(at);
     figures.dau = lately.day;
     figures.wau = lately.week;
-    figures.mau = cohort::count(world, at);
-    if (world.settings.limit_usage_by_mau) figures.max = world.settings.max_mau_value;
+    figures.mau = cohort::count(config, at);
+    if (config.settings.limit_usage_by_mau) figures.max = config.settings.max_mau_value;
     figures.by_service = cohort::count_by_service(at);
     figures.daily_active_users = seen_query.read(at - kDay).at(0, 0).integer();
     figures.accounts = by_service(accounts_of_services_query.read());
@@ -125,16 +125,16 @@ Figures figures(const World& world, Instant at) {
     return figures;
 }
 
-std::string exposition(const World& world, TimestampTz at) {
+std::string exposition(const Config& config, TimestampTz at) {
     std::vector<exposition::Label> common;
-    if (world.settings.server_name) common.push_back({"server_name", *world.settings.server_name});
+    if (config.settings.server_name) common.push_back({"server_name", *config.settings.server_name});
     exposition::Text text(std::move(common));
 
     text.gauge("synapse_admin_mau_current", "Current MAU");
-    text.sample(cohort::count(world, pg::to_instant(at)));
+    text.sample(cohort::count(config, pg::to_instant(at)));
 
     text.gauge("synapse_admin_mau_max", "MAU Limit");
-    text.sample(world.settings.limit_usage_by_mau ? world.settings.max_mau_value : 0);
+    text.sample(config.settings.limit_usage_by_mau ? config.settings.max_mau_value : 0);
 
     text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
     text.sample(static_cast<std::int64_t>(directory::reserved_users_of_statement().size()));
@@ -183,7 +183,7 @@ Datum refresh(FunctionCallInfo fcinfo) {
     }
     const std::int64_t purged = pg::with_spi([&] {
         past::refuse(at, "A snapshot is of the present; ask mau.daily_series for past days.");
-        metrics::keep(metrics::figures(*directory::world(), at), exact);
+        metrics::keep(metrics::figures(*directory::config(), at), exact);
         const std::int64_t gone = metrics::purge(exact);
         task.end(1 + gone);
         return gone;
@@ -199,7 +199,7 @@ Datum metrics_text(FunctionCallInfo fcinfo) {
     const std::string text = pg::with_spi([&] {
         past::refuse(at, "Ask mau.daily_series for past days, or look into mau.snapshots.",
                      past::Whose::everybody);
-        return metrics::exposition(*directory::world(), exact);
+        return metrics::exposition(*directory::config(), exact);
     });
     return pg::text_datum(text);
 }

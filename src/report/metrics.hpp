@@ -13,10 +13,10 @@ struct Figures {
     std::int64_t daily_active_users;             // all who were seen within a day: Synapse's daily figure
     std::vector<cohort::ServiceCount> accounts;  // not deactivated, as known now
 };
-Figures figures(const World& world, Instant at);
+Figures figures(const Config& config, Instant at);
 
 /// The exposition text at an instant, with Synapse's gauges of users under Synapse's names. Figures that take
 /// a scan are those of the last snapshot up to then; without one they are left out.
-std::string exposition(const World& world, TimestampTz at);
+std::string exposition(const Config& config, TimestampTz at);
 
 }  // namespace mau::metrics

@@ -22,7 +22,7 @@ struct Bill {
 };
 
 /// Months are worked on in groups, so that memory is bounded.
-void bill(pg::ResultSet& result, const World& world, const Question& question,
+void bill(pg::ResultSet& result, const Config& config, const Question& question,
           const std::vector<billing::Month>& months, std::size_t more_than, Day now,
           const bitmap::Rows& space) {
     constexpr std::size_t kGroup = 36;  // their days are one block
@@ -33,7 +33,7 @@ void bill(pg::ResultSet& result, const World& world, const Question& question,
         std::vector<Bill> bills(end - begin);
         std::vector<std::int64_t> mau(length(days), 0);
         bitmap::Bits& who = space[space.size() - 1];
-        Chunks chunks(world, question, {{days.first - kBack, days.last}});
+        Chunks chunks(config, question, {{days.first - kBack, days.last}});
         while (chunks.next()) {
             const bitmap::Rows rows = chunks.days();
             for (std::size_t m = begin; m < end; ++m) {
@@ -67,9 +67,9 @@ Datum billing_months(FunctionCallInfo fcinfo) {
     Question question = question_of(args, 2, -1, 4);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const auto held = directory::world();
-        const World& world = *held;
-        const auto known = extent(world);
+        const auto held = directory::config();
+        const Config& config = *held;
+        const auto known = extent(config);
         const auto months = billing::months(range, known ? known->first : now + 1, now);
         const std::vector<std::string> names =
             question.service ? std::vector<std::string>{*question.service} : services();
@@ -77,7 +77,7 @@ Datum billing_months(FunctionCallInfo fcinfo) {
             scratch(std::max(bitmap::rolling_scratch(30, 1), bitmap::days_active_scratch(31)) + 1);
         for (const std::string& service : names) {
             question.service = service;
-            bill(result, world, question, months, more_than, now, space);
+            bill(result, config, question, months, more_than, now, space);
         }
     });
     return Datum(0);
@@ -95,20 +95,20 @@ Datum forecast(FunctionCallInfo fcinfo) {
     const Question question = question_of(args, 3, -1, -1);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const auto held = directory::world();
-        const World& world = *held;
+        const auto held = directory::config();
+        const Config& config = *held;
         std::optional<std::int64_t> target = args.integer(0);
         if (target && *target < 0)
             throw Error(sqlstate::invalid_parameter, "target must not be negative",
                         "It is " + std::to_string(*target) + ".", "Leave it out to mean max_mau_value.");
-        if (!target && world.settings.max_mau_value > 0) target = world.settings.max_mau_value;
+        if (!target && config.settings.max_mau_value > 0) target = config.settings.max_mau_value;
         using Cell = pg::ResultSet::Cell;
         const auto row = [&](Cell day, Cell mau, Cell per_day, Cell fit, Cell reaches, Cell left,
                              const std::string& text) {
             result.add({day, mau, Cell(target), per_day, fit, reaches, left, text});
         };
 
-        const auto known = extent(world);
+        const auto known = extent(config);
         const Day first = known ? std::max(last - basis + 1, known->first + 29) : last + 1;
         if (last - first + 1 < kLeast) {
             row({}, {}, {}, {}, {}, {},
@@ -116,7 +116,7 @@ Datum forecast(FunctionCallInfo fcinfo) {
                     " days on which 30 days of history lie behind");
             return;
         }
-        const auto mau = series(world, question, {first, last}, {30}, 1).front();
+        const auto mau = series(config, question, {first, last}, {30}, 1).front();
         const auto line = trend::fit(std::vector<double>(mau.begin(), mau.end()));
         const std::int64_t current = mau.back();
         std::string text = "the monthly active users of the " + std::to_string(mau.size()) +
@@ -155,12 +155,12 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
         " AND u.user_id IS NOT NULL");
     const std::string json = pg::with_spi([&] {
         past::refuse(at, "The accounts are known as they are now; ask mau.active_users for past days.");
-        const auto held = directory::world();
-        const World& world = *held;
+        const auto held = directory::config();
+        const Config& config = *held;
         Question question;
         question.service = "native";
-        const std::int64_t month = active(world, question, ending(last, 30), 1);
-        const std::int64_t half_year = active(world, question, ending(last, 180), 1);
+        const std::int64_t month = active(config, question, ending(last, 30), 1);
+        const std::int64_t half_year = active(config, question, ending(last, 180), 1);
         return "{\"users\": {\"total\": " + std::to_string(total.read().at(0, 0).integer()) +
                ", \"activeMonth\": " + std::to_string(month) +
                ", \"activeHalfyear\": " + std::to_string(half_year) + "}}";
@@ -182,7 +182,7 @@ Datum draw_chart(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
         std::vector<std::int64_t> arrived;
-        const auto counts = series(*directory::world(), question, days, {1, 7, 30}, 1,
+        const auto counts = series(*directory::config(), question, days, {1, 7, 30}, 1,
                                    what == "new_users" ? &arrived : nullptr);
         std::vector<double> values;
         for (std::size_t i = 0; i < length(days); ++i)

@@ -29,10 +29,10 @@ bool agrees(const Counters* mine, Snapshot snapshot) {
 constexpr AttrNumber kService = 3;
 
 /// Counts the native rows, in half the time that a statement takes. Inside a guard only.
-std::int64_t count_rows(const World& world, Snapshot snapshot) {
-    AclResult const rights = pg_class_aclcheck(world.cohort_table, GetUserId(), ACL_SELECT);
-    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(world.cohort_table));
-    Relation const table = table_open(world.cohort_table, AccessShareLock);
+std::int64_t count_rows(const Config& config, Snapshot snapshot) {
+    AclResult const rights = pg_class_aclcheck(config.cohort_table, GetUserId(), ACL_SELECT);
+    if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(config.cohort_table));
+    Relation const table = table_open(config.cohort_table, AccessShareLock);
     TupleTableSlot* const slot = table_slot_create(table, nullptr);
     TableScanDesc const scan = table_beginscan(table, snapshot, 0, nullptr);
     std::int64_t rows = 0;
@@ -52,7 +52,7 @@ std::int64_t count_rows(const World& world, Snapshot snapshot) {
 
 /// Takes the counters from the table. Answers by how many rows they were off, if they were known and told of
 /// all that the table has.
-std::int64_t recount(const World& world, Counters* mine) {
+std::int64_t recount(const Config& config, Counters* mine) {
     int const number = number_of(mine);
     bool on_the_way = false;  // rows that the snapshot has and the counters were still to be told of
     Snapshot const snapshot = pg::guard([&]() -> Snapshot {
@@ -65,8 +65,8 @@ std::int64_t recount(const World& world, Counters* mine) {
                 holder.settled = on_the_way = true;
         }
         // What commits from here on comes on top of what the snapshot counts.
-        mine->cohort = world.cohort_table;
-        mine->version = world.cohort_version;
+        mine->cohort = config.cohort_table;
+        mine->version = config.cohort_version;
         TransactionId newest = now->xmax;
         TransactionIdRetreat(newest);
         note_newest(mine, newest);
@@ -80,7 +80,7 @@ std::int64_t recount(const World& world, Counters* mine) {
     LWLockRelease(&mine->lock);
 
     std::int64_t now = pg::guard([&] {
-        const std::int64_t counted = count_rows(world, snapshot);
+        const std::int64_t counted = count_rows(config, snapshot);
         UnregisterSnapshot(snapshot);
         return counted;
     });
@@ -96,22 +96,22 @@ std::int64_t recount(const World& world, Counters* mine) {
     return off;
 }
 
-bool are_known(const World& world, const Counters* mine) {
-    return mine->known && mine->cohort == world.cohort_table && mine->version == world.cohort_version;
+bool are_known(const Config& config, const Counters* mine) {
+    return mine->known && mine->cohort == config.cohort_table && mine->version == config.cohort_version;
 }
 
 /// Makes sure that the counters are known; false where they cannot be now.
-bool ensure_known(const World& world, Counters* mine) {
-    if (has_unannounced() || !world.cohort_is_watched) return false;
-    if (IsInParallelMode()) return are_known(world, mine);
+bool ensure_known(const Config& config, Counters* mine) {
+    if (has_unannounced() || !config.cohort_is_watched) return false;
+    if (IsInParallelMode()) return are_known(config, mine);
     for (int tries = 0; tries < 3; ++tries) {
-        if (are_known(world, mine)) return true;
+        if (are_known(config, mine)) return true;
         if (mine->unsettled_dml > 0) return false;
         pg::take_lock(pg::LockSpace::seats, 1);  // one recount at a time
-        if (!are_known(world, mine)) recount(world, mine);
+        if (!are_known(config, mine)) recount(config, mine);
         pg::release_lock(pg::LockSpace::seats, 1);
     }
-    return are_known(world, mine);
+    return are_known(config, mine);
 }
 
 }  // namespace
@@ -120,15 +120,15 @@ bool enabled() {
     return counters() != nullptr;
 }
 
-Take take(const World& world, std::int64_t* missing) {
+Take take(const Config& config, std::int64_t* missing) {
     Counters* mine = counters();
-    if (!mine || !ensure_known(world, mine)) return Take::unknown;
+    if (!mine || !ensure_known(config, mine)) return Take::unknown;
     tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
     const std::int64_t own = own_doing();
     const bool has_spare = has_spare_seat();
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
-    const bool reliable = are_known(world, mine) && mine->unsettled_dml == 0;
-    *missing = mine->rows + mine->in_flight + own - world.settings.max_mau_value + 1;
+    const bool reliable = are_known(config, mine) && mine->unsettled_dml == 0;
+    *missing = mine->rows + mine->in_flight + own - config.settings.max_mau_value + 1;
     const bool taken = reliable && *missing <= 0;
     if (taken && !has_spare) ++mine->in_flight;
     LWLockRelease(&mine->lock);
@@ -138,14 +138,14 @@ Take take(const World& world, std::int64_t* missing) {
     else
         ++level().seats;
     ++level().pending;
-    hold(mine, world.cohort_table);
+    hold(mine, config.cohort_table);
     return Take::taken;
 }
 
-void take_anyway(const World& world, std::int64_t seats) {
+void take_anyway(const Config& config, std::int64_t seats) {
     Counters* mine = counters();
     if (!mine) return;
-    hold(mine, world.cohort_table);
+    hold(mine, config.cohort_table);
     level().seats += seats;
     level().pending += seats;
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
@@ -176,10 +176,10 @@ std::int64_t in_flight_elsewhere() {
     return seats;
 }
 
-void add_rows(const World& world, std::string_view service, std::int64_t rows) {
+void add_rows(const Config& config, std::string_view service, std::int64_t rows) {
     Counters* mine = counters();
     if (!mine || rows == 0 || service != "native") return;
-    hold(mine, world.cohort_table);
+    hold(mine, config.cohort_table);
     level().rows += rows;
     if (rows < 0) level().spare -= rows;
 }
@@ -193,26 +193,26 @@ void notice_dml(Oid cohort) {
     seen::invalidate_all();
 }
 
-std::optional<std::int64_t> rows(const World& world, For purpose) {
+std::optional<std::int64_t> rows(const Config& config, For purpose) {
     Counters* mine = counters();
     if (!mine || (purpose == For::statement && IsolationUsesXactSnapshot()) || RecoveryInProgress() ||
-        !ensure_known(world, mine))
+        !ensure_known(config, mine))
         return std::nullopt;
     if (!tally.empty())
         return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
     const bool known =
-        are_known(world, mine) && (purpose == For::decision || agrees(mine, GetActiveSnapshot()));
+        are_known(config, mine) && (purpose == For::decision || agrees(mine, GetActiveSnapshot()));
     const std::int64_t rows = mine->rows;
     LWLockRelease(&mine->lock);
     return known ? std::optional(rows) : std::nullopt;
 }
 
-std::int64_t verify(const World& world) {
+std::int64_t verify(const Config& config) {
     Counters* mine = counters();
-    if (!mine || !are_known(world, mine) || has_unannounced()) return 0;
+    if (!mine || !are_known(config, mine) || has_unannounced()) return 0;
     pg::take_lock(pg::LockSpace::seats, 1);
-    const std::int64_t off = recount(world, mine);
+    const std::int64_t off = recount(config, mine);
     pg::release_lock(pg::LockSpace::seats, 1);
     if (off > 0)
         pg::guard([&] {

@@ -17,7 +17,7 @@
 // Rows. Whoever adds or removes rows of the cohort calls `add_rows`; the change reaches the counters at
 // commit. A statement that is not announced so (an admin's DML) is noticed by triggers, and the counters are
 // forgotten at the end of that transaction; before the next admission they are taken from the table again.
-// The counters belong to one state of the table's triggers (World::cohort_version): where triggers were
+// The counters belong to one state of the table's triggers (Config::cohort_version): where triggers were
 // disabled for a while, the counters are taken from the table again; while they are disabled, there are none.
 //
 // Recount. Under the database's lock a snapshot is taken and every backend's admissions are looked at: those
@@ -44,9 +44,9 @@ bool enabled();
 enum class Take { taken, full, unknown };
 
 /// Asks for one seat. Where the server is full, `missing` is by how many seats.
-Take take(const World& world, std::int64_t* missing);
+Take take(const Config& config, std::int64_t* missing);
 /// Takes seats that were found in another way, so that everybody knows of them.
-void take_anyway(const World& world, std::int64_t seats);
+void take_anyway(const Config& config, std::int64_t seats);
 /// Tells that the rows for so many seats taken are written and told about.
 void used(std::int64_t seats);
 /// Gives back seats that were not used.
@@ -55,7 +55,7 @@ void give_back(std::int64_t seats);
 std::int64_t in_flight_elsewhere();
 
 /// Tells that this transaction adds (or removes) rows of a service.
-void add_rows(const World& world, std::string_view service, std::int64_t rows);
+void add_rows(const Config& config, std::string_view service, std::int64_t rows);
 
 /// While one lives, DML of our own statements on the cohort and on mau.users is announced where it matters.
 /// DML that a trigger of somebody else's runs meanwhile is not.
@@ -80,11 +80,11 @@ void notice_dml(Oid cohort);
 enum class For { statement, decision };
 /// The native rows, expired ones too; nothing where the counters cannot be had, or do not say what is asked
 /// for.
-std::optional<std::int64_t> rows(const World& world, For purpose);
+std::optional<std::int64_t> rows(const Config& config, For purpose);
 
 /// Compares the counters with the table; a difference is logged and mended. Answers how many rows they were
 /// off.
-std::int64_t verify(const World& world);
+std::int64_t verify(const Config& config);
 
 /// Counts sightings that were ahead of the server's clock.
 void count_ahead(std::int64_t sightings);

@@ -82,8 +82,8 @@ void Reading::read_users(const std::string& where) {
             accounts.guests.push_back(rows.at(i, 4).boolean());
             accounts.deactivated.push_back(rows.at(i, 5).boolean());
         }
-        users +=
-            into_empty_ ? registration::take_over_first(accounts) : registration::take_over(world_, accounts);
+        users += into_empty_ ? registration::take_over_first(accounts)
+                             : registration::take_over(config_, accounts);
     });
 }
 
@@ -133,10 +133,10 @@ void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
 /// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was
 /// removed.
 void Reading::check_reserved_threepids() {
-    if (world_.reserved.empty() || contract_.holders.empty()) return;
+    if (config_.reserved.empty() || contract_.holders.empty()) return;
     std::vector<std::string_view> mediums, addresses, holders;
     std::set<std::pair<std::string_view, std::string_view>> asked;
-    for (const Threepid& threepid : world_.reserved) {
+    for (const Threepid& threepid : config_.reserved) {
         mediums.push_back(threepid.medium);
         addresses.push_back(threepid.address);
         asked.insert({threepid.medium, threepid.address});
@@ -162,13 +162,13 @@ void Reading::check_reserved_threepids() {
 }
 
 void Reading::leave_deactivated() {
-    if (world_.settings.count_deactivated_users) return;
+    if (config_.settings.count_deactivated_users) return;
     std::string last;
     pg::Scratch scratch;
     for (bool more = true; more;) {
         scratch.run([&] {
             const pg::Rows rows = deactivated_query.read_latest(last, std::int64_t{kFetch});
-            for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(world_, rows.at(i, 0).text());
+            for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(config_, rows.at(i, 0).text());
             more = rows.count == static_cast<std::uint64_t>(kFetch);
             if (more) last = rows.at(rows.count - 1, 0).string();
         });

@@ -39,7 +39,7 @@ void Reading::read_last_seen(const std::string& sql, const Params& params, const
 /// Up to when the homeserver's own list of its members says who is one: a member's time there is renewed when
 /// it is older than an hour. Nothing where there is no list, or one that the homeserver keeps no longer.
 std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest) {
-    if (contract_.cohort.empty() || !recording(world_.settings)) return std::nullopt;
+    if (contract_.cohort.empty() || !recording(config_.settings)) return std::nullopt;
     std::optional<Instant> newest_member;
     const auto trouble = pg::attempt([&] {
         newest_member = read("SELECT max(c.last_seen) FROM (" + contract_.cohort + ") c(user_id, last_seen)",
@@ -102,15 +102,15 @@ void Reading::import(Instant at) {
                              " WHERE (s.user_id = ANY ($2)) IS ";
     // Whom the homeserver has not as a member is none by what it had seen then.
     const Instant others = std::max(horizon, kept_until.value_or(horizon));
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(world_);
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config_);
     const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
     // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the
     // newest.
     if (!reserved.empty())
         read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false},
                        {horizon, activity::Queue::first_come, false});
-    cohort::seat_reserved(world_);
-    if (world_.settings.limit_usage_by_mau)
+    cohort::seat_reserved(config_);
+    if (config_.settings.limit_usage_by_mau)
         read_last_seen(seen + "NOT TRUE ORDER BY 2 DESC", params,
                        {horizon, activity::Queue::newest_first, false},
                        {others, activity::Queue::newest_first, false});

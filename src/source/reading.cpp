@@ -74,10 +74,10 @@ MakeContract maker(std::string_view kind) {
                 "It is \"" + std::string(kind) + "\".", "The kinds are: " + known + ".");
 }
 
-Place place_of(const World& world, const Source& source) {
+Place place_of(const Config& config, const Source& source) {
     Place place;
     place.schema = quoted(source.schema);
-    if (world.settings.server_name) place.server_name = literal(*world.settings.server_name);
+    if (config.settings.server_name) place.server_name = literal(*config.settings.server_name);
     place.has = [&](const char* table, const char* column) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
@@ -236,7 +236,7 @@ void Reading::record(std::vector<activity::Sighting>& batch, const activity::How
             begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
         activity::sort_newest(part);
         std::vector<Outcome> results(part.size());
-        results.resize(activity::record(world_, part.data(), part.size(), results.data(), how));
+        results.resize(activity::record(config_, part.data(), part.size(), results.data(), how));
         for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
         sightings += static_cast<std::int64_t>(results.size());
     }

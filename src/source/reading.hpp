@@ -47,15 +47,15 @@ std::string_view beginning(std::string_view text, std::size_t most);
 MakeContract maker(std::string_view kind);
 
 /// Where a source's tables are, and what its kind has to know of our settings.
-Place place_of(const World& world, const Source& source);
+Place place_of(const Config& config, const Source& source);
 
 /// One reading of a homeserver's tables.
 class Reading {
   public:
-    Reading(const World& world, const Source& source)
-        : world_(world),
+    Reading(const Config& config, const Source& source)
+        : config_(config),
           source_(source),
-          place_(place_of(world, source)),
+          place_(place_of(config, source)),
           contract_(maker(source.kind)(place_)) {}
 
     /// Makes sure that all that is needed is there; the error names all that is not.
@@ -152,7 +152,7 @@ class Reading {
     void flush_skipped();
     void keep_progress(std::optional<Instant> until) const;
 
-    const World& world_;
+    const Config& config_;
     const Source& source_;
     const Place place_;
     const Contract contract_;

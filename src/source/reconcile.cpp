@@ -9,9 +9,9 @@ namespace mau::source {
 /// without a row of mau.users were forgotten, where the homeserver has a table of users.
 void Reading::compare(Instant until) {
     compared = true;
-    if (!recording(world_.settings)) return;
+    if (!recording(config_.settings)) return;
     parse_sightings();
-    const bool limit = world_.settings.limit_usage_by_mau;
+    const bool limit = config_.settings.limit_usage_by_mau;
     const activity::How how{at_ - kWindow,
                             limit ? activity::Queue::newest_first : activity::Queue::first_come};
     const std::string sql = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
@@ -24,12 +24,12 @@ void Reading::compare(Instant until) {
             changed -= outcomes[static_cast<int>(none)];
         return changed;
     };
-    const std::int64_t granularity = world_.settings.last_seen_granularity;
+    const std::int64_t granularity = config_.settings.last_seen_granularity;
     const auto keep_newer = [&](std::vector<std::string_view>& users, std::vector<std::int64_t>& seen) {
         // By the indexes: a statement would rather read the tables whole.
         pg::KeyedTable accounts, members;
-        accounts.open(world_.users_table, world_.users_index, kUsersIndex);
-        members.open(world_.cohort_table, world_.cohort_index, kCohortIndex);
+        accounts.open(config_.users_table, config_.users_index, kUsersIndex);
+        members.open(config_.cohort_table, config_.cohort_index, kCohortIndex);
         std::size_t left = 0;
         for (std::size_t i = 0; i < users.size(); ++i) {
             const Datum key = pg::key_datum(users[i]);
@@ -56,7 +56,7 @@ void Reading::compare(Instant until) {
         ids.clear(), times.clear(), batch.clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text();
-            if (!pg::valid_user_id(id) || !is_local(world_.settings, id)) continue;
+            if (!pg::valid_user_id(id) || !is_local(config_.settings, id)) continue;
             ids.push_back(id);
             times.push_back(rows.at(i, 1).integer());
         }

@@ -112,12 +112,12 @@ Datum attach(FunctionCallInfo fcinfo) {
             throw Error(sqlstate::object_not_in_prerequisite_state, "mau is already attached",
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
                         "Call mau.detach() first; the numbers are kept.");
-        const auto world = directory::world();
+        const auto config = directory::config();
         if (source.kind == "custom") {
             source.queries = queries(custom_queries_query);
-            check_queries(place_of(*world, source));
+            check_queries(place_of(*config, source));
         }
-        Reading reading(*world, source);
+        Reading reading(*config, source);
         reading.check_there("Pass the schema that holds the homeserver's tables, such as public.");
         reading.check_rights();
         reading.begin();
@@ -154,11 +154,11 @@ Datum sync(FunctionCallInfo fcinfo) {
             result.add({"not attached", std::int64_t{0}});
             return;
         }
-        const auto world = directory::world();
+        const auto config = directory::config();
         std::optional<Reading> reading;
         bool complete = false;
         const auto trouble = pg::attempt([&] {
-            reading.emplace(*world, *source);
+            reading.emplace(*config, *source);
             reading->begin();
             complete = reading->sync(at, max_rows);
             reading->done();
@@ -198,10 +198,10 @@ Datum reconcile(FunctionCallInfo fcinfo) {
             result.add({"nothing to compare with", std::int64_t{0}});
             return;
         }
-        const auto world = directory::world();
+        const auto config = directory::config();
         std::optional<Reading> reading;
         const auto trouble = pg::attempt([&] {
-            reading.emplace(*world, *source);
+            reading.emplace(*config, *source);
             reading->begin();
             reading->reconcile(at);
             reading->done();
@@ -230,8 +230,8 @@ std::vector<Comparison> compare_figures(const Source& source, Instant at) {
         throw Error(sqlstate::invalid_parameter, "at must not be before the last sync",
                     "Both sides know the last sighting of each user only.",
                     "Leave the argument out to mean now(), or see mau.daily_series() for past days.");
-    const auto world = directory::world();
-    Reading reading(*world, source);
+    const auto config = directory::config();
+    Reading reading(*config, source);
     reading.begin();
     reading.parse_sightings();
     std::vector<Comparison> figures = compare(reading, at);
@@ -314,8 +314,8 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
         const std::optional<Source> source = attached();
         Datum figures;
         if (source) {
-            const auto world = directory::world();
-            Reading reading(*world, *source);
+            const auto config = directory::config();
+            Reading reading(*config, *source);
             if (reading.has_usage()) {
                 reading.begin();
                 figures = reading.usage(at);

@@ -19,11 +19,11 @@ pg::Statement mended_query(
     "DELETE FROM mau.source_skipped WHERE table_name = $1 AND reason LIKE 'cannot be read: %'", {TEXTOID});
 
 /// The rows of users as they are now.
-std::vector<pg::Found> find(const World& world, const std::vector<std::string_view>& ids) {
+std::vector<pg::Found> find(const Config& config, const std::vector<std::string_view>& ids) {
     std::vector<pg::Found> rows;
     rows.reserve(ids.size());
     pg::KeyedTable users;
-    users.open(world.users_table, world.users_index, kUsersIndex);
+    users.open(config.users_table, config.users_index, kUsersIndex);
     for (const std::string_view id : ids) rows.push_back(users.find(pg::key_datum(id)));
     users.close();
     return rows;
@@ -38,18 +38,18 @@ Day settled_day(Instant at) {
 
 /// Remembers the numbers and services of users.
 void VisitRows::look_up(const std::vector<std::string_view>& ids) {
-    std::vector<pg::Found> rows = find(world_, ids);
+    std::vector<pg::Found> rows = find(config_, ids);
     std::vector<std::string_view> strangers;
     for (std::size_t i = 0; i < ids.size(); ++i)
-        if (!rows[i].exists && is_local(world_.settings, ids[i])) strangers.push_back(ids[i]);
+        if (!rows[i].exists && is_local(config_.settings, ids[i])) strangers.push_back(ids[i]);
     if (!strangers.empty() && strangers_ == Strangers::get_a_number) {
         number_query.write(strangers);
-        rows = find(world_, ids);
+        rows = find(config_, ids);
     }
     for (std::size_t i = 0; i < ids.size(); ++i) {
         User& user = users_[std::string(ids[i])];
-        if (!rows[i].exists || !is_local(world_.settings, ids[i])) continue;
-        const Account account = directory::account(world_, ids[i], rows[i]);
+        if (!rows[i].exists || !is_local(config_.settings, ids[i])) continue;
+        const Account account = directory::account(config_, ids[i], rows[i]);
         user.number = rows[i].integer(directory::users::user_no);
         user.service = &*services_.emplace(directory::service(account)).first;
     }
@@ -103,9 +103,9 @@ std::optional<pg::Trouble> Reading::trouble_with_visits() const {
 /// Takes the homeserver's record of visits into the history, and the day of each sighting that is still
 /// there.
 void Reading::import_visits() {
-    if (!recording(world_.settings)) return;
+    if (!recording(config_.settings)) return;
     const Instant until = at_ + kFuture;
-    VisitRows rows_taken(world_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
+    VisitRows rows_taken(config_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
                          VisitRows::Strangers::get_a_number);
     if (contract_.visits.empty()) {
         if (!contract_.visits_table.empty())
@@ -174,7 +174,7 @@ bool Reading::read_visits_of_yesterday() {
     Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;
     // The clock was ahead once: the days of the window are read again.
     if (known > settled_day(now_)) known = settled - static_cast<Day>(kWindow / kDay) - 1;
-    if (contract_.visits.empty() || known >= settled || !recording(world_.settings)) return true;
+    if (contract_.visits.empty() || known >= settled || !recording(config_.settings)) return true;
     if (!tasks::Task(history::kFoldTask).begin()) return true;  // next time
     // Attach said so.
     if (const auto trouble = trouble_with_visits();
@@ -182,7 +182,7 @@ bool Reading::read_visits_of_yesterday() {
         return true;
     const Day day = known + 1;
     // Who is not known was forgotten.
-    VisitRows rows_taken(world_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
+    VisitRows rows_taken(config_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
                          VisitRows::Strangers::are_left_out);
     read_all(contract_.visits, {{INT8OID, day_start(day)}, {INT8OID, day_start(day + 1) - 1}},
              [&](const pg::Rows& rows) {

@@ -16,8 +16,8 @@ class VisitRows {
     /// What becomes of users whom mau does not know: they get a number, or are left out.
     enum class Strangers { get_a_number, are_left_out };
 
-    VisitRows(const World& world, Instant now, Strangers strangers)
-        : world_(world), strangers_(strangers), folder_(world, history::first_kept_day(now)) {}
+    VisitRows(const Config& config, Instant now, Strangers strangers)
+        : config_(config), strangers_(strangers), folder_(config, history::first_kept_day(now)) {}
 
     /// Takes rows (user_id text, an instant of the day in ms, user_agent text) up to an instant; `bad` is
     /// told of each that has no usable user id.
@@ -36,7 +36,7 @@ class VisitRows {
     };
     void look_up(const std::vector<std::string_view>& ids);
 
-    const World& world_;
+    const Config& config_;
     const Strangers strangers_;
     history::Folder folder_;
     std::unordered_map<std::string, User> users_;  // lately met, a bounded number

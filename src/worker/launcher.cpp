@@ -70,14 +70,14 @@ void discover() {
     }
     table_endscan(scan);
     table_close(catalog, AccessShareLock);
-    int const homeless = slots::keep(databases, count);
+    int const left_out = slots::keep(databases, count);
     complain_of_unknown_databases();
     CommitTransactionCommand();
-    if (homeless > 0 && !complained)
+    if (left_out > 0 && !complained)
         ereport(LOG,
-                (errmsg("mau's worker serves %d databases and leaves out %d", count - homeless, homeless),
+                (errmsg("mau's worker serves %d databases and leaves out %d", count - left_out, left_out),
                  errhint("Name those that have the extension in mau.databases.")));
-    complained = homeless > 0;
+    complained = left_out > 0;
 }
 
 /// A tick that was started and is not over.
@@ -211,7 +211,7 @@ void mau_launcher_main(Datum) {
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
-    mau::worker::slots::take_post();
+    mau::worker::slots::be_launcher();
     mau::worker::launch();
 }
 }

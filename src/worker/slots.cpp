@@ -155,7 +155,7 @@ void wake(Oid database) {
     LWLockRelease(&shared->lock);
 }
 
-void take_post() {
+void be_launcher() {
     auto* shared = piece.get<Shared>();
     before_shmem_exit(leave_post, 0);
     LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
@@ -169,16 +169,16 @@ void take_post() {
 
 int keep(const Oid* databases, int count) {
     auto* shared = piece.get<Shared>();
-    int homeless = 0;
+    int left_out = 0;
     LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
     for (Slot& slot : shared->slots)
         if (OidIsValid(slot.database) &&
             std::find(databases, databases + count, slot.database) == databases + count)
             slot = Slot{};
     for (int i = 0; i < count; ++i)
-        if (!claim(shared, databases[i])) ++homeless;
+        if (!claim(shared, databases[i])) ++left_out;
     LWLockRelease(&shared->lock);
-    return homeless;
+    return left_out;
 }
 
 Oid most_due(TimestampTz now, TimestampTz* next) {
