@@ -211,7 +211,7 @@ void mau_launcher_main(Datum) {
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
-    mau::worker::slots::be_launcher();
+    mau::worker::slots::become_launcher();
     mau::worker::launch();
 }
 }

@@ -155,7 +155,7 @@ void wake(Oid database) {
     LWLockRelease(&shared->lock);
 }
 
-void be_launcher() {
+void become_launcher() {
     auto* shared = piece.get<Shared>();
     before_shmem_exit(leave_post, 0);
     LWLockAcquire(&shared->lock, LW_EXCLUSIVE);

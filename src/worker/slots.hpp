@@ -75,7 +75,7 @@ void wake(Oid database);
 // The launcher's part.
 
 /// Makes this process the launcher that `wake` wakes, until it exits.
-void be_launcher();
+void become_launcher();
 /// Keeps slots for these databases and no others; answers how many found no room.
 int keep(const Oid* databases, int count);
 /// The database that has waited longest for a tick, or InvalidOid; `next` is when the first of them is due.
