@@ -2,8 +2,6 @@
 
 #include "report/metrics.hpp"
 
-#include <algorithm>
-
 #include "history/past.hpp"
 #include "pg/values.hpp"
 #include "tasks/tasks.hpp"
@@ -139,7 +137,7 @@ std::string exposition(const Config& config, TimestampTz at) {
     text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
     text.sample(static_cast<std::int64_t>(directory::reserved_users_of_statement().size()));
 
-    // Whatever takes a scan comes from the last snapshot.
+    // Figures that take a scan come from the last snapshot.
     if (const pg::Rows snapshot = last_snapshot_query.read(std::int64_t{at}); !snapshot.empty()) {
         text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
         auto members = by_service(last_members_query.read(std::int64_t{at}));

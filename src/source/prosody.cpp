@@ -1,7 +1,7 @@
 // Prosody's one table (0.12 and 13): prosody(host, "user", store, key, type, value), all text, indexed by
 // (host, "user", store, key) only. Whose login or logout is when is JSON of mod_lastlog2; 13 keeps
 // account_activity too. The table holds everything else as well, so rows are picked by store, key and type
-// before their value is looked at, and no value is cast to json: an error in one row must not keep the
+// before their value is read, and no value is cast to json: an error in one row must not keep the
 // others from being read. prosody_json parses the values.
 #include "source/contract.hpp"
 #include "source/prosody_json.hpp"

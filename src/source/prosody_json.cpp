@@ -11,7 +11,7 @@ std::optional<std::int64_t> prosody_time(std::string_view value) {
     constexpr double kYear3000 = 32503680000;  // in seconds
     constexpr double kRounding = 0.0005;  // in milliseconds: 0.123 s are 123 ms, although a double is less
     if (value.size() > kLongestProsodyValue) return std::nullopt;
-    // The parser is a loop, not a recursion. What is inside of members is read and dropped.
+    // The parser is a loop, not a recursion. It reads and drops nested values.
     const auto keep = [](int depth, json::parse_event_t event, json&) {
         return depth == 0 ||
                (depth == 1 && (event == json::parse_event_t::key || event == json::parse_event_t::value));
