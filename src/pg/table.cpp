@@ -27,12 +27,13 @@ Relation open_index(Relation table, const char* name) {
     pg_unreachable();
 }
 
-/// Opens an index that was usable when it was looked up; it may have been replaced since. DROP INDEX and REINDEX
-/// CONCURRENTLY mark an index as invalid without a lock that keeps us from the table, and then wait for those who
-/// are there: as long as it is live and ready it has every row.
+/// Opens an index that was usable when it was looked up; it may have been replaced since. DROP INDEX and
+/// REINDEX CONCURRENTLY mark an index as invalid without a lock that keeps us from the table, and then wait
+/// for those who are there: as long as it is live and ready it has every row.
 Relation open_index(Relation table, Oid index, const char* name) {
     Relation const opened = OidIsValid(index) ? try_relation_open(index, AccessShareLock) : nullptr;
-    if (opened && opened->rd_index && opened->rd_index->indisready && opened->rd_index->indislive) return opened;
+    if (opened && opened->rd_index && opened->rd_index->indisready && opened->rd_index->indislive)
+        return opened;
     if (opened) index_close(opened, AccessShareLock);
     return open_index(table, name);
 }
