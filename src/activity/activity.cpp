@@ -393,7 +393,14 @@ class Chunk {
                 if (!step.written && place_of(step) != Place::nowhere) defer(step);
         seating.done(written);
         remember(world_, steps_);
-        append_deferred();
+    }
+
+    /// Keeps what of the sightings is left to be recorded later.
+    void append_deferred() const {
+        std::vector<deferred::Call> calls;
+        for (const Step& step : steps_)
+            if (step.deferred) add_calls(step.sighting, step.end, calls);
+        deferred::append(calls);
     }
 
     void release() {
@@ -402,13 +409,6 @@ class Chunk {
     }
 
   private:
-    void append_deferred() const {
-        std::vector<deferred::Call> calls;
-        for (const Step& step : steps_)
-            if (step.deferred) add_calls(step.sighting, step.end, calls);
-        deferred::append(calls);
-    }
-
     const World& world_;
     std::vector<Step>& steps_;
     const How& how_;
@@ -417,6 +417,7 @@ class Chunk {
 void record_chunk(const World& world, std::vector<Step>& steps, const How& how) {
     Chunk chunk(world, steps, how);
     chunk.record([](const Step&) { return true; });
+    chunk.append_deferred();
     chunk.release();
 }
 
@@ -638,14 +639,15 @@ std::optional<std::string> admit(const World& world, const Sighting& sighting, c
             given = answer(world, sighting, step.account, membership);
             return !given.blocked;
         });
+        given.blocked = given.blocked || (given.gate == Gate::if_seat && outcome == Outcome::full);
+        if (!given.blocked) chunk.append_deferred();  // a refused user does not come in later
         chunk.release();
     } else {
         const Known known = look_up(world, sighting.user_id, sighting.at, false);
         given = answer(world, sighting, known.account, known.membership);
         if (!given.blocked && recording(world.settings)) defer(&sighting, 1);
     }
-    if (given.blocked || (given.gate == Gate::if_seat && outcome == Outcome::full))
-        return error_body(world.settings, given.gate);
+    if (given.blocked) return error_body(world.settings, given.gate);
     return std::nullopt;
 }
 
