@@ -834,7 +834,7 @@ CREATE FUNCTION mau.worker_state()
                    next_tick timestamptz, error text, error_sqlstate text,
                    tick_interval integer, refresh_interval integer, reap_interval integer, fold_interval integer,
                    launched boolean, unknown_databases text, long_ticks text, no_free_worker boolean,
-                   tick_timeout integer)
+                   tick_timeout integer, left_out boolean)
     LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_worker_state';
 COMMENT ON FUNCTION mau.worker_state() IS
 'Returns the state of the background worker that is in no table: settings, processes, and the last and next tick in this database. mau.status and mau.health show it.';
@@ -886,6 +886,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                     WHEN w.launcher_pid IS NULL AND NOT w.launched THEN
                          'the launcher was not started: max_worker_processes may be too low (then the server''s log has "too many background workers" of its start), or the server has only just started'
                     WHEN w.launcher_pid IS NULL THEN 'the launcher is not running; the server starts it again within a minute, and its log says why it ended'
+                    WHEN w.left_out THEN 'the server has more databases than the worker serves, and this one is left out: name those that have the extension in mau.databases'
                END AS no_worker,
                CASE WHEN w.no_free_worker THEN 'the worker is at work elsewhere, as often as mau.max_workers allows: in database ' || w.long_ticks
                     WHEN w.running AND w.long_ticks IS NOT NULL THEN
@@ -983,6 +984,7 @@ CREATE VIEW mau.status AS
                 WHEN NOT w.enabled THEN 'off'
                 WHEN NOT w.serves THEN 'not in mau.databases'
                 WHEN w.launcher_pid IS NULL THEN 'not running'
+                WHEN w.left_out THEN 'left out'
                 WHEN EXISTS (SELECT FROM mau.worker_pause) THEN 'paused'
                 WHEN w.running THEN 'at work'
                 ELSE 'waiting' END AS worker,
@@ -1021,7 +1023,7 @@ CREATE VIEW mau.status AS
 COMMENT ON VIEW mau.status IS
 'The state of mau in one row. mau.tasks has each task.';
 COMMENT ON COLUMN mau.status.preloaded IS 'Whether mau is in shared_preload_libraries.';
-COMMENT ON COLUMN mau.status.worker IS 'The state of the background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (the server starts it again within a minute), paused (by mau.pause_worker) or standby.';
+COMMENT ON COLUMN mau.status.worker IS 'The state of the background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (the server starts it again within a minute), left out (there are more databases than it serves), paused (by mau.pause_worker) or standby.';
 COMMENT ON COLUMN mau.status.launcher_pid IS 'The launcher''s process id.';
 COMMENT ON COLUMN mau.status.last_tick IS 'The end of the worker''s last tick in this database; NULL = none since the server started.';
 COMMENT ON COLUMN mau.status.next_tick IS 'The time of the next tick.';

@@ -14,6 +14,7 @@ namespace {
 void record_chunk(const Config& config, std::vector<Step>& steps, const How& how) {
     Chunk chunk(config, steps, how);
     chunk.record();
+    chunk.append_deferred();
     chunk.release();
 }
 

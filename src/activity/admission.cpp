@@ -76,14 +76,15 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
             given = answer(config, sighting, step.account, membership);
             return !given.blocked;
         });
+        given.blocked = given.blocked || (given.gate == Gate::if_seat && outcome == Outcome::full);
+        if (!given.blocked) chunk.append_deferred();  // a refused user does not come in later
         chunk.release();
     } else {
         const Known known = look_up(config, sighting.user_id, sighting.at, false);
         given = answer(config, sighting, known.account, known.membership);
         if (!given.blocked && recording(config.settings)) defer(&sighting, 1);
     }
-    if (given.blocked || (given.gate == Gate::if_seat && outcome == Outcome::full))
-        return error_body(config.settings, given.gate);
+    if (given.blocked) return error_body(config.settings, given.gate);
     return std::nullopt;
 }
 

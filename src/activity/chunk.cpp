@@ -286,7 +286,6 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
             if (!step.written && place_of(step) != Place::nowhere) defer(step);
     seating.done(written);
     remember(config_, steps_);
-    append_deferred();
 }
 
 void Chunk::release() {

@@ -15,12 +15,12 @@ class Chunk {
 
     /// Records the sightings. `may_go_on`, if given, is asked of each before anything is written for it.
     void record(const std::function<bool(const Step&)>& may_go_on = nullptr);
+    /// Keeps what of the sightings is left to be recorded later.
+    void append_deferred() const;
     /// Gives the locks back. After an error the end of the transaction does so.
     void release();
 
   private:
-    void append_deferred() const;
-
     const Config& config_;
     std::vector<Step>& steps_;
     const How& how_;

@@ -114,6 +114,15 @@ Slot look(Oid database) {
     return copy;
 }
 
+bool is_left_out(Oid database) {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return false;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    bool const left_out = !find(shared, database) && !find(shared, InvalidOid);
+    LWLockRelease(&shared->lock);
+    return left_out;
+}
+
 pid_t launcher() {
     auto* shared = piece.get<Shared>();
     if (!shared) return 0;

@@ -61,6 +61,8 @@ namespace slots {
 bool exist();
 /// What is known of a database; all zero if nothing.
 Slot look(Oid database);
+/// Whether the launcher leaves a database out because all slots are taken by others.
+bool is_left_out(Oid database);
 /// The launcher's process id; 0: none is running.
 pid_t launcher();
 /// Whether a launcher has run since the server started.

@@ -223,7 +223,8 @@ Datum worker_state(FunctionCallInfo fcinfo) {
                 text(unknown),
                 text(long_ticks.data),
                 waits,
-                worker::options.tick_timeout});
+                worker::options.tick_timeout,
+                serves && worker::slots::is_left_out(MyDatabaseId)});
     return Datum(0);
 }
 

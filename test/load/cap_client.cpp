@@ -40,7 +40,7 @@ struct Options {
     std::string max = "1000000";        // the most that there may be, to show when there are more
     std::string prefix = "@new";
     std::vector<std::string> also;      // prefixes of further users, taken at random: "@old:600"
-    std::string isolation = "read committed";
+    std::string isolation = "read committed";  // "both": every second client in REPEATABLE READ
     std::string shape = "mixed";        // or "plain": one call a transaction; "same": all clients, one user
     int rollback = 20;                  // percent of the transactions, and of the savepoints
     int again = 10;                     // percent of the picks that take somebody who came already
@@ -52,7 +52,7 @@ struct Options {
     bool extension_goes = false;        // somebody drops the extension: calls may find that it is not there
     int days = 0;                       // sightings are of the last so many days, with a user agent; 0: of now
     std::string visits_to;              // the file for acknowledged visits; FILE.possible for those that may be there
-    bool homeserver = false;            // some sightings are rows of user_ips, whose trigger records them
+    bool homeserver = false;            // some sightings are rows of user_ips, whose trigger records them; and reports
     long long beside_every = 20;        // transactions between two rounds of what is done beside
     std::vector<std::pair<std::string, std::string>> beside;  // database ("": the clients'), statements, a line each
     long long kill_every = 0, terminate_every = 0;
@@ -157,11 +157,14 @@ class Client {
 
     void connect() {
         const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+        const std::string isolation = options.isolation != "both" ? options.isolation
+                                      : number_ % 2               ? "repeatable read"
+                                                                  : "read committed";
         while (true) {
             connection_ = pq::Connection(options.conninfo + " application_name=cap_client");
             if (connection_.alive() &&
                 connection_.run("SET lock_timeout = '" + options.lock_timeout + "'; SET synchronous_commit = on;"
-                                " SET default_transaction_isolation = '" + options.isolation + "'").ok())
+                                " SET default_transaction_isolation = '" + isolation + "'").ok())
                 break;
             if (std::chrono::steady_clock::now() > give_up || !options.losses) {
                 note_error(errors, "cannot connect: " + connection_.trouble());
@@ -233,6 +236,7 @@ class Client {
 
     void call(const std::string& user) {
         const Visit visit = sighting(user);
+        if (options.homeserver && percent(15)) report(user);
         try {
             call(visit);
         } catch (const Lost&) {  // a call outside a transaction block may have been carried out
@@ -261,6 +265,15 @@ class Client {
             if (admitted) levels_.back().possible.push_back(user);
             note(visit, admitted);
         }
+    }
+
+    /// What else a homeserver tells and asks of a user.
+    void report(const std::string& user) {
+        static constexpr const char* kReports[] = {
+            "SELECT mau.check_auth_blocking($1)", "SELECT mau.register_user($1, '2024-01-01')",
+            "SELECT mau.add_threepid($1, 'email', $1 || '@example.com')",
+            "SELECT mau.remove_threepid($1, 'email', $1 || '@example.com')", "SELECT mau.deactivate_user($1)"};
+        run(kReports[random_() % std::size(kReports)], {user});
     }
 
     /// As the homeserver does it: a row of its own, whose trigger calls mau.

@@ -226,7 +226,7 @@ expiry(2_500, 800);
 loss('termination', 5_000, 2_000, '--terminate-every', 20);
 loss('kill -9', 6_000, 2_400, '--kill-every', 300);
 loss('immediate restart', 3_000, 1_200,
-	map { ('--sh-at', $_, restart_at_once()) } 500, 1_500);
+	map { ('--sh-at', $_, restart_at_once()) } 400, 1_000);
 admin(3_000, 1_000);
 recount(350, 40_000);
 maximum(4_000, 1_200);

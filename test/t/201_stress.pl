@@ -1,10 +1,11 @@
-# Nothing is lost, nobody gets an error and the limit holds (R4, R6) while everything happens at once: many clients record and admit the
-# same users in every shape of transaction, some through a trigger on the homeserver's table; beside them an administrator changes
-# settings, puts triggers on mau's and the homeserver's tables, rebuilds, drops and creates indexes, alters the sequence, adds columns, and
-# drops and creates the extension in another database; the worker runs; backends are killed and the server is restarted at once. In the
-# end the history is compared with what the clients know to be committed.
+# Nothing is lost, nobody gets an error and the limit holds (R4, R6) while everything happens at once. Many clients record and admit the same
+# users in every shape of transaction, some through a trigger on the homeserver's table, and report accounts. Beside them an administrator
+# changes settings, puts triggers on mau's and the homeserver's tables, rebuilds, drops and creates indexes, alters the sequence, adds
+# columns, and drops and creates the extension in another database; the worker runs; backends are killed, and the server is restarted at
+# once. In the end the history is compared with what the clients know to be committed.
 #
 #     MAU_STRESS      how many times as many users as in a run of the suite
+#
 # MAU_SEED and MAU_SCENARIO: see test/perl/MauLoad.pm.
 
 use strict;
@@ -122,7 +123,7 @@ sub everything
 		my $file   = $node->basedir . "/visits_$mode";
 		my $work   = $users / 2;                         # transactions, about
 		my $result = load(
-			$database, '--losses', '--users', $users, '--clients', 8, '--again', 40, '--days', 9, '--homeserver', '--visits-to', $file,
+			$database, '--losses', '--isolation', 'both', '--users', $users, '--clients', 8, '--again', 40, '--days', 9, '--homeserver', '--visits-to', $file,
 			'--max', 'setting', '--lock-timeout', '120s', '--beside-every', 50,
 			'--sql-at', int($work / 3),     'UPDATE mau.settings SET max_mau_value = ' . 3 * $max / 4,
 			'--sql-at', int($work * 2 / 3), "UPDATE mau.settings SET max_mau_value = $max",
@@ -151,7 +152,7 @@ sub drops
 		my ($name) = @_;
 		my $database = house($max);
 		my $result = load(
-			$database, '--extension-goes', '--rows-go', '--users', $users, '--clients', 8, '--max', $max, '--days', 9,
+			$database, '--extension-goes', '--rows-go', '--isolation', 'both', '--users', $users, '--clients', 8, '--max', $max, '--days', 9,
 			'--beside-every', 30,
 			beside('', 'DROP EXTENSION mau', "CREATE EXTENSION mau; UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = $max"));
 		held($name, $result, $max);

@@ -1,0 +1,35 @@
+# Shared memory has room for 1024 databases. One beyond them is served as without it: the limit holds, and status and health say what is
+# the matter, not that mau was not preloaded. A database is known by its OID and the file that CREATE DATABASE made: with another time of
+# that file it is another one, which is cheaper than a thousand databases.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('many');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\nautovacuum = off\n");
+$node->start;
+my $ask = sub { return $node->safe_psql('postgres', $_[0]) };
+$ask->('CREATE EXTENSION mau; UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 2');
+my $seats = 'SELECT mau.describe_seats()';
+my $file  = $node->data_dir . '/base/' . $ask->(q(SELECT oid FROM pg_database WHERE datname = 'postgres')) . '/PG_VERSION';
+
+like($ask->($seats), qr/^counters/, 'the first database has counters');
+my $others = join '', map { "\\! touch -d \@$_ '$file'\n\\connect\n$seats \\g /dev/null\n" } 1_000_000_001 .. 1_000_001_022;
+$ask->($others);
+$ask->("\\! touch -d \@1000002000 '$file'\n\\connect\n$seats \\g /dev/null\n");
+like($ask->($seats), qr/^counters/, 'and so has the 1024th');
+utime 1_000_003_000, 1_000_003_000, $file;
+like($ask->($seats), qr/^by lock and count \(more than 1024 databases have used mau since the server started\)/, 'the next one has none');
+is($ask->('SELECT preloaded, worker FROM mau.status'), 't|not in mau.databases', 'status says that mau is preloaded');
+unlike($ask->('SELECT seen_cache FROM mau.status'), qr/shared_preload_libraries/, 'also of the cache');
+unlike($ask->('SELECT reason FROM mau.health()'), qr/shared_preload_libraries/, 'and health, too');
+is($ask->(q(SELECT string_agg(mau.record_activity('@' || i || ':x'), ' ') FROM generate_series(1, 3) i)), 'joined joined full', 'the limit holds');
+is($ask->(q(SELECT mau.record_activity('@1:x'), mau.monthly_active_count())), 'unchanged|2', 'and what is known is not recorded twice');
+$node->stop;
+
+done_testing();
