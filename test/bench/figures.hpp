@@ -19,20 +19,29 @@ struct Figure {
 inline std::string digits(double value) {
     char text[32];
     if (std::isnan(value)) return "";
-    std::snprintf(text, sizeof text, value >= 1000 ? "%.0f" : value >= 100 ? "%.1f" : value >= 10 ? "%.2f" : "%.3f", value);
+    std::snprintf(text, sizeof text,
+                  value >= 1000  ? "%.0f"
+                  : value >= 100 ? "%.1f"
+                  : value >= 10  ? "%.2f"
+                                 : "%.3f",
+                  value);
     return text;
 }
 
 class Table {
   public:
     static void heading() {
-        std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s\n", "", "what", "measured", "unit", "ratio", "to", "wanted");
+        std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s\n", "", "what", "measured", "unit", "ratio", "to",
+                    "wanted");
     }
     /// Shows a figure. `good` says whether it is as wanted.
     void add(Figure figure) {
-        std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s%s\n", figure.part.c_str(), figure.what.c_str(), digits(figure.value).c_str(),
-                    figure.unit.c_str(), digits(figure.ratio).c_str(), figure.against.c_str(), figure.wanted.c_str(),
-                    figure.good == 0 ? "  MISSED" : figure.good == 1 ? "  ok" : "");
+        std::printf("%-3s %-58s %12s %-11s %8s  %-32s %s%s\n", figure.part.c_str(), figure.what.c_str(),
+                    digits(figure.value).c_str(), figure.unit.c_str(), digits(figure.ratio).c_str(),
+                    figure.against.c_str(), figure.wanted.c_str(),
+                    figure.good == 0   ? "  MISSED"
+                    : figure.good == 1 ? "  ok"
+                                       : "");
         std::fflush(stdout);
         figures_.push_back(std::move(figure));
     }
@@ -47,18 +56,26 @@ class Table {
         const std::size_t end = text.rfind("\n]}");
         if (end == std::string::npos) {
             const char* machine = std::getenv("BENCH_MACHINE");
-            text = "{\"machine\": " + quoted(machine ? machine : "") + ", \"scale\": \"" + (full ? "full" : "small") + "\", \"lines\": [";
+            text = "{\"machine\": " + quoted(machine ? machine : "") + ", \"scale\": \"" +
+                   (full ? "full" : "small") + "\", \"lines\": [";
         } else {
             text.resize(end);
         }
         FILE* out = std::fopen(path, "w");
         if (!out) return;
-        auto number = [](double value) { return std::isnan(value) ? std::string("null") : std::to_string(value); };
+        auto number = [](double value) {
+            return std::isnan(value) ? std::string("null") : std::to_string(value);
+        };
         for (const Figure& f : figures_)
-            text += std::string(text.back() == '[' ? "" : ",") + "\n  {\"part\": " + quoted(f.part) + ", \"what\": " + quoted(f.what) +
-                    ", \"value\": " + number(f.value) + ", \"unit\": " + quoted(f.unit) + ", \"ratio\": " + number(f.ratio) +
-                    ", \"to\": " + quoted(f.against) + ", \"wanted\": " + (f.wanted.empty() ? "null" : quoted(f.wanted)) +
-                    ", \"good\": " + (f.good < 0 ? "null" : f.good ? "true" : "false") + "}";
+            text += std::string(text.back() == '[' ? "" : ",") + "\n  {\"part\": " + quoted(f.part) +
+                    ", \"what\": " + quoted(f.what) + ", \"value\": " + number(f.value) +
+                    ", \"unit\": " + quoted(f.unit) + ", \"ratio\": " + number(f.ratio) +
+                    ", \"to\": " + quoted(f.against) +
+                    ", \"wanted\": " + (f.wanted.empty() ? "null" : quoted(f.wanted)) + ", \"good\": " +
+                    (f.good < 0 ? "null"
+                     : f.good   ? "true"
+                                : "false") +
+                    "}";
         std::fprintf(out, "%s\n]}\n", text.c_str());
         std::fclose(out);
     }
