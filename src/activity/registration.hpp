@@ -33,4 +33,8 @@ std::int64_t take_over(const Config& config, const Accounts& accounts);
 /// The same where mau.users is empty: nobody is looked for; a user who is there already is an error (23505).
 std::int64_t take_over_first(const Accounts& accounts);
 
+/// Removes all that tells who a user was; the number stays, for past totals. Answers whether there was
+/// anything.
+bool forget(const Config& config, std::string_view user_id);
+
 }  // namespace mau::registration

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "history/days.hpp"
 #include "pg/values.hpp"
 #include "tasks/tasks.hpp"
 
@@ -38,39 +39,65 @@ pg::Statement retention_query(
     "::date - date '1970-01-01' FROM mau.settings",
     {INT8OID});
 
-namespace days {
-enum Column { chunk, day, platform, service, users };  // of mau.active_days
-}
 namespace visits {
 enum Column { user_no, day, platform, service };  // of mau.visits
 }
 
-/// A text of a row, as long as the slot holds the row; inside a guard only.
-std::string_view text_of(TupleTableSlot* slot, int column) {
-    const auto* value =
-        pg_detoast_datum_packed(reinterpret_cast<varlena*>(DatumGetPointer(slot->tts_values[column])));
-    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
-}
+/// The rows of mau.visits as they are committed now: in the order of the table, or through the index where
+/// the table is nearly empty. All of it inside a guard only.
+class VisitScan {
+  public:
+    void open(const Config& config) {
+        pg::check_rights(config.visits_table, ACL_SELECT | ACL_DELETE);
+        command_ = GetCurrentCommandId(true);
+        table_ = table_open(config.visits_table, RowExclusiveLock);
+        PushActiveSnapshot(GetLatestSnapshot());
+        const BlockNumber blocks = RelationGetNumberOfBlocks(table_);
+        const float rows_known = table_->rd_rel->reltuples;
+        if (OidIsValid(pg::usable_index(kVisitsIndex, config.visits_table)) && blocks > kManyBlocks &&
+            rows_known >= 0 && rows_known < kFewRows * static_cast<float>(blocks)) {
+            walk_.open(config.visits_table, kVisitsIndex);
+            walk_.begin(GetActiveSnapshot(), nullptr, 0);
+        } else {
+            scan_ = table_beginscan(table_, GetActiveSnapshot(), 0, nullptr);
+            slot_ = table_slot_create(table_, nullptr);
+        }
+    }
+    /// The next row, or null at the end.
+    TupleTableSlot* next() {
+        if (!scan_) return slot_ = walk_.next();
+        if (!table_scan_getnextslot(scan_, ForwardScanDirection, slot_)) return nullptr;
+        slot_getallattrs(slot_);
+        return slot_;
+    }
+    /// Deletes the row; false where another transaction has it.
+    bool take() { return pg::delete_row(table_, slot_, command_, GetActiveSnapshot()); }
+    void close() {
+        if (scan_) {
+            ExecDropSingleTupleTableSlot(slot_);
+            table_endscan(scan_);
+        } else {
+            walk_.end();
+            walk_.close();
+        }
+        PopActiveSnapshot();
+        table_close(table_, NoLock);
+        CommandCounterIncrement();
+    }
 
-/// What became of decoding a row's bitmap.
-struct Decoded {
-    std::uint32_t users = 0;
-    char trouble[200] = "";
+  private:
+    Relation table_ = nullptr;
+    TableScanDesc scan_ = nullptr;  // or, where it is null, the walk
+    TupleTableSlot* slot_ = nullptr;
+    pg::IndexWalk walk_;
+    CommandId command_ = 0;
 };
 
-/// Adds a row's bitmap to `into`; inside a guard only.
-Decoded decode_row(TupleTableSlot* slot, std::int32_t chunk, bitmap::Bits& into) {
-    Decoded decoded;
-    auto* const stored = reinterpret_cast<varlena*>(DatumGetPointer(slot->tts_values[days::users]));
-    varlena* const users = pg_detoast_datum_packed(stored);
-    try {
-        decoded.users = bitmap::decode(VARDATA_ANY(users), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(users)),
-                                       bitmap::key_of(static_cast<std::uint64_t>(chunk)), into);
-    } catch (const bitmap::CorruptBitmap& error) {
-        strlcpy(decoded.trouble, error.what(), sizeof decoded.trouble);
-    }
-    if (users != stored) pfree(users);
-    return decoded;
+/// Whether the table's constraints would let a visit in: without them, such a row is taken away and counted.
+bool is_valid(std::int64_t user_no, DateADT date, int platform, std::string_view service) {
+    return user_no >= 0 && user_no <= kLastNumber && !DATE_NOT_FINITE(date) && from_date_datum(date) >= 0 &&
+           from_date_datum(date) <= kLastDay && platform >= 0 && platform < kPlatforms && !service.empty() &&
+           service.size() <= kMaxService;
 }
 
 }  // namespace
@@ -192,27 +219,6 @@ void Folder::close_and_write() {
 
 /// Takes visits out of mau.visits, as they are committed now, into memory.
 std::int64_t Folder::take_batch(std::int64_t limit) {
-    Relation table = nullptr;
-    TableScanDesc scan = nullptr;  // or, where it is null, the walk
-    TupleTableSlot* slot = nullptr;
-    pg::IndexWalk walk;
-    CommandId command = 0;
-    pg::guard([&] {
-        pg::check_rights(config_.visits_table, ACL_SELECT | ACL_DELETE);
-        command = GetCurrentCommandId(true);
-        table = table_open(config_.visits_table, RowExclusiveLock);
-        PushActiveSnapshot(GetLatestSnapshot());
-        const BlockNumber blocks = RelationGetNumberOfBlocks(table);
-        const float rows_known = table->rd_rel->reltuples;
-        if (OidIsValid(pg::usable_index(kVisitsIndex, config_.visits_table)) && blocks > kManyBlocks &&
-            rows_known >= 0 && rows_known < kFewRows * static_cast<float>(blocks)) {
-            walk.open(config_.visits_table, kVisitsIndex);
-            walk.begin(GetActiveSnapshot(), nullptr, 0);
-        } else {
-            scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
-            slot = table_slot_create(table, nullptr);
-        }
-    });
     struct Step {
         std::int64_t taken = 0, skipped = 0;
         std::size_t kept = 0;
@@ -222,6 +228,8 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         Day day = 0;
         int platform = 0;
     };
+    VisitScan scan;
+    pg::guard([&] { scan.open(config_); });
     std::int64_t taken = 0;
     for (bool end = false; !end && taken < limit;) {
         const std::size_t before = visits_.size();
@@ -233,26 +241,16 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
             std::size_t last = 0;  // mostly the service of the row before
             while (done.taken < most) {
                 CHECK_FOR_INTERRUPTS();
-                if (!scan)
-                    slot = walk.next();
-                else if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-                    slot_getallattrs(slot);
-                else
-                    done.end = true;
-                done.end = done.end || slot == nullptr;
+                TupleTableSlot* const slot = scan.next();
+                done.end = slot == nullptr;
                 if (done.end) break;
                 done.user_no = DatumGetInt64(slot->tts_values[visits::user_no]);
                 DateADT const date = DatumGetDateADT(slot->tts_values[visits::day]);
                 done.platform = DatumGetInt16(slot->tts_values[visits::platform]);
-                if (!pg::delete_row(table, slot, command, GetActiveSnapshot())) continue;
+                if (!scan.take()) continue;
                 ++done.taken;
-                // The table's constraints keep such rows out; were they dropped, a row is taken away and
-                // counted.
                 done.service = text_of(slot, visits::service);
-                if (done.user_no < 0 || done.user_no > kLastNumber || DATE_NOT_FINITE(date) ||
-                    from_date_datum(date) < 0 || from_date_datum(date) > kLastDay || done.platform < 0 ||
-                    done.platform >= kPlatforms || done.service.empty() ||
-                    done.service.size() > kMaxService) {
+                if (!is_valid(done.user_no, date, done.platform, done.service)) {
                     ++done.skipped;
                     continue;
                 }
@@ -275,18 +273,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         skipped += step.skipped;
         end = step.end;
     }
-    pg::guard([&] {
-        if (scan) {
-            ExecDropSingleTupleTableSlot(slot);
-            table_endscan(scan);
-        } else {
-            walk.end();
-            walk.close();
-        }
-        PopActiveSnapshot();
-        table_close(table, NoLock);
-        CommandCounterIncrement();
-    });
+    pg::guard([&] { scan.close(); });
     return taken;
 }
 
@@ -301,115 +288,6 @@ std::int64_t Folder::take_visits(std::int64_t max_rows) {
         if (met < limit) break;
     }
     return taken;
-}
-
-/// Unites the days of a chunk before the first that is kept into what was before, about `max_rows` of them.
-std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
-    struct Before {
-        std::uint32_t service;
-        int platform;
-        std::unique_ptr<bitmap::Bits> users;
-    };
-    struct Row {
-        bool found = false;
-        std::string_view service;  // in the slot
-        int platform = 0;
-        Day day = 0;
-        TupleTableSlot* slot = nullptr;
-    };
-    std::vector<Before> before;
-    std::int64_t purged = 0;
-    open();
-    CommandId const command = pg::guard([&] {
-        pg::check_rights(config_.days_table, ACL_DELETE);
-        ScanKeyData keys[3];
-        ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(chunk));
-        ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_DATE_GT, DateADTGetDatum(DATEVAL_NOBEGIN));
-        ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_DATE_LT,
-                    DateADTGetDatum(to_date_datum(first_kept_)));
-        walk_.begin(GetActiveSnapshot(), keys, 3);
-        return GetCurrentCommandId(true);
-    });
-    while (purged < max_rows) {
-        const Row row = pg::guard([&]() -> Row {
-            CHECK_FOR_INTERRUPTS();
-            Row next;
-            next.slot = walk_.next();
-            next.found = next.slot != nullptr;
-            if (!next.found) return next;
-            next.service = text_of(next.slot, days::service);
-            next.platform = DatumGetInt16(next.slot->tts_values[days::platform]);
-            next.day = from_date_datum(DatumGetDateADT(next.slot->tts_values[days::day]));
-            return next;
-        });
-        if (!row.found) break;
-        const std::uint32_t service = number_of(row.service);
-        auto known = std::find_if(before.begin(), before.end(), [&](const Before& b) {
-            return b.service == service && b.platform == row.platform;
-        });
-        if (known == before.end()) {
-            before.push_back({service, row.platform, std::make_unique<bitmap::Bits>()});
-            known = std::prev(before.end());
-            known->users->clear();
-        }
-        const Decoded decoded = pg::guard([&]() -> Decoded {
-            Decoded users = decode_row(row.slot, chunk, *known->users);
-            if (!users.trouble[0]) pg::delete_row(walk_.table(), row.slot, command, GetActiveSnapshot());
-            return users;
-        });
-        if (decoded.trouble[0]) corrupt(services_[service], row.platform, row.day, chunk, decoded.trouble);
-        ++purged;
-    }
-    pg::guard([&] { walk_.end(); });
-    for (const Before& users : before) merge(chunk, kBefore, users.service, users.platform, *users.users);
-    pg::guard([] { CommandCounterIncrement(); });
-    close_and_write();
-    return purged;
-}
-
-std::int64_t Folder::purge(std::int64_t max_rows) {
-    if (first_kept_ == kBefore) return 0;
-    flush();
-    // The chunks that have such days.
-    std::vector<std::int32_t> chunks;
-    open();
-    for (std::int32_t after = -1;;) {
-        struct Found {
-            std::int32_t chunk = -1;
-            bool old = false;
-        };
-        const Found found = pg::guard([&]() -> Found {
-            Found next;
-            ScanKeyData keys[2];
-            ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(after));
-            walk_.begin(GetActiveSnapshot(), keys, 1);
-            if (TupleTableSlot* const slot = walk_.next())
-                next.chunk = DatumGetInt32(slot->tts_values[days::chunk]);
-            walk_.end();
-            if (next.chunk < 0) return next;
-            ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(next.chunk));
-            ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_DATE_GT, DateADTGetDatum(DATEVAL_NOBEGIN));
-            walk_.begin(GetActiveSnapshot(), keys, 2);
-            if (TupleTableSlot* const slot = walk_.next())
-                next.old = DatumGetDateADT(slot->tts_values[days::day]) < to_date_datum(first_kept_);
-            walk_.end();
-            CHECK_FOR_INTERRUPTS();
-            return next;
-        });
-        if (found.chunk < 0) break;
-        if (found.old) chunks.push_back(found.chunk);
-        after = found.chunk;
-    }
-    close_and_write();
-
-    const std::int64_t marked_before = marked;
-    std::int64_t purged = 0;
-    for (const std::int32_t chunk : chunks) {
-        if (purged >= max_rows) break;
-        purged += purge_chunk(chunk, max_rows - purged);
-    }
-    marked = marked_before;
-    return purged;
 }
 
 }  // namespace mau::history

@@ -321,7 +321,7 @@ void one_call() {
     pq::Connection hot = connect("bench_hot"), write = connect("bench_write");
     write.must("UPDATE mau.settings SET last_seen_granularity = '0'");
     // Everybody has been seen lately: by a client that does not say what it is, by the user's own, by a
-    // browser. In many transactions, again and again: the cache grows as it is needed, and remembers at
+    // browser. In many transactions, again and again: the cache remembers at
     // commit.
     for (int time = 0; time < 5; ++time) {
         for (long from = 0; from < scale.members; from += 5000)

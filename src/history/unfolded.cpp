@@ -1,0 +1,52 @@
+// Visits that are not folded.
+#include "history/reader.hpp"
+
+#include "history/history.hpp"
+#include "pg/values.hpp"
+
+namespace mau::history {
+
+namespace {
+
+constexpr long kFetch = 1000;
+
+std::vector<std::pair<Oid, pg::Param>> parameters(const Question& question, const Layout& layout) {
+    std::optional<int> first, platform;
+    if (!layout.before) first = static_cast<int>(to_date_datum(layout.days.first));
+    if (question.platform) platform = static_cast<int>(*question.platform);
+    return {{DATEOID, static_cast<int>(to_date_datum(layout.days.last))},
+            {DATEOID, first},
+            {INT2OID, platform},
+            {TEXTOID, question.service}};
+}
+
+}  // namespace
+
+// Sorted by the database, which puts to disk what is more than work_mem. Normally there are a few thousand.
+Unfolded::Unfolded(const Question& question, const Layout& layout)
+    : cursor_(
+          "SELECT v.user_no, v.day, v.platform FROM mau.visits v WHERE v.day OPERATOR(pg_catalog.<=) $1"
+          " AND ($2 IS NULL OR v.day OPERATOR(pg_catalog.>=) $2)"
+          " AND ($3 IS NULL OR v.platform OPERATOR(pg_catalog.=) $3)"
+          " AND ($4 IS NULL OR v.service OPERATOR(pg_catalog.=) $4)"
+          " ORDER BY v.user_no OPERATOR(pg_catalog.>>) 16, v.day",
+          parameters(question, layout)) {}
+
+const Unfolded::Visit* Unfolded::head() {
+    if (row_ >= batch_.count) {
+        if (row_ > 0 && batch_.count < kFetch) return nullptr;
+        batch_ = cursor_.fetch(kFetch);
+        row_ = 0;
+        if (batch_.empty()) {
+            row_ = 1;  // that was the end
+            return nullptr;
+        }
+    }
+    const std::int64_t user_no = batch_.at(row_, 0).integer();
+    const int platform = DatumGetInt16(batch_.at(row_, 2).datum());
+    visit_ = {chunk_of(user_no), from_date_datum(DatumGetDateADT(batch_.at(row_, 1).datum())),
+              place_of(user_no), platform};
+    return &visit_;
+}
+
+}  // namespace mau::history

@@ -1,0 +1,55 @@
+// Locks that are tried, and what would wait for another transaction.
+#pragma once
+
+#include "pg/boundary.hpp"
+
+namespace mau::pg {
+
+/// Locks in a space of our own: advisory locks whose fourth field SQL never uses, so that they meet nobody
+/// else's.
+enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6D63 };
+
+/// Tries to take the lock `key` of `space` in this database, without waiting.
+bool try_lock(LockSpace space, std::uint64_t key);
+/// Likewise, but not where this transaction has it already.
+bool try_new_lock(LockSpace space, std::uint64_t key);
+/// Tries to take it for the session, beyond the transaction.
+bool try_session_lock(LockSpace space, std::uint64_t key);
+/// Takes the lock, waiting for others; for locks that are held for the length of a statement only. The
+/// caller's lock_timeout, which would make an error of that, is for other locks.
+void take_lock(LockSpace space, std::uint64_t key);
+/// Releases it before the end of the transaction.
+void release_lock(LockSpace space, std::uint64_t key);
+
+/// Tries to get ROW EXCLUSIVE (or ACCESS SHARE) on a table, an index or a sequence without waiting for an
+/// ALTER or TRUNCATE in flight. False also for none (InvalidOid).
+bool try_table_lock(Oid relation, LOCKMODE mode);
+
+/// Tries to get what a statement takes that reads a table (ACCESS SHARE) or writes to it (ROW EXCLUSIVE), on
+/// it and on its indexes, without waiting for an ALTER, TRUNCATE or REINDEX in flight. False also for a table
+/// that was dropped.
+bool try_lock_with_indexes(Oid table, LOCKMODE mode);
+inline bool try_read_lock(Oid table) {
+    return try_lock_with_indexes(table, AccessShareLock);
+}
+
+/// While there is one, what would wait for another transaction raises 55P03 instead, after a millisecond: the
+/// caller undoes the statement (`attempt`), whatever it is that it would have waited for.
+class NoWaiting {
+  public:
+    NoWaiting() : outer_(LockTimeout) { LockTimeout = 1; }
+    ~NoWaiting() { LockTimeout = outer_; }
+    NoWaiting(const NoWaiting&) = delete;
+    NoWaiting& operator=(const NoWaiting&) = delete;
+
+  private:
+    const int outer_;  // the caller's lock_timeout
+};
+
+/// Whether an error comes of what another session does to our tables: of concurrency, or because ON CONFLICT
+/// finds no valid index (42P10) while one is dropped concurrently.
+inline bool is_interference(const Trouble& trouble) {
+    return is_concurrency(trouble) || trouble.state == "42P10";
+}
+
+}  // namespace mau::pg
