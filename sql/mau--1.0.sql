@@ -943,10 +943,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
                         date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
           FROM mau.comparison c WHERE c.unexplained > 0)),
-        (5, w.no_worker IS NOT NULL AND t.late IS NULL, 'ok',
-         format('tasks are run by hand or by a scheduler, last %s ago (%s)',
-                date_trunc('second', at - t.last_run), w.no_worker)),
-        (6, w.no_worker IS NOT NULL, 'off',
+        (6, w.no_worker IS NOT NULL AND t.late IS NOT NULL, 'off',
          format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
         (7, w.extension = 'restoring', 'waiting',
          'a restore of this database, or a subscription to mau''s tables, is under way, and the worker goes on when it has ended; if there is none, mau.users has numbers that its sequence has not given out (see setval), or has lost its rows'),
@@ -966,7 +963,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          'nothing is recorded: limit_usage_by_mau and mau_stats_only are both off'),
         (13, w.idle, 'idle',
          'nothing was recorded yet: SELECT mau.attach(''synapse''), or let the homeserver call mau.record_activity'),
-        (14, true, 'ok',
+        (14, w.no_worker IS NOT NULL, 'ok',
+         format('tasks are run by hand or by a scheduler, last %s ago (%s)',
+                date_trunc('second', at - t.last_run), w.no_worker)),
+        (15, true, 'ok',
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
                 coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached'))
              || coalesce('; mau.databases names what is no database: ' || w.unknown_databases, ''))

@@ -1,0 +1,16 @@
+-- Without a worker, health is judged as it is with one: tasks that are run by hand hide nothing.
+CREATE EXTENSION mau;
+CREATE FUNCTION run_tasks() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM mau.fold(), mau.refresh(), mau.reap(); END $$;
+UPDATE mau.settings SET mau_stats_only = true;
+SELECT health FROM mau.health(); -- no task has run
+SELECT run_tasks();
+SELECT health, left(reason, 25) AS reason FROM mau.health(); -- nobody is known
+SELECT mau.record_activity('@a:x');
+SELECT run_tasks();
+SELECT health, left(reason, 25) AS reason FROM mau.health();
+UPDATE mau.settings SET mau_stats_only = false;
+SELECT health, reason FROM mau.health(); -- nothing is recorded
+UPDATE mau.settings SET mau_stats_only = true;
+SELECT health, left(reason, 70) AS reason FROM mau.health(now() + interval '1 day'); -- tasks have stopped
+DROP FUNCTION run_tasks;
+DROP EXTENSION mau;
