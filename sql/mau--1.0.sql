@@ -893,6 +893,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                         format('the worker is at work here since %s; it is ended after %s (mau.tick_timeout)',
                                date_trunc('second', w.last_tick_started), make_interval(secs => w.tick_timeout))
                END AS busy,
+               (SELECT min(d.called_at) FROM mau.deferred_calls d) AS calls_since,
                (SELECT format('mau.pause_worker() was called by %s at %s; end it by SELECT mau.resume_worker()', p.paused_by,
                               date_trunc('second', p.paused_at)) FROM mau.worker_pause p) AS paused
         FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
@@ -955,6 +956,9 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          concat_ws('; ', t.late, w.busy)),
         (9, t.last_run IS NULL OR (t.never AND w.last_tick_finished IS NULL), 'starting',
          'the worker has not done its first tick here yet; it comes within seconds'),
+        (9.5, w.calls_since < at - make_interval(secs => 2 * w.fold_interval + 3 * w.tick_interval + 30), 'late',
+         concat_ws('; ', t.late, format('calls in mau.deferred_calls have not been carried out since %s: a transaction that is still open holds what they write, or a unique index of mau is missing',
+                                        date_trunc('second', w.calls_since)))),
         (10, t.late IS NOT NULL, 'late',
          t.late),
         (11, at - w.read_until > make_interval(secs => 5 * w.tick_interval + 30), 'late',

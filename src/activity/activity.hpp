@@ -1,17 +1,17 @@
-// The way a sighting takes: look, judge, write.
+// Recording a sighting: look, judge, write. Requests (admit, check, explain) are in admission.cpp.
 //
-// Locks. For each user a try-lock of ours is held for the length of the statement, not the transaction. Under
-// it the user's rows are looked at with a dirty snapshot, which shows what other transactions have in flight.
-// Rows in flight, and those of a user whose lock another session has, are left alone. That session may be
-// recording the same, or something else, or be undone: a sighting that says more than what is committed is
-// appended to mau.deferred_calls (activity/deferred.hpp). What remains can be written without waiting for
-// anybody, in READ COMMITTED and REPEATABLE READ alike: a row that takes no seat at the place where it was
-// found, by its address, the others by statements with a fresh snapshot, in a subtransaction that ends where
-// one of them would have to wait. An admission under a limit takes a seat first. Likewise, while somebody has
-// locked our tables as a whole, all sightings are deferred.
+// Locks. Each user is locked by a try-lock that ends with the statement, not with the transaction. Under it
+// the user's rows are read with a dirty snapshot, which shows rows of transactions in progress. Such rows are
+// skipped, and so are users whose lock another session holds. The other transaction may record the same, or
+// something else, or be rolled back, so a sighting that would change the committed rows is appended to
+// mau.deferred_calls (activity/deferred.hpp). All other writes wait for no transaction, in READ COMMITTED and
+// in REPEATABLE READ: an existing row that takes no seat is updated in place; other rows are written by
+// statements with a fresh snapshot, in a subtransaction that is rolled back if one of them would wait. An
+// admission under a limit takes a seat first. While a table lock of another session conflicts, all sightings
+// are deferred.
 //
-// Visits. The row that a sighting is written to also says which visits are marked (history::Visited). One
-// that is not in it is appended to mau.visits, in the same transaction.
+// Visits. The row that is written also stores which visits are marked (history::Visited). A visit that it
+// does not have is appended to mau.visits in the same transaction.
 #pragma once
 
 #include "rules/platform.hpp"
@@ -27,13 +27,13 @@ struct Sighting {
     Platform platform;
 };
 
-/// How seats are given out among sightings that come together: to who was seen first, or, in an import, to
-/// whom the reaper would leave: who was seen last.
+/// The order in which the sightings of one chunk get seats: by time, or, in an import, the newest first,
+/// because reap removes the longest unseen members first.
 enum class Queue { first_come, newest_first };
 
-/// How sightings are recorded. Those before `horizon` are the past: they make nobody a member, but are kept
-/// as last seen. `visits`: whether they mark days in the history. `judge_known`: whether the last sighting
-/// that is known of a user outside the cohort is judged again when it is read again.
+/// Options of `record`. A sighting before `horizon` adds no member; it only sets the last sighting. `visits`:
+/// days are marked in the history. `judge_known`: a sighting of a non-member that is not later than the known
+/// last sighting is judged again.
 struct How {
     Instant horizon = 0;
     Queue queue = Queue::first_come;
@@ -41,22 +41,21 @@ struct How {
     bool judge_known = true;
 };
 
-/// Records sightings, as `sort_newest` leaves them. `outcomes` gets one for each user: what became of the
-/// newest sighting; the others mark their days. Answers how many users that were. At most `kChunk` of them
-/// are one queue.
+/// Records sightings that `sort_newest` has sorted; returns the number of users. `outcomes` gets one outcome
+/// for each user, that of the newest sighting; older sightings only mark their days. Seats are given out
+/// within one chunk of `kChunk` users at a time.
 inline constexpr std::size_t kChunk =
     256;  // users locked at once: bounds the lock table's share of one batch
 std::size_t record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                    const How& how = {});
 
-/// Keeps sightings that cannot be recorded now, because somebody has locked our tables as a whole; replay
-/// records them. Where they never can be, on a standby, that is an error.
+/// Appends sightings to mau.deferred_calls, for when they cannot be recorded now. Raises 25006 on a standby.
 void defer(const Sighting* sightings, std::size_t count);
 
 /// How far ahead of the server's clock a sighting may be while there is a limit. One that is further ahead
 /// counts as one of now: its row would keep a seat for more than 30 days.
 inline constexpr Instant kAhead = 300'000;
-/// Moves such sightings to now, and counts them.
+/// Sets the time of sightings that are further ahead to now, and counts them for mau.status.
 void hold_back(const Config& config, Sighting* sightings, std::size_t count);
 
 /// Records one sighting that the cache of recently seen users, asked by `key`, does not know.
@@ -70,18 +69,18 @@ inline unsigned client_of(Platform platform) {
     return 1U << static_cast<int>(platform);
 }
 
-/// Takes out the sightings of which the cache knows that they change nothing; answers how many users have
-/// none left.
+/// Removes the sightings that the cache knows to change nothing. Returns the number of users who have none
+/// left.
 std::size_t leave_news(std::vector<Sighting>& sightings);
 
 /// Sorts sightings by user id, the newest first, and leaves one for each user, day and client.
 void sort_newest(std::vector<Sighting>& sightings);
 
-/// What a request meets: the error body, or nothing for "go ahead".
+/// Returns the error body for a request, or nothing if the request goes ahead.
 std::optional<std::string> check(const Config& config, const Request& request, Instant at,
                                  Trace* trace = nullptr);
 
-/// Tells every rule that decides about a user's sighting and request, and the verdict.
+/// Passes to `trace` every rule that decides about the user's sighting and request, and the verdict.
 void explain(const Config& config, std::string_view user_id, Instant at, Trace& trace);
 
 }  // namespace mau::activity

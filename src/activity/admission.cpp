@@ -82,6 +82,8 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
     } else {
         const Known known = look_up(config, sighting.user_id, sighting.at, false);
         given = answer(config, sighting, known.account, known.membership);
+        given.blocked = given.blocked || (given.gate == Gate::if_seat &&
+                                          full(config.settings, cohort::count_now(config, sighting.at)));
         if (!given.blocked && recording(config.settings)) defer(&sighting, 1);
     }
     if (given.blocked) return error_body(config.settings, given.gate);

@@ -49,15 +49,6 @@ void give_seats(const Config& config, Queue order, std::vector<Step>& steps, coh
     }
 }
 
-/// Takes a seat for a member whose row left between the look and the write, and was made anew.
-void take_seat_again(const Config& config, const Step& step) {
-    if (!needs_seat(config.settings, step.account, step.membership)) return;
-    cohort::Seating seating(config);
-    if (!seating.take(step.sighting->user_id, step.sighting->at, false))
-        throw Error(sqlstate::serialization_failure, "the member's row has left, and no seat is free");
-    seating.done(true);
-}
-
 /// Tells the counters what the writes have done to the cohort's rows. What was looked at may not be what was
 /// written to: the reaper takes rows out, and seats the reserved, without asking for the users' locks.
 void tell_seats(const Config& config, const std::vector<Step>& steps, const Writes& writes) {
@@ -69,8 +60,10 @@ void tell_seats(const Config& config, const std::vector<Step>& steps, const Writ
         const std::string_view service = directory::service(step.account);
         const pg::Found& row = step.rows.member;
         if (writes.made[next++]) {
-            if (*step.outcome == Outcome::refreshed && row.text(cohort::service) == service)
-                take_seat_again(config, step);
+            // The member's row has left since the look, perhaps its seat, too: judged anew later.
+            if (*step.outcome == Outcome::refreshed && row.text(cohort::service) == service &&
+                needs_seat(config.settings, step.account, step.membership))
+                throw Error(sqlstate::serialization_failure, "a member's row has left the cohort");
             seats::add_rows(config, service, 1);
         } else if (row.exists && row.text(cohort::service) != service) {
             seats::add_rows(config, row.text(cohort::service), -1);

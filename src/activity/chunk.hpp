@@ -8,14 +8,15 @@
 
 namespace mau::activity {
 
-/// Takes the locks of the users, without waiting: who has none is left to be recorded later.
+/// Locks the users without waiting. A user whose lock another session holds is deferred.
 class Chunk {
   public:
     Chunk(const Config& config, std::vector<Step>& steps, const How& how);
 
-    /// Records the sightings. `may_go_on`, if given, is asked of each before anything is written for it.
+    /// Records the sightings. `may_go_on`, if given, is called for each user before anything is written for
+    /// it.
     void record(const std::function<bool(const Step&)>& may_go_on = nullptr);
-    /// Keeps what of the sightings is left to be recorded later.
+    /// Appends the deferred sightings of the chunk to mau.deferred_calls.
     void append_deferred() const;
     /// Gives the locks back. After an error the end of the transaction does so.
     void release();

@@ -1,9 +1,9 @@
-// Calls that could not be carried out, because another transaction, not done yet, holds what they write: kept
-// in mau.deferred_calls, so that nobody waits, and what was acknowledged is done whatever becomes of the
-// other transaction. `replay` (activity/replay.hpp) carries them out.
+// Deferred calls: calls that would have to wait for another transaction. Their arguments are stored in
+// mau.deferred_calls, so the caller does not wait, and the call is carried out whether the other transaction
+// commits or aborts. `replay` (activity/replay.hpp) carries them out.
 //
-// The table is written like mau.visits: rows are appended, and taken away when they are done. A call that
-// cannot be carried out then either is appended again.
+// Rows are appended, and deleted when the call is carried out. A call that still cannot be carried out is
+// appended again.
 #pragma once
 
 #include "rules/platform.hpp"
@@ -29,11 +29,11 @@ struct Call {
     std::optional<std::int64_t> called_at = std::nullopt;  // PostgreSQL's microseconds; now, if not given
 };
 
-/// Appends calls. Waits for nobody: while somebody has locked the table as a whole, the calls are lost, and a
+/// Appends calls without waiting. While another session has locked the table, the calls are lost, and a
 /// WARNING says so.
 void append(const std::vector<Call>& calls);
 
-/// Whether calls of a user about accounts and threepids are there: the next one has to come after them.
+/// Whether deferred reports about the user's account or threepids exist; the next report must follow them.
 bool has_reports(std::string_view user_id);
 
 /// Takes out at most `limit` calls that were made before an instant of PostgreSQL's, the oldest first: all,

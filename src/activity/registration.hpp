@@ -9,13 +9,13 @@
 
 namespace mau::registration {
 
-/// Carries out what a homeserver reports of an account or a threepid (any call but record_activity); answers
-/// what the SQL function answers: whether a registered user joined, a threepid was removed, or the account
-/// deactivated. Waits for others.
+/// Carries out a report about an account or a threepid (any call but record_activity). Returns what the SQL
+/// function returns: whether a registered user joined, a threepid was removed, or the account deactivated.
+/// Waits for other transactions.
 bool carry_out(const Config& config, const deferred::Call& report);
 
-/// Whether `carry_out` would wait for nobody, as far as can be seen: nobody has locked the tables that it
-/// writes, nor has the rows in flight. (Somebody may come in between: pg::NoWaiting.)
+/// Whether `carry_out` would not wait, as far as can be seen: no other session holds the tables or the rows.
+/// One may still take them afterwards; pg::NoWaiting guards against that.
 bool can_carry_out(const Config& config, const deferred::Call& report);
 
 /// Accounts as a homeserver's tables show them, in parallel arrays; no user twice. A text without data is
@@ -26,11 +26,11 @@ struct Accounts {
     std::vector<char> guests, deactivated;
 };
 
-/// Makes accounts known as they are shown, in the order given: what is new or differs is written, and who was
-/// taken for a native user moves to the appservice. Answers how many were. Wants a search_path that is safe.
+/// Writes accounts that are new or differ, in the order given; a native user who turns out to belong to an
+/// appservice moves to it. Returns the number written. The search_path must be safe.
 std::int64_t take_over(const Config& config, const Accounts& accounts);
 
-/// The same where mau.users is empty: nobody is looked for; a user who is there already is an error (23505).
+/// The same for an empty mau.users, without look-ups; a user who exists already is an error (23505).
 std::int64_t take_over_first(const Accounts& accounts);
 
 /// Removes all that tells who a user was; the number stays, for past totals. Answers whether there was

@@ -151,6 +151,11 @@ void write(const Pending& pending) {
         // The day's other clients are marked still.
         if (place.span.from() / kDay == span.from() / kDay) span.add_clients(place.span.clients());
     } else {
+        Key before = pending.key;  // an entry that one change has made wrong is of no use to anybody
+        --before.generation;
+        place.i = find(set, before).i;
+    }
+    if (place.i == kEntries) {
         Instant first = INT64_MAX;
         for (std::size_t i = 0; i < kEntries; ++i) {
             const Instant ends = Span(pg_atomic_read_u64(&set.spans[i])).until();

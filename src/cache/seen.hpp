@@ -10,11 +10,11 @@
 // No locks. An entry has a word that is made of the user's hash, the generation and all that it says: a
 // reader who met a writer half-way sees that it does not fit, and takes it for a miss.
 //
-// Truth. Entries are written at commit only, with the generation that was read before the tables were looked
-// at. Whatever makes an entry wrong raises the generation, the database's or the user's, after it became
-// visible: who looked before writes an entry that is old already. Settings are read once and kept, so they
-// have a generation besides. A session that has such a change in its own open transaction does not ask the
-// cache.
+// Truth. Entries are written at commit only, with the generation that was read before the tables. A change
+// that makes entries wrong raises a generation at commit: that of the database, or that of the user's set. A
+// session that read the tables before the change writes an entry with the old generation, which is a miss.
+// Settings have a generation of their own, because sessions keep a copy of them. A session with such a change
+// in its own open transaction does not ask the cache.
 #pragma once
 
 #include "rules/calendar.hpp"
@@ -25,7 +25,7 @@ namespace mau::seen {
 
 void init();
 
-/// Who is asked for, worked out once.
+/// The user of a look-up, hashed once.
 struct Key {
     std::uint64_t first = 0, second = 0;  // hashes
     std::uint32_t generation = 0;         // as it was when the key was made: before the tables are looked at
@@ -37,22 +37,22 @@ Key key_of(std::string_view user_id);
 inline constexpr unsigned kAnyClient = 0;
 
 /// Whether a sighting at `at` by the client (a bit, or `kAnyClient`) is known to change nothing.
-/// A miss is not counted by who asks once more.
+/// Pass count_miss = false if the same sighting is looked up again later.
 bool hit(const Key& key, Instant at, unsigned client, bool count_miss = true);
 
-/// Remembers at commit that nothing changes from `from` until `until` for the client, nor for those in the
-/// entry that is there for the same day.
+/// Stores at commit that sightings between `from` and `until` by the client change nothing. Clients of the
+/// user's entry for the same day are kept.
 void remember(const Key& key, Instant from, Instant until, unsigned client);
 
-/// At commit, no entry of the user (of anybody) that was written before holds any more.
+/// Invalidates, at commit, all entries of the user's set, or of the database.
 void invalidate(std::string_view user_id);
 void invalidate_all();
 
-/// Likewise for a change of the settings: nobody who has read them before then remembers anything any more.
-/// (The server tells sessions of such a change only after the generation is raised.)
+/// Invalidates the database at commit and raises the settings' generation, before PostgreSQL's own
+/// invalidation message reaches other sessions.
 void invalidate_settings();
-/// How often that was. To be read before the settings are, and compared before anything is remembered by
-/// them.
+/// The settings' generation. Read it before the settings, and compare it before entries based on them are
+/// stored.
 std::uint32_t settings_generation();
 
 struct Figures {

@@ -8,9 +8,8 @@ namespace mau::cohort {
 /// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
 enum Column { user_id, timestamp, service, renewed, visited };
 
-/// The index on time is lazy: a refresh moves "timestamp", which no index knows (a HOT update), and leaves
-/// `renewed`, by which the index finds the row, behind. Always renewed <= "timestamp"; a refresh that would
-/// leave it further behind than this takes it along.
+/// The index is on `renewed`, not on "timestamp", so that a refresh is a HOT update. Always renewed <=
+/// "timestamp". A refresh that would make the difference greater than this sets `renewed`, too.
 inline constexpr Instant kRenewal = 15 * kDay;
 
 /// The figure that the limit is about at an instant: native members, and registered reserved users whatever
@@ -19,8 +18,8 @@ std::int64_t count(const Config& config, Instant at);
 /// The same by what is committed now, whatever the isolation level: for decisions.
 std::int64_t count_now(const Config& config, Instant at);
 
-/// The native rows, expired ones too, that there could be at most: those committed now and those that other
-/// transactions have in flight. Costs a scan of the table; for admission without counters, under the lock of
+/// The largest possible number of native rows, expired ones included: committed rows plus rows of other
+/// transactions in progress. Scans the table; used by an admission without counters, under the lock of
 /// cohort/seating.hpp.
 std::int64_t count_rows_with_in_flight(const Config& config);
 
@@ -51,7 +50,7 @@ Lately lately_active(Instant at);
 std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service);
 
 /// Writes rows: joins the users or moves their last sighting forward, never back. Sorted by user id, no user
-/// twice. Answers of each whether it is a new one: the reaper may have taken out what was there a moment ago.
+/// twice. Returns for each whether the row is new; a reap may have removed the row after it was read.
 struct Row {
     std::string_view user_id;
     Instant at;
@@ -60,8 +59,8 @@ struct Row {
 };
 std::vector<bool> write(const std::vector<Row>& rows);
 
-/// Gives registered reserved users without a row theirs; the time of such a row is 0 until the user is seen.
-/// Answers how many.
+/// Inserts rows for registered reserved users who have none, with time 0 until the user is seen. Returns
+/// their number.
 std::int64_t seat_reserved(const Config& config);
 
 /// What a reap did.

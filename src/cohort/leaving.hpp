@@ -16,8 +16,8 @@ enum class Whose { everybody, natives };
 /// that follows their number.
 std::int64_t count_expired_natives(const Config& config, Instant at, seats::For purpose);
 
-/// Takes out rows whose last sighting is before `cutoff`, but for those of reserved users, the oldest first
-/// and at most `max_rows`. Answers how many were taken out.
+/// Removes rows whose last sighting is before `cutoff`, except those of reserved users, the oldest first, at
+/// most `max_rows`. Returns the number removed.
 struct Expired {
     std::int64_t rows = 0;
     bool seen_since = false;  // met rows that the index has before the cutoff and that were seen since
@@ -25,9 +25,9 @@ struct Expired {
 Expired remove_expired(const Config& config, Instant cutoff, const std::vector<std::string_view>& reserved,
                        std::int64_t max_rows);
 
-/// Takes out `count` expired rows of natives, or as many as there are and nobody uses: for an admission that
-/// needs their seats. Looks at a thousand rows one by one at most, and at ten thousand where more are needed.
-/// Never waits and never raises because of concurrency.
+/// Removes `count` expired native rows, or as many as no other transaction holds, for an admission that needs
+/// their seats. Tries 1000 rows one by one, or up to 10 000 in one statement if more are needed. Never waits
+/// and never raises because of concurrency.
 std::int64_t free_seats(const Config& config, Instant cutoff, std::int64_t count);
 
 /// Takes out the rows of these users whose last sighting is before `cutoff`; rows in use are left. Answers

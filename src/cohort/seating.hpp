@@ -1,10 +1,10 @@
 // Seats for those who join the cohort while there is a limit.
 //
-// A seat is taken from the counters (seats/seats.hpp), or where there are none by counting rows under a lock.
-// Where the server is full, expired rows are taken out and the question is asked once more: so a seat is free
-// from the millisecond in which its row expires, and the counters need no clock. An expired row of the user's
-// own leaves first. Expiry is judged by the sighting's time, or the server's clock where the sighting is
-// ahead of it.
+// A seat is taken from the counters (seats/seats.hpp), or, without counters, by counting rows under a lock.
+// If the server is full, expired rows are removed, and the seat is asked for again. So a seat is free from
+// the millisecond in which its row expires, and the counters do not depend on time. An expired row of the
+// same user is removed first. Expiry is judged at the sighting's time, or at the server's clock if the
+// sighting is later.
 #pragma once
 
 #include "config/directory.hpp"
@@ -19,10 +19,10 @@ class Seating {
     /// Takes a seat for a user who joins at an instant; false where the server is full. `has_row`: the user
     /// has an expired row.
     bool take(std::string_view user_id, Instant at, bool has_row);
-    /// Takes seats without asking, where there is no limit: should it be switched on, those under way have
-    /// theirs.
+    /// Takes seats without asking, where there is no limit, so that admissions in progress hold theirs if the
+    /// limit is switched on.
     void take_unlimited(std::int64_t seats);
-    /// To be called when the rows are written, or were not.
+    /// Call it when the rows are written, or were not.
     void done(bool written);
 
   private:

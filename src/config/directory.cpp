@@ -84,10 +84,10 @@ std::shared_ptr<const Config> load() {
     config.generation = seen::settings_generation();
     config.settings_table = relation_oid("settings");
     config.users_table = relation_oid("users");
-    config.users_index = pg::usable_index(kUsersIndex, config.users_table);
+    config.users_index = pg::usable_index(kUsersIndex, config.users_table, true);
     config.users_sequence = relation_oid("users_user_no_seq");
     config.cohort_table = relation_oid("monthly_active_users");
-    config.cohort_index = pg::usable_index(kCohortIndex, config.cohort_table);
+    config.cohort_index = pg::usable_index(kCohortIndex, config.cohort_table, true);
     config.cohort_by_time = pg::usable_index("monthly_active_users_renewed", config.cohort_table);
     config.threepids_table = relation_oid("user_threepids");
     config.visits_table = relation_oid("visits");

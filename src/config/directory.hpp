@@ -70,10 +70,10 @@ void init();
 /// The config as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the
 /// pointer as long as references or views into it are in use.
 std::shared_ptr<const Config> config();
-/// The same without waiting for somebody's ALTER, TRUNCATE or LOCK TABLE; null where it cannot be had.
+/// The same without waiting for a lock; null if a table of the settings is locked.
 std::shared_ptr<const Config> config_at_hand();
-/// Whether the relations of a configuration are those that are there now. With locks on its tables, that is
-/// so to the end of the transaction. Does not wait: false where it cannot be known.
+/// Whether the configuration's relations are still the current ones. With locks on its tables this holds to
+/// the end of the transaction. Does not wait: false if it cannot be determined.
 bool is_latest(const Config& config);
 
 /// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or
@@ -110,7 +110,7 @@ std::vector<std::string_view> reserved_users_of_statement();
 /// Whether the user is one of them.
 bool is_reserved_user(const Config& config, std::string_view user_id);
 
-/// The name of the appservice whose rows a user's are, or "native".
+/// The appservice to which the account belongs, or "native".
 inline std::string_view service(const Account& account) {
     return account.appservice.empty() ? std::string_view("native") : account.appservice;
 }

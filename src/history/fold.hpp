@@ -15,22 +15,23 @@ struct Bits;
 
 namespace mau::history {
 
-/// The task of fold, whose lock whoever has a Folder holds to the end of the transaction.
+/// The name of the task fold. Take its lock before a Folder is made; it is held to the end of the
+/// transaction.
 inline constexpr const char* kFoldTask = "fold";
 
 /// The first day that history_retention keeps at an instant.
 Day first_kept_day(Instant at);
 
-/// Brings visits into bitmaps; those before the first day that is kept go to what was before.
+/// Moves visits into bitmaps. Visits before the first kept day go into the bitmap of day -infinity.
 class Folder {
   public:
     Folder(const Config& config, Day first_kept);
 
-    /// Adds a visit; hands over to the table when many have come together.
+    /// Adds a visit; writes to the table when enough are collected.
     void add(std::int64_t user_no, Day day, Platform platform, std::string_view service);
-    /// Hands all over.
+    /// Writes all collected visits.
     void flush();
-    /// Takes at most `max_rows` of mau.visits in; answers how many.
+    /// Moves at most `max_rows` rows of mau.visits; returns their number.
     std::int64_t take_visits(std::int64_t max_rows);
     /// Unites the days before the first that is kept into what was before; stops after some `max_rows`
     /// bitmaps, and answers how many they were.
@@ -38,7 +39,7 @@ class Folder {
 
     std::int64_t marked = 0;   // visits that were not in a bitmap before
     std::int64_t rows = 0;     // bitmaps that were written
-    std::int64_t skipped = 0;  // rows of mau.visits that make no sense
+    std::int64_t skipped = 0;  // rows of mau.visits that are invalid
 
   private:
     /// Sorted by two numbers, which takes a third of the time that comparing the fields does.

@@ -1,13 +1,13 @@
 // The history: who was active on which UTC day, on what client.
 //
 // A sighting marks its user, day and platform once, as a row of mau.visits: an append-only table without a
-// unique constraint, so that nobody waits for anybody. fold moves those rows into mau.active_days, a bitmap
-// per chunk of 65 536 users, day, service and platform, in one transaction: at every moment a visit is in the
-// one or in the other, and one that is in both, or twice, is one all the same. Questions read both
-// (history/reader.hpp), so they are exact whether or not fold came by.
+// unique constraint, so that no session waits for another. fold moves these rows into mau.active_days, one
+// bitmap per chunk of 65 536 users, day, service and platform, in one transaction. A visit that is in both
+// tables, or twice in one, counts once. Questions read both tables (history/reader.hpp), so they do not
+// depend on fold.
 //
-// What history_retention purges is united into the day '-infinity': who was active before the days that are
-// kept. So nobody is taken for new who is not.
+// Days older than history_retention are united into the day '-infinity': the users active before the kept
+// days. So a returning user is not taken for a new one.
 #pragma once
 
 #include "rules/platform.hpp"
@@ -33,7 +33,7 @@ inline std::uint16_t place_of(std::int64_t user_no) {
     return static_cast<std::uint16_t>(user_no & 0xFFFF);
 }
 
-/// Tells that a bitmap cannot be read: XX001, which names the row.
+/// Raises XX001 for a bitmap that cannot be read, with the name of its row.
 [[noreturn]] void corrupt(std::string_view service, int platform, Day day, std::int32_t chunk,
                           const char* what);
 

@@ -1,5 +1,5 @@
-// Questions about the past. Last sightings say what is so at present; for an instant before the newest of
-// them the history answers, or the question is refused.
+// Questions about the past. The tables of last sightings answer only for the present. For an instant before
+// the newest sighting, the history answers, or the question is refused.
 #pragma once
 
 #include "rules/calendar.hpp"
@@ -8,16 +8,15 @@
 
 namespace mau::past {
 
-/// Whose sightings make an instant a past one.
+/// The sightings that make an instant a past one: those of members, or of all users.
 enum class Whose { members, everybody };
 
-/// A question lies in the past if there is a sighting later than this after its instant: as far as sightings
-/// may be ahead of the clock of a caller.
+/// An instant is past if there is a sighting more than this after it: callers' clocks may be ahead by as
+/// much.
 inline constexpr Instant kTolerance = 5 * 60 * 1000;
 
-/// Whether last sightings cannot tell what was so at an instant, because there are later ones, or members who
-/// have left by a later time. The transaction's own time, now(), never lies in the past. Depends on no clock
-/// otherwise. Needs SPI.
+/// Whether there are sightings, or removed members, after an instant, so that last sightings cannot answer
+/// for it. now() of the transaction is never past. Uses no clock. Needs SPI.
 bool is_past(Instant at, Whose whose = Whose::members);
 
 /// Refuses a question about the past: 22023, and the hint says what to ask instead. Needs SPI.

@@ -1,9 +1,9 @@
-// Reading the history a chunk of users at a time, and of that so many days at a time: whatever the population
-// and the range, one block of days of one chunk is in memory.
+// Reads the history by chunks of users and blocks of days. Only one block of one chunk is in memory, for any
+// number of users and days.
 //
-// Bitmaps are read through their index, in the order of chunk and day; visits that are not folded yet are
-// read once, sorted alike, and merged in. Both with the snapshot of the caller's statement. Who is not asked
-// for is masked out while the bitmaps are decoded.
+// Bitmaps are read through their index, by chunk and day. Visits that are not folded yet are read once,
+// sorted in the same order, and merged. Both use the snapshot of the caller's statement. Users who are not
+// asked for are masked out while bitmaps are decoded.
 #pragma once
 
 #include "bitmap/algebra.hpp"
@@ -32,7 +32,8 @@ std::optional<DayRange> extent(const Config& config);
 /// The services that have history.
 std::vector<std::string> services();
 
-/// The days that a block has of its own, at most: 10 MB. What is done with one must not take long.
+/// The days that a block has of its own, at most: 10 MB. Process it quickly: interrupts are checked between
+/// blocks.
 inline constexpr Day kBlock = 1200;
 
 /// How days are laid out in rows.

@@ -364,15 +364,15 @@ void EntryWalk::close() {
     IndexedTable::close();
 }
 
-Oid usable_index(const char* name, Oid table) {
+Oid usable_index(const char* name, Oid table, bool unique) {
     return guard([&]() -> Oid {
         Oid const index = get_relname_relid(name, get_rel_namespace(table));
         HeapTuple const row =
             OidIsValid(index) ? SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index)) : nullptr;
         if (!HeapTupleIsValid(row)) return InvalidOid;
         auto* const form = reinterpret_cast<Form_pg_index>(GETSTRUCT(row));
-        const bool usable =
-            form->indrelid == table && form->indisvalid && form->indisready && form->indislive;
+        const bool usable = form->indrelid == table && form->indisvalid && form->indisready &&
+                            form->indislive && (form->indisunique || !unique);
         ReleaseSysCache(row);
         return usable ? index : InvalidOid;
     });

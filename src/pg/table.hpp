@@ -154,8 +154,8 @@ class EntryWalk : public IndexedTable {
 };
 
 /// An index of a table by its name; none (InvalidOid) where there is none that can be used now: dropped, or
-/// not built yet.
-Oid usable_index(const char* name, Oid table);
+/// not built yet, or not unique where it has to be.
+Oid usable_index(const char* name, Oid table, bool unique = false);
 
 /// A text datum for look-ups; lives as long as the memory that is current.
 Datum key_datum(std::string_view key);

@@ -41,7 +41,8 @@ Contract prosody(const Place& place) {
     // A number is parsed as the object that has it.
     contract.unparsed = bound(
         "SELECT a.host::text, a.\"user\"::text, a.key::text,"
-        "  CASE WHEN a.store = 'lastlog2' AND a.type = 'json' THEN a.value::text"
+        "  CASE WHEN a.store = 'lastlog2' AND a.type = 'json' AND octet_length(a.value) <= 4096 THEN "
+        "a.value::text"
         "   WHEN a.store = 'account_activity' AND a.type = 'number' THEN '{\"timestamp\":' || " +
         number_seconds("a.value") +
         " || '}' END"
