@@ -40,7 +40,7 @@ bool report(const deferred::Call& call, bool otherwise) {
         const auto trouble = pg::attempt(
             [&] {
                 const pg::NoWaiting no_waiting;
-                const auto config = directory::config_at_hand();
+                const auto config = directory::try_config();
                 if (!config) throw Error(sqlstate::lock_not_available, "the settings are locked");
                 if (deferred::has_reports(call.user_id))
                     for (const deferred::Call& earlier : deferred::take_reports(call.user_id))

@@ -59,7 +59,7 @@ void defer(const Sighting* sightings, std::size_t count) {
     deferred::append(calls);
 }
 
-void hold_back(const Config& config, Sighting* sightings, std::size_t count) {
+void clamp_to_now(const Config& config, Sighting* sightings, std::size_t count) {
     if (!config.settings.limit_usage_by_mau) return;
     const Instant now = pg::to_instant(GetCurrentTimestamp());
     std::int64_t ahead = 0;
@@ -71,7 +71,7 @@ void hold_back(const Config& config, Sighting* sightings, std::size_t count) {
     if (ahead > 0) seats::count_ahead(ahead);
 }
 
-std::size_t leave_news(std::vector<Sighting>& sightings) {
+std::size_t drop_cached_sightings(std::vector<Sighting>& sightings) {
     std::vector<seen::Key> all, news;
     all.reserve(sightings.size());
     auto end = sightings.begin();

@@ -56,7 +56,7 @@ void defer(const Sighting* sightings, std::size_t count);
 /// counts as one of now: its row would keep a seat for more than 30 days.
 inline constexpr Instant kAhead = 300'000;
 /// Sets the time of sightings that are further ahead to now, and counts them for mau.status.
-void hold_back(const Config& config, Sighting* sightings, std::size_t count);
+void clamp_to_now(const Config& config, Sighting* sightings, std::size_t count);
 
 /// Records one sighting that the cache of recently seen users, asked by `key`, does not know.
 Outcome record(const Config& config, const Sighting& sighting, const seen::Key& key);
@@ -71,7 +71,7 @@ inline unsigned client_of(Platform platform) {
 
 /// Removes the sightings that the cache knows to change nothing. Returns the number of users who have none
 /// left.
-std::size_t leave_news(std::vector<Sighting>& sightings);
+std::size_t drop_cached_sightings(std::vector<Sighting>& sightings);
 
 /// Sorts sightings by user id, the newest first, and leaves one for each user, day and client.
 void sort_newest(std::vector<Sighting>& sightings);

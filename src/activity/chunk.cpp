@@ -136,7 +136,7 @@ void write_to_row(const Config& config, Looker& looker, Step& step) {
         step.written = true;
     } else if (place == Place::user && looker.users_change() && step.rows.user.exists &&
                !step.rows.user.in_flight) {
-        if (is_news(config, step)) change(directory::users::last_seen, Int64GetDatum(at));
+        if (must_update_last_seen(config, step)) change(directory::users::last_seen, Int64GetDatum(at));
         if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
         if (count > 0) forbid_read_only();
         // The first change of a table's row in a session looks at all its indexes.
@@ -166,12 +166,12 @@ void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
                 break;
             case Place::user:
                 if (step.rows.user.in_flight) {
-                    step.deferred = step.deferred || is_news(config, step);
+                    step.deferred = step.deferred || must_update_last_seen(config, step);
                     break;
                 }
                 if (!known)
                     writes.noted_new.add(sighting.user_id, sighting.at, step.visited);
-                else if (is_news(config, step))
+                else if (must_update_last_seen(config, step))
                     writes.noted.add(sighting.user_id, sighting.at, step.visited);
                 else if (step.visited_changes)
                     writes.noted.add(sighting.user_id, INT64_MIN, step.visited);

@@ -54,9 +54,9 @@ Datum record_activity(FunctionCallInfo fcinfo) {
     Call call{pg::Arguments(fcinfo)};
     if (call.is_known_to_change_nothing()) return text_of(Outcome::unchanged);
     return text_of(pg::with_spi([&] {
-        const auto config = directory::config_at_hand();
+        const auto config = directory::try_config();
         if (config) {
-            activity::hold_back(*config, &call.sighting, 1);
+            activity::clamp_to_now(*config, &call.sighting, 1);
             return activity::record(*config, call.sighting, call.key);
         }
         activity::defer(&call.sighting, 1);
@@ -152,14 +152,15 @@ Datum record_activities(FunctionCallInfo fcinfo) {
     std::vector<Sighting> sightings = sightings_of(fcinfo);
     pg::ResultSet result(fcinfo);
     std::int64_t users[kOutcomes] = {};
-    users[static_cast<int>(Outcome::unchanged)] = static_cast<std::int64_t>(activity::leave_news(sightings));
+    users[static_cast<int>(Outcome::unchanged)] =
+        static_cast<std::int64_t>(activity::drop_cached_sightings(sightings));
     activity::sort_newest(sightings);  // so that two batches meet their users in the same order
     std::vector<Outcome> outcomes(sightings.size(), Outcome::unchanged);
     if (!sightings.empty()) {
         const std::size_t recorded = pg::with_spi([&] {
-            const auto config = directory::config_at_hand();
+            const auto config = directory::try_config();
             if (config) {
-                activity::hold_back(*config, sightings.data(), sightings.size());
+                activity::clamp_to_now(*config, sightings.data(), sightings.size());
                 return activity::record(*config, sightings.data(), sightings.size(), outcomes.data());
             }
             activity::defer(sightings.data(), sightings.size());
@@ -193,7 +194,7 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     const auto body = pg::with_spi([&]() -> std::optional<std::string> {
-        const auto config = directory::config_at_hand();
+        const auto config = directory::try_config();
         if (!config) return std::nullopt;  // nobody is kept out for a lock of ours
         if (medium) request.threepid_reserved = directory::is_reserved(*config, *medium, *address);
         return activity::check(*config, request, at);
@@ -208,9 +209,9 @@ Datum admit(FunctionCallInfo fcinfo) {
     std::optional<std::string> body;
     if (!call.is_known_to_change_nothing())
         body = pg::with_spi([&]() -> std::optional<std::string> {
-            const auto config = directory::config_at_hand();
+            const auto config = directory::try_config();
             if (config) {
-                activity::hold_back(*config, &call.sighting, 1);
+                activity::clamp_to_now(*config, &call.sighting, 1);
                 return activity::admit(*config, call.sighting, call.key);
             }
             activity::defer(&call.sighting, 1);

@@ -43,7 +43,7 @@ class Batch {
   private:
     void record() {
         if (sightings_.empty()) return;
-        activity::hold_back(config_, sightings_.data(), sightings_.size());
+        activity::clamp_to_now(config_, sightings_.data(), sightings_.size());
         activity::sort_newest(sightings_);
         std::vector<Outcome> outcomes(sightings_.size());
         activity::How how;

@@ -14,8 +14,8 @@ struct Rows {
     pg::Found user, member;
 };
 
-/// Whether what decides about a user can be read without waiting for somebody's ALTER, TRUNCATE or REINDEX,
-/// and is there: with the locks taken, no index can be dropped any more.
+/// Whether the rows that decide about a user can be read without waiting for DDL, and their indexes exist.
+/// The locks that this takes keep the indexes from being dropped.
 bool can_read_rows(const Config& config);
 /// Likewise for what a sighting writes.
 bool can_write_rows(const Config& config);
@@ -34,8 +34,8 @@ class Looker {
         rows.user = users_.find(key);
         return rows;
     }
-    /// From here on rows may be changed, where that needs no statement. (In SERIALIZABLE only a statement can
-    /// be undone if it fails.)
+    /// From here on rows may be updated in place. (Not in SERIALIZABLE, where only a statement can be rolled
+    /// back.)
     void prepare_updates() {
         if (IsolationIsSerializable()) return;
         members_change_ = cohort_.allows_updates(config_.on_cohort);
@@ -61,7 +61,7 @@ Membership membership_of(const pg::Found& row);
 /// What the history has of a user, as the rows say.
 history::Visited visited_of(const Rows& rows);
 
-/// Users rows to be written by one statement.
+/// Rows of mau.users that one statement writes.
 struct Notes {
     std::vector<std::string_view> user_ids;
     std::vector<std::int64_t> times, visited;
@@ -74,8 +74,8 @@ struct Notes {
     }
 };
 
-/// Writes that wait until all users of a chunk were judged; then each table gets one statement. What became
-/// of rows that are there is mostly written by then, row by row.
+/// Writes collected while the users of a chunk are judged; each table gets one statement. Most existing rows
+/// are already updated in place by then.
 struct Writes {
     std::vector<cohort::Row> members;
     std::vector<bool> made;                     // of the members, once written: whether the row is a new one

@@ -21,7 +21,7 @@ void interpret_rows(const Config& config, Step& step) {
     step.visited = visited_of(step.rows);
 }
 
-bool is_news(const Config& config, const Step& step) {
+bool must_update_last_seen(const Config& config, const Step& step) {
     if (!step.rows.user.exists || step.rows.user.is_null(directory::users::last_seen)) return true;
     return step.sighting->at - step.rows.user.integer(directory::users::last_seen) >
            config.settings.last_seen_granularity;
@@ -63,7 +63,7 @@ void judge(const Config& config, Step& step, const How& how) {
     if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
         const Place place = place_of(*step.outcome);
         step.deferred = (place == Place::member && *step.outcome != Outcome::unchanged) ||
-                        (place == Place::user && is_news(config, step));
+                        (place == Place::user && must_update_last_seen(config, step));
         if (place != Place::nowhere) *step.outcome = Outcome::unchanged;
         return;
     }

@@ -15,7 +15,7 @@ struct Step {
     std::uint64_t lock = 0;
     bool locked = false;
     bool past = false;      // before the horizon: kept as last seen only
-    bool sure = false;      // judged on rows that nobody else has in flight
+    bool sure = false;      // judged on rows that no transaction in progress holds
     bool written = false;   // the row that takes the sighting is written
     bool marked = false;    // the days and clients of the sightings are in the history, or will be
     bool deferred = false;  // something of the sightings is left to be recorded later
@@ -24,7 +24,7 @@ struct Step {
     Account account{};
     Membership membership{};
     history::Visited visited;      // what the history has, this sighting's visits included
-    bool visited_changes = false;  // the row has to be told
+    bool visited_changes = false;  // the row must be updated
 };
 
 /// The sightings of one user, the newest first.
@@ -33,14 +33,14 @@ Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, c
 /// Reads the rows for what they say of the user.
 void interpret_rows(const Config& config, Step& step);
 
-/// Judges by the rows. What another transaction has in flight is left alone: a sighting that says more than
-/// what is committed is recorded later, because that transaction may be undone.
+/// Judges by the committed rows. If another transaction in progress holds one, a sighting that would change
+/// the committed rows is deferred, because that transaction may abort.
 void judge(const Config& config, Step& step, const How& how);
 
 /// Whether a sighting outside the cohort is news enough to be written.
-bool is_news(const Config& config, const Step& step);
+bool must_update_last_seen(const Config& config, const Step& step);
 
-/// Where the last sighting of a user belongs who met with an outcome.
+/// The row that stores the last sighting after an outcome.
 enum class Place { nowhere, member, user };
 Place place_of(const Step& step);
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// bitmap_algebra: questions about the day bitmaps of many users, answered exactly.
+// Questions about the day bitmaps of many users, answered exactly.
 //
 // They are asked chunk outermost: decode the days of one chunk into `Rows`, let the
 // algebra add that chunk's figures to the caller's arrays, clear, next chunk. A year of rows takes 3 MB and
@@ -74,7 +74,7 @@ std::size_t grow_scratch(std::size_t window, std::size_t min_days);
 void first_seen(const Rows& days, std::size_t from, std::size_t to, Bits& ever, std::int64_t* counts);
 
 /// Which days r30v2 looks at around day t, t - back to t + ahead, and how far two visits have to lie apart.
-/// The default is the reference's at any time of day t but its first second, where ahead is 0 (see r30v2_days
+/// The default is Synapse's at any time of day t but its first second, where ahead is 0 (see r30v2_days
 /// in calendar).
 struct Span {
     std::size_t back = 59;

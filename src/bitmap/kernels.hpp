@@ -1,6 +1,6 @@
 #pragma once
 
-// The inner loops of the algebra. Each is written once (bitmap_kernels.inc) and compiled twice: for any
+// The inner loops of the algebra. Each is written once (bitmap/kernels.inc) and compiled twice: for any
 // processor, and for AVX2, chosen when the library is loaded. All of them work on whole rows.
 
 #include "base/pure.hpp"
@@ -29,7 +29,7 @@ struct Kernels {
     /// suffix.
     std::int64_t (*slide)(Word* prefix, const Word* day, const Word* suffix, Word* active);
 
-    /// See `returning` in bitmap_algebra.cpp for both.
+    /// See `returning` in bitmap/algebra.cpp for both.
     void (*span_suffix)(const Word* early, const Word* late, Word* lates, const Word* earlies,
                         const Word* pairs, Word* earlies_out, Word* pairs_out);
     std::int64_t (*span_step)(const Word* early, const Word* late, Word* earlies, Word* lates, Word* pairs,

@@ -46,7 +46,7 @@ bool Seating::ask_under_lock(std::int64_t* missing) {
     if (*missing > 0) return false;
     ++counted_;
     if (seats::enabled()) {
-        seats::take_anyway(config_, 1);
+        seats::take_unconditionally(config_, 1);
         ++taken_;
     }
     return true;
@@ -54,7 +54,7 @@ bool Seating::ask_under_lock(std::int64_t* missing) {
 
 void Seating::take_unlimited(std::int64_t seats) {
     if (!seats::enabled()) return;
-    seats::take_anyway(config_, seats);
+    seats::take_unconditionally(config_, seats);
     taken_ += seats;
 }
 

@@ -216,7 +216,7 @@ bool is_current() {
 
 }  // namespace
 
-std::shared_ptr<const Config> config_at_hand() {
+std::shared_ptr<const Config> try_config() {
     if (!is_current())
         for (const char* const table : {"settings", "reserved_threepids", "appservices"})
             if (!pg::try_read_lock(relation_oid(table))) return nullptr;
@@ -229,7 +229,7 @@ bool is_latest(const Config& config) {
         return std::tie(w.users_table, w.users_index, w.users_sequence, w.cohort_table, w.cohort_index,
                         w.cohort_by_time, w.threepids_table, w.visits_table);
     };
-    const auto fresh = config_at_hand();
+    const auto fresh = try_config();
     return fresh && relations(*fresh) == relations(config);
 }
 

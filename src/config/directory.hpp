@@ -71,7 +71,7 @@ void init();
 /// pointer as long as references or views into it are in use.
 std::shared_ptr<const Config> config();
 /// The same without waiting for a lock; null if a table of the settings is locked.
-std::shared_ptr<const Config> config_at_hand();
+std::shared_ptr<const Config> try_config();
 /// Whether the configuration's relations are still the current ones. With locks on its tables this holds to
 /// the end of the transaction. Does not wait: false if it cannot be determined.
 bool is_latest(const Config& config);

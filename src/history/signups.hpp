@@ -15,9 +15,9 @@
 
 namespace mau {
 
-/// The users of each chunk and cohort, within bounded memory: where it does not hold all, the chunks with the
-/// highest numbers are left out, and whoever fills it comes again for them. Users who are numbered in the
-/// order in which they registered take next to nothing; in any order they take two bytes each.
+/// The users of each chunk and cohort, within bounded memory. If it does not hold all, the chunks with the
+/// highest numbers are left out; the caller reads them in another pass. Users numbered in the order of
+/// registration take almost no memory; in any other order they take two bytes each.
 class Signups {
   public:
     using Key = std::pair<std::int32_t, std::uint32_t>;  // chunk, cohort
@@ -36,7 +36,7 @@ class Signups {
 
     explicit Signups(std::size_t most_bytes) : most_bytes_(most_bytes) {}
 
-    /// Forgets all, and wants the chunks from `first` on.
+    /// Forgets everything; collects chunks from `first` on.
     void begin(std::int32_t first);
     void add(std::int32_t chunk, std::uint16_t place, std::uint32_t cohort);
     /// The first chunk that was left out, or nothing if all are here.

@@ -18,8 +18,8 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Replaces a tuple, which the caller has locked, by a new version; `new_index_entries` tells whether that
-/// one needs entries in the indexes, from 16 on perhaps only in those that summarize (an admin's BRIN).
+/// Replaces a tuple that the caller has locked. `new_index_entries`: the new version needs index entries;
+/// from PostgreSQL 16 on perhaps only in summarizing indexes (an administrator's BRIN).
 inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot* tuple,
                               bool* new_index_entries, bool* only_summarizing) {
     TM_FailureData failure;
@@ -54,7 +54,7 @@ inline List* insert_index_tuples(ResultRelInfo* table, TupleTableSlot* tuple, ES
 #endif
 }
 
-/// Marks the end of a module's own wait event; 17 made names for them possible, before there is one for all.
+/// Returns the wait event of this name; before PostgreSQL 17 the wait event that all extensions share.
 inline uint32 wait_event(const char* name) {
 #if PG_VERSION_NUM >= 170000
     return WaitEventExtensionNew(name);
@@ -70,9 +70,9 @@ inline bool is_invalid(Form_pg_database database) {
            -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
 }
 
-/// Locks an object of this database for the transaction unless that would mean to wait: what lmgr.h has as
-/// ConditionalLockDatabaseObject in the later minor releases only.
-inline bool lock_object_at_hand(Oid catalog, Oid object, LOCKMODE mode) {
+/// Tries to lock an object of this database for the transaction, without waiting. Later minor releases have
+/// ConditionalLockDatabaseObject for this.
+inline bool try_lock_object(Oid catalog, Oid object, LOCKMODE mode) {
     LOCKTAG tag;
     SET_LOCKTAG_OBJECT(tag, MyDatabaseId, catalog, object, 0);
     if (LockAcquire(&tag, mode, false, true) == LOCKACQUIRE_NOT_AVAIL) return false;
@@ -80,8 +80,8 @@ inline bool lock_object_at_hand(Oid catalog, Oid object, LOCKMODE mode) {
     return true;
 }
 
-/// Whether a session could connect to a database now: whether nobody drops, renames or copies it. Inside a
-/// transaction.
+/// Whether a session could connect to a database now, that is, no session drops, renames or copies it. Inside
+/// a transaction.
 inline bool may_connect(Oid database) {
     LOCKTAG tag;
     SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);

@@ -33,8 +33,8 @@ inline bool try_read_lock(Oid table) {
     return try_lock_with_indexes(table, AccessShareLock);
 }
 
-/// While there is one, what would wait for another transaction raises 55P03 instead, after a millisecond: the
-/// caller undoes the statement (`attempt`), whatever it is that it would have waited for.
+/// While one exists, a wait for another transaction raises 55P03 after a millisecond. The caller rolls the
+/// statement back (`attempt`).
 class NoWaiting {
   public:
     NoWaiting() : outer_(LockTimeout) { LockTimeout = 1; }

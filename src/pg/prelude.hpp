@@ -1,8 +1,8 @@
-// The one door to PostgreSQL: every backend header the house uses, in the order C++ needs.
+// Includes every PostgreSQL header that mau uses, in the order that C++ needs.
 //
 // Standard headers come first (PostgreSQL's macros would rewrite them), then PostgreSQL's in one extern "C"
 // block. No other file of ours includes a PostgreSQL header; modules that must not see any include
-// "pure.hpp".
+// "base/pure.hpp".
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-// Their inline functions are not ours to warn about.
+// No warnings about inline functions of PostgreSQL's headers.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wsign-compare"

@@ -26,8 +26,8 @@ struct Found {
     }
 };
 
-/// What may be on a table whose rows are written past the planner: the functions of our own triggers, and so
-/// many CHECK constraints, which our changes cannot break.
+/// What mau itself has on a table: its trigger functions, and the number of CHECK constraints, which its
+/// direct writes cannot violate.
 struct Known {
     Oid triggers[2] = {InvalidOid, InvalidOid};
     int checks = 0;
@@ -37,9 +37,9 @@ struct Known {
 /// rows from it (42501). Inside a guard only.
 void check_rights(Oid table, AclMode rights);
 
-/// Whether this session may write rows of a table without a statement: it has the right to, and there is
-/// nothing on the table that a statement would have to heed (somebody's triggers, rules, policies,
-/// constraints, children). Inside a guard only, with a lock on the table.
+/// Whether this session may write rows of a table without a statement: it has the right to, and the table has
+/// no triggers, rules, policies, constraints or children of others. Inside a guard only, with a lock on the
+/// table.
 bool writable_directly(Relation table, const Known& known, AclMode right);
 
 /// Deletes the row in a slot, without a statement; false where another transaction has it, who is not waited
@@ -64,8 +64,9 @@ class KeyedTable {
 
     /// Whether `update` can be called; needs ROW EXCLUSIVE on the table.
     bool allows_updates(const Known& known);
-    /// Changes columns of the row that `find` found last. Waits for nobody: answers false where somebody else
-    /// was faster. The caller ends the command (`end_command`) before the row is looked at again.
+    /// Updates columns of the row that `find` found last, without waiting; returns false if another
+    /// transaction changed it first. The caller ends the command (`end_command`) before the row is read
+    /// again.
     bool update(const Change* changes, int count);
     void close();
 

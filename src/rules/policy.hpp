@@ -1,9 +1,8 @@
 // The rules: who counts, who is blocked, why. Pure functions of values.
 //
-// Recording (`judge_sighting`), blocking (`judge_request`) and `mau.explain` all ask here; explain passes a
-// Trace and is told every rule that was looked at, in order. The source of each rule is Synapse's behaviour
-// as written down in the project's reference: store `monthly_active_users` for recording, `api.auth_blocking`
-// for blocking.
+// Recording (`judge_sighting`), blocking (`judge_request`) and `mau.explain` use the same rules; explain
+// passes a Trace, which receives every rule in order. The rules are Synapse's: storage `monthly_active_users`
+// for recording, `api.auth_blocking` for blocking; doc/reference.md cites them.
 #pragma once
 
 #include "base/pure.hpp"
@@ -74,7 +73,7 @@ inline constexpr int kOutcomes = 11;
 /// The outcome's name as the SQL functions return it.
 const char* name(Outcome outcome);
 
-/// Is told each rule that is looked at: its name, whether it holds, and the facts in words.
+/// Receives each rule that is evaluated: its name, whether it holds, and the facts in words.
 class Trace {
   public:
     virtual ~Trace() = default;
@@ -125,16 +124,16 @@ struct Request {
     bool by_appservice = false;  // the request carries an appservice's token
 };
 
-/// The answer to a request: go ahead, blocked, or "blocked if the house is full".
+/// The answer to a request: goes ahead, blocked by hs_disabled, or blocked if the server is full.
 enum class Gate { open, disabled, if_seat };
 
 /// Says whether a request is let in; the first rule that holds decides. A user of an appservice is taken to
-/// act through it, whether or not the caller says so. `if_seat` leaves the last question, count against
-/// maximum, to the caller, who alone pays for the count only where it is needed.
+/// act through it, whether or not the caller says so. `if_seat` leaves the comparison of the count with the
+/// maximum to the caller, because the count costs a query.
 Gate judge_request(const Settings& settings, const Request& request, const Account& account,
                    const Membership& membership, Instant at, Trace* trace = nullptr);
 
-/// Whether the house is full.
+/// Whether the server is full.
 inline bool full(const Settings& settings, std::int64_t count) {
     return count >= settings.max_mau_value;
 }

@@ -124,7 +124,7 @@ Take take(const Config& config, std::int64_t* missing) {
     Counters* mine = counters();
     if (!mine || !ensure_known(config, mine)) return Take::unknown;
     tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
-    const std::int64_t own = own_doing();
+    const std::int64_t own = own_change();
     const bool has_spare = has_spare_seat();
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
     const bool reliable = are_known(config, mine) && mine->unsettled_dml == 0;
@@ -142,7 +142,7 @@ Take take(const Config& config, std::int64_t* missing) {
     return Take::taken;
 }
 
-void take_anyway(const Config& config, std::int64_t seats) {
+void take_unconditionally(const Config& config, std::int64_t seats) {
     Counters* mine = counters();
     if (!mine) return;
     hold(mine, config.cohort_table);

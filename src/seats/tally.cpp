@@ -96,7 +96,7 @@ bool has_spare_seat() {
     return !tally.empty() && tally.back().nest == GetCurrentTransactionNestLevel() && tally.back().spare > 0;
 }
 
-std::int64_t own_doing() {
+std::int64_t own_change() {
     std::int64_t own = 0;
     for (const Level& level : tally) own += level.pending - level.seats + level.rows;
     return own;

@@ -1,5 +1,5 @@
-// What this transaction has in the air, by level of subtransaction, and what its end does to the counters. To
-// be included by the files of this folder only.
+// What the current transaction has changed, by level of subtransaction, and the callbacks that apply it to
+// the counters. Included only by files of this folder.
 #pragma once
 
 #include "seats/seats.hpp"
@@ -69,7 +69,7 @@ bool has_spare_seat();
 
 /// By how much this transaction's own doing changes the sum, for itself: its rows, added or removed, in
 /// place of the seats that it took for them. Others go by the seats until it is done.
-std::int64_t own_doing();
+std::int64_t own_change();
 
 /// Whether counters are in shared memory at all.
 bool preloaded();

@@ -1,19 +1,16 @@
-// What a homeserver's database must answer. Adding a homeserver is writing one function that makes a
-// Contract, and its test; doc/sources.md says it in a table with types and units.
+// The queries that a homeserver's database must answer. To add a homeserver, write a function that makes a
+// Contract, and its test; doc/sources.md has the same table for administrators.
 //
-// All queries are text that is bound late: nothing of ours depends on a homeserver's tables, and its
-// migrations never trip over us. They run with the rights that rights.hpp says, read only,
-// with search_path set to pg_catalog. Column types are cast in the query, so that a homeserver may change
-// them. A part that a homeserver does not have is left empty.
+// Queries are text that is parsed when they run, so no object of mau depends on a homeserver's tables. They
+// run read only, with the rights of rights.hpp and search_path pg_catalog. Column types are cast in the
+// query, so that a homeserver may change them. Leave a part empty that a homeserver does not have.
 //
 //   query       parameters                       columns (in this order)
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,
 //               rows of `users_table`            appservice_id text, is_guest boolean, is_deactivated boolean
 //   threepids   {where}                          user_id text, medium text, address text
-//   holders     $1 medium[], $2 address[], and   user_id text, medium text, address text: who has these now,
-//   and
-//               $3 user_id[], who had them       all that these users have; addresses as they are written
-//               there
+//   holders     $1 medium[], $2 address[],       user_id text, medium text, address text: the owners of
+//               $3 user_id[]                     these addresses, and all threepids of these users
 //   activity    $1 from, $2 to (ms, both         user_id text, last_seen bigint (ms), user_agent text;
 //               inclusive), $3 at most rows      in order of last_seen, WITH TIES
 //     or, with an `activity_table` (a table without an index on the time):
@@ -36,8 +33,8 @@
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over everybody whom mau has seen
 //
-// Visits are what the homeserver itself keeps of days; they are optional in every way: attach says what keeps
-// it from reading them, and goes on. Each day is read once more when it is over.
+// Visits are the homeserver's own record of days. They are optional: if they cannot be read, attach reports
+// it and continues. Each day is read once more after it is over.
 //
 // The cohort is optional in the same way. Attach reads it: it has members whose activity was pruned, and
 // lacks those whom the homeserver has removed. mau.compare reads those who are counted.

@@ -81,7 +81,7 @@ std::string Reading::seen_query() const {
 /// Whether there is activity that an import at an instant of the past has to leave for later.
 bool Reading::find_later() {
     return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
-                {{INT8OID, believable(at_)}})
+                {{INT8OID, latest_plausible(at_)}})
         .at(0, 0)
         .boolean();
 }

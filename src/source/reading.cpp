@@ -42,7 +42,7 @@ Oid table_oid(const std::string& schema, const std::string& table) {
     });
 }
 
-Instant believable(Instant at) {
+Instant latest_plausible(Instant at) {
     const Instant now = pg::to_instant(GetCurrentTimestamp());
     return std::max(at, now) + kFuture;
 }

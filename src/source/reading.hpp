@@ -1,8 +1,8 @@
-// One reading of a homeserver's tables: what attach imports, and what sync finds to be new.
+// One reading of a homeserver's tables, for attach, sync, reconcile and compare. The parts are in reading.cpp
+// (locks, rights, skipped rows), import.cpp, sync.cpp, accounts.cpp, reconcile.cpp and visits.cpp.
 //
-// A batch at a time is read, with the rights that law L10 says, and handed to the modules that know what to
-// do with it. Where the reading stands is written in the same transaction as what was read: a sync can be
-// stopped anywhere and goes on there.
+// Rows are read in batches, with the rights of rule R10. The reading position is written in the transaction
+// that records the rows, so a sync can be stopped anywhere and continues there.
 #pragma once
 
 #include "rules/policy.hpp"
@@ -37,8 +37,8 @@ Oid table_oid(const std::string& schema, const std::string& table);
 /// How far back before the last activity that was read each sync begins (mau.sync_overlap).
 Instant overlap();
 
-/// The latest time that a row can carry and be believed: a homeserver's clock may be ahead, and `at` behind.
-Instant believable(Instant at);
+/// The latest plausible time of a row: a homeserver's clock may be ahead, and `at` may be in the past.
+Instant latest_plausible(Instant at);
 
 /// The beginning of a text, at most so many bytes of whole characters.
 std::string_view beginning(std::string_view text, std::size_t most);
@@ -96,8 +96,8 @@ class Reading {
     template <class Take>
     void read_all(const std::string& sql, const Params& params, Take&& take) const;
 
-    /// What kept an import from the homeserver's own record of visits, with its remedy; nothing if nothing
-    /// did.
+    /// Why an import could not read the homeserver's own record of visits, with the remedy; nothing if it
+    /// could.
     struct Obstacle {
         std::string what, detail, hint;
     };
@@ -108,8 +108,8 @@ class Reading {
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
     std::int64_t visits = 0, new_visits = 0;  // days of users that were read, and were not known
     std::int64_t outcomes[kOutcomes] = {};
-    bool compared = false;         // everybody's newest row was compared with what mau knows,
-    std::int64_t differences = 0;  // and of so many users it was not known
+    bool compared = false;         // all users' newest rows were compared with mau's,
+    std::int64_t differences = 0;  // and this many were missing in mau
 
   private:
     bool readable(const Requirement& need) const;

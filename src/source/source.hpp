@@ -1,4 +1,5 @@
-// The homeserver that mau is attached to: attach, sync, detach, and its own usage statistics.
+// The homeserver that mau is attached to: attach, sync, reconcile, compare, detach, and its own usage
+// statistics.
 #pragma once
 
 namespace mau::source {

@@ -87,7 +87,7 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
 
 /// Reads activity from changed pages.
 void Reading::read_activity(const std::string& where) {
-    const Instant until = taken_until(at_), limit = believable(at_);
+    const Instant until = taken_until(at_), limit = latest_plausible(at_);
     parse_sightings(where);
     std::vector<activity::Sighting> batch;
     read_all(substitute(contract_.activity, "where", where), {}, [&](const pg::Rows& rows) {
@@ -165,7 +165,8 @@ bool Reading::activity_was_replaced() const {
 bool Reading::activity_shrank() const {
     if (!source_.activity_until) return false;
     const Instant from = std::max<Instant>(0, *source_.activity_until - overlap());
-    return read(contract_.activity, {{INT8OID, from}, {INT8OID, believable(at_)}, {INT8OID, std::int64_t{1}}})
+    return read(contract_.activity,
+                {{INT8OID, from}, {INT8OID, latest_plausible(at_)}, {INT8OID, std::int64_t{1}}})
         .empty();
 }
 

@@ -42,7 +42,7 @@ void VisitRows::look_up(const std::vector<std::string_view>& ids) {
     std::vector<std::string_view> strangers;
     for (std::size_t i = 0; i < ids.size(); ++i)
         if (!rows[i].exists && is_local(config_.settings, ids[i])) strangers.push_back(ids[i]);
-    if (!strangers.empty() && strangers_ == Strangers::get_a_number) {
+    if (!strangers.empty() && unknown_ == UnknownUsers::add) {
         number_query.write(strangers);
         rows = find(config_, ids);
     }
@@ -106,7 +106,7 @@ void Reading::import_visits() {
     if (!recording(config_.settings)) return;
     const Instant until = at_ + kFuture;
     VisitRows rows_taken(config_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
-                         VisitRows::Strangers::get_a_number);
+                         VisitRows::UnknownUsers::add);
     if (contract_.visits.empty()) {
         if (!contract_.visits_table.empty())
             no_visits = {"there is no " + contract_.visits_table + " to read the past from", {}, {}};
@@ -183,7 +183,7 @@ bool Reading::read_visits_of_yesterday() {
     const Day day = known + 1;
     // Who is not known was forgotten.
     VisitRows rows_taken(config_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
-                         VisitRows::Strangers::are_left_out);
+                         VisitRows::UnknownUsers::skip);
     read_all(contract_.visits, {{INT8OID, day_start(day)}, {INT8OID, day_start(day + 1) - 1}},
              [&](const pg::Rows& rows) {
                  rows_taken.take(rows, day_start(day + 1) - 1, [](std::string_view) {});

@@ -13,16 +13,16 @@ namespace mau::source {
 /// Takes rows of visits into the history. Whoever has one holds the task lock of fold.
 class VisitRows {
   public:
-    /// What becomes of users whom mau does not know: they get a number, or are left out.
-    enum class Strangers { get_a_number, are_left_out };
+    /// Whether users who are not in mau.users get a number or are skipped.
+    enum class UnknownUsers { add, skip };
 
-    VisitRows(const Config& config, Instant now, Strangers strangers)
-        : config_(config), strangers_(strangers), folder_(config, history::first_kept_day(now)) {}
+    VisitRows(const Config& config, Instant now, UnknownUsers unknown)
+        : config_(config), unknown_(unknown), folder_(config, history::first_kept_day(now)) {}
 
-    /// Takes rows (user_id text, an instant of the day in ms, user_agent text) up to an instant; `bad` is
-    /// told of each that has no usable user id.
+    /// Reads rows (user_id text, an instant of the day in ms, user_agent text) up to an instant; calls `bad`
+    /// for each row without a usable user id.
     void take(const pg::Rows& rows, Instant until, const std::function<void(std::string_view)>& bad);
-    /// Hands all over to the table.
+    /// Writes all collected visits to the table.
     void done() { folder_.flush(); }
 
     std::int64_t taken = 0;
@@ -37,7 +37,7 @@ class VisitRows {
     void look_up(const std::vector<std::string_view>& ids);
 
     const Config& config_;
-    const Strangers strangers_;
+    const UnknownUsers unknown_;
     history::Folder folder_;
     std::unordered_map<std::string, User> users_;  // lately met, a bounded number
     std::set<std::string, std::less<>> services_;

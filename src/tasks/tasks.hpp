@@ -1,5 +1,5 @@
-// What is done regularly (sync, fold, refresh, reap, reconcile): one at a time, by whoever calls it, and how
-// it went.
+// The tasks (sync, fold, refresh, reap, reconcile, compare): one run of each at a time; mau.tasks has the
+// result of the last run.
 #pragma once
 
 #include "rules/calendar.hpp"
@@ -8,7 +8,7 @@
 
 namespace mau::tasks {
 
-/// A run of a task by its SQL function. Two never run at the same time in a database (law L8).
+/// A run of a task by its SQL function. Two never run at the same time in a database (rule R8).
 class Task {
   public:
     explicit Task(const char* name);

@@ -1,6 +1,6 @@
-// What the launcher, the ticks and those who ask about them tell each other, in shared memory.
+// The state that launcher, ticks and sessions share, in shared memory.
 //
-// The law: one lock over everything, held for a few assignments; nothing that can raise is called under it.
+// One lock guards everything; it is held for a few assignments; nothing that can raise is called under it.
 // All of it can be lost at any moment: then every database is looked at again.
 #pragma once
 
@@ -22,8 +22,8 @@ extern Options options;
 /// The largest value of mau.max_workers.
 inline constexpr int kMaxWorkers = 64;
 
-/// A tick ends about so long after its start where there is more to do than that; then it is somebody else's
-/// turn. One that is much older hangs.
+/// A tick that has more work than this ends at about this time, so that other databases get theirs. A much
+/// older tick hangs.
 inline constexpr TimestampTz kTickBudget = 2 * USECS_PER_SEC;
 inline constexpr TimestampTz kLongTick = kTickBudget + USECS_PER_SEC;
 

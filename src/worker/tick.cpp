@@ -1,13 +1,14 @@
-// A tick: one look at one database. The due tasks are run in order, sync, fold, refresh, reap, each in three
-// steps that are transactions of their own, so that it can be stopped anywhere and the next tick goes on
-// there. After mau.tick_timeout what it does is cancelled and counted as a failure, and the tick ends:
+// A tick: one look at one database. The due tasks are run in order (sync, fold, refresh, reap, reconcile,
+// compare), each in three steps that are transactions of their own, so that it can be stopped anywhere and
+// the next tick goes on there. After mau.tick_timeout what it does is cancelled and counted as a failure, and
+// the tick ends:
 //
 //   begin    mau.tasks says that it was started; a run that was begun and never ended is counted as a failure
 //   batches  the task's SQL function, until there is no more or the tick's time is up
 //   end      mau.tasks says how it went and when it is next; after an error that is the back-off
 //
 // Every transaction locks the extension against DROP EXTENSION without waiting for one, looks whether it is
-// still there, and works as its owner under SECURITY_RESTRICTED_OPERATION (law L10). search_path is
+// still there, and works as its owner under SECURITY_RESTRICTED_OPERATION (rule R10). search_path is
 // pg_catalog, so names need no schema here.
 #include <csignal>
 #include <cstdio>
@@ -55,8 +56,7 @@ Door open_door(As who) {
         Oid const found = get_extension_oid("mau", true);
         if (!OidIsValid(found)) return found;
         // Whoever drops it holds this lock to the end; who alters it may, too.
-        if (!pg::compat::lock_object_at_hand(ExtensionRelationId, found, AccessShareLock))
-            return InvalidOid - 1;
+        if (!pg::compat::try_lock_object(ExtensionRelationId, found, AccessShareLock)) return InvalidOid - 1;
         return found;
     });
     if (!OidIsValid(extension)) return Door::absent;

@@ -1,17 +1,13 @@
-// The background worker: sync, fold, refresh, reap and compare, on time, in every database that has the
-// extension.
+// The background worker: sync, fold, refresh, reap, reconcile and compare, on time, in every database that
+// has the extension.
 //
-//   launcher   A static background worker, there when the library is preloaded and the server is no standby.
-//   It
-//              is connected to no database. It looks which databases there are, and starts a tick for each
-//              that is due, up to mau.max_workers at a time. It ends a tick that takes longer than
-//              mau.tick_timeout and did not end itself, and one that keeps a database from being dropped,
-//              renamed or copied.
-//   tick       A short-lived worker: it connects, sees whether the extension is there, calls its SQL
-//   functions in
-//              batches, each a transaction, for some two seconds at most, reports, and exits. What takes
-//              longer than mau.tick_timeout, such as a homeserver's view that hangs, is cancelled and counted
-//              as a failure.
+// launcher: a static background worker, there when the library is preloaded and the server is no standby. It
+//   is connected to no database. It lists the databases, and starts a tick for each that is due, up to
+//   mau.max_workers at a time. It ends a tick that takes longer than mau.tick_timeout and did not end itself,
+//   and one that keeps a database from being dropped, renamed or copied.
+// tick: a short-lived worker. It connects, checks whether the extension is there, calls its SQL functions in
+//   batches, each a transaction, for some two seconds at most, reports, and exits. What takes longer than
+//   mau.tick_timeout, such as a homeserver's view that hangs, is cancelled and counted as a failure.
 //   slots      What is known of each database, in shared memory (worker/slots.hpp).
 //
 // mau.tasks, a table, has what was done and what failed; shared memory only says what to look at next. A row

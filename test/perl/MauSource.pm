@@ -180,7 +180,7 @@ sub set_settings
 	return;
 }
 
-# Once more, and nothing changes (law L8).
+# Once more, and nothing changes (rule R8).
 sub is_settled
 {
 	my ($node, $database, $ms, $name) = @_;

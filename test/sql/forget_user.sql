@@ -1,4 +1,4 @@
--- forget_user: the person goes, past totals stay right (law L9).
+-- forget_user: the person goes, past totals stay right (rule R9).
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

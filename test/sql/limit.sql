@@ -1,4 +1,4 @@
--- The limit (law L4): counted members never exceed max_mau_value through admission.
+-- The limit (rule R4): counted members never exceed max_mau_value through admission.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

@@ -1,4 +1,4 @@
--- Every outcome of record_activity, and what each one writes (law L5: one sighting, one write).
+-- Every outcome of record_activity, and what each one writes (rule R5: one sighting, one write).
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

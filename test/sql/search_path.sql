@@ -1,4 +1,4 @@
--- Whatever lies in the caller's search_path (law L10): a schema before pg_catalog in which every operator and function
+-- Whatever lies in the caller's search_path (rule R10): a schema before pg_catalog in which every operator and function
 -- that could be taken for one of pg_catalog raises, and types and tables have the names of others.
 CREATE SCHEMA evil;
 DO $$

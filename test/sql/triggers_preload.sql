@@ -1,5 +1,5 @@
 -- A trigger of an admin's that catches an error of its own, inside our statements: what it undoes is its own subtransaction. The
--- counters stay told of all that is written, and need not be taken from the table again (law L7).
+-- counters stay told of all that is written, and need not be taken from the table again (rule R7).
 \pset null -
 CREATE EXTENSION mau;
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 4;

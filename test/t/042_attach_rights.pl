@@ -1,4 +1,4 @@
-# With whose rights the homeserver's tables are read (law L10): attach and sync need SELECT on what they read and nothing more, and
+# With whose rights the homeserver's tables are read (rule R10): attach and sync need SELECT on what they read and nothing more, and
 # whoever calls them, a superuser or the worker included, reads with the rights of the role that attached, of the tables' owner, or of no
 # role that could do harm. The homeserver's role here is hostile: its views and policies try to do what only others may.
 

@@ -1,4 +1,4 @@
-# The cap holds (law L4) and nobody waits (law L6): many clients admit newcomers to a house with a limit, in every shape of
+# The cap holds (rule R4) and nobody waits (rule R6): many clients admit newcomers to a house with a limit, in every shape of
 # transaction, in READ COMMITTED and REPEATABLE READ, while a watcher counts; also when clients die, the server crashes, an admin
 # changes the table and the maximum, and the reaper is at work. test/load/cap_client.cpp does the loading.
 # MAU_SEED and MAU_SCENARIO: see test/perl/MauLoad.pm.
