@@ -473,6 +473,12 @@ std::string count_query() {
 void watch(int holder_pid) {
     pq::Connection connection;
     const std::string count = count_query();
+    // A statement may be undone for a wait, which lasts a millisecond, or longer where a process gets no processor.
+    const bool stressed = options.losses || options.extension_goes;
+    const std::string for_long =
+        stressed ? " AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted"
+                   " AND l.waitstart < clock_timestamp() - interval '0.2 s')"
+                 : "";
     while (!over) {
         if (!connection.alive()) connection = pq::Connection(options.conninfo + " application_name=cap_watcher");
         const pq::Result result = connection.run(count);
@@ -491,7 +497,7 @@ void watch(int holder_pid) {
             " AND (wait_event IN ('transactionid', 'tuple', 'spectoken') OR " +
             std::to_string(holder_pid) + " = ANY (pg_blocking_pids(pid)))"
             " AND EXISTS (SELECT FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid))"
-            "             AND b.application_name IN ('cap_client', 'cap_holder'))");
+            "             AND b.application_name IN ('cap_client', 'cap_holder'))" + for_long);
         if (blocked.ok()) waits += blocked.integer(0, 0);
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
