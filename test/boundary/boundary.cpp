@@ -1,5 +1,7 @@
 // A module that tests load (test/t/030_boundary.pl): SQL functions that fail in every way there is, behind
 // the same wrapper and guard as mau's own. It is linked with src/pg/boundary.o and no part of mau.so.
+#include <unistd.h>
+
 #include <exception>
 #include <malloc.h>
 #include <new>
@@ -248,20 +250,23 @@ Datum nest_level(FunctionCallInfo) {
     return Int32GetDatum(GetCurrentTransactionNestLevel());
 }
 
-int linger_ms = 0;
+char linger_until[MAXPGPATH] = "";
 
-/// Sleeps when the transaction is committed for others to see, before whoever registered earlier is told.
+/// Waits when the transaction is committed for others to see, before whoever registered earlier is told:
+/// until the file is there, or two minutes are over.
 void linger(XactEvent event, void*) {
-    if (event != XACT_EVENT_COMMIT) return;
-    pg_usleep(linger_ms * 1000L);
-    linger_ms = 0;
+    if (event != XACT_EVENT_COMMIT || linger_until[0] == '\0') return;
+    for (int i = 0; i < 12000 && access(linger_until, F_OK) != 0; ++i) pg_usleep(10000);
+    linger_until[0] = '\0';
 }
 
 Datum lingers(FunctionCallInfo fcinfo) {
     static bool registered = false;
     if (!registered) pg::guard([] { RegisterXactCallback(linger, nullptr); });
     registered = true;
-    linger_ms = DatumGetInt32(fcinfo->args[0].value);
+    pg::guard([&] {
+        strlcpy(linger_until, text_to_cstring(DatumGetTextPP(fcinfo->args[0].value)), sizeof linger_until);
+    });
     return Datum(0);
 }
 }  // namespace

@@ -591,6 +591,10 @@ void write_visits(const std::string& file, const std::vector<Visit>& visits) {
 /// The table against what the clients know: rows that nobody admitted, and admissions that have no row.
 void compare(long long* unexplained, long long* missing) {
     pq::Connection connection(options.conninfo);
+    for (int tries = 0; !connection.alive() && tries < 1200; ++tries) {  // the last kill may have been a moment ago
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        connection = pq::Connection(options.conninfo);
+    }
     const pq::Result rows = connection.must("SELECT user_id FROM mau.monthly_active_users WHERE user_id LIKE '" +
                                             options.prefix + "%'");
     std::set<std::string> table;
