@@ -24,15 +24,15 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
     return threepid;
 }
 
-/// Carries a report out, unless it has to wait for somebody.
+/// Carries a report out; raises 55P03 if it would have to wait for another transaction.
 void try_to_carry_out(const Config& config, const deferred::Call& call, bool& answer) {
     if (!registration::can_carry_out(config, call))
         throw Error(sqlstate::lock_not_available, "another transaction has what the report writes");
     answer = registration::carry_out(config, call);
 }
 
-/// Carries a report out, after those of the user that were deferred. Waits for nobody: what would, is undone,
-/// and deferred. Answers as `carry_out`, of a deferred report `otherwise`.
+/// Carries a report out, after the user's deferred reports. Does not wait: a report that would is rolled back
+/// and deferred. Returns what `carry_out` returns, and `otherwise` for a deferred report.
 bool report(const deferred::Call& call, bool otherwise) {
     if (RecoveryInProgress()) pg::guard([] { PreventCommandIfReadOnly("a report to mau"); });
     return pg::with_spi([&] {

@@ -10,14 +10,14 @@ namespace mau::activity {
 
 namespace {
 
-/// What is known of a request's user: the account, and whether the user is in the cohort.
+/// The rows, the account and the membership of a request's user.
 struct Known {
     Rows rows;
     Account account;
     Membership membership;
 };
 
-/// A row in flight is an admission under way.
+/// A user whose row another transaction is inserting is treated as a member: that user is being admitted.
 void take_for_member(const Rows& rows, Instant at, Membership& membership) {
     if (!rows.member.exists && rows.member.in_flight) membership.last_seen = at;
 }
@@ -35,8 +35,8 @@ Known look_up(const Config& config, std::string_view user_id, Instant at, bool a
     return known;
 }
 
-/// The answer to a request that is to be recorded, too: a newcomer is blocked by the seat that is not there,
-/// not by a count beforehand.
+/// The answer to a request that is also recorded. A newcomer is blocked if no seat can be taken; the members
+/// are not counted first.
 struct Answer {
     Gate gate = Gate::open;
     bool blocked = false;
@@ -91,7 +91,7 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
 }
 
 std::optional<std::string> check(const Config& config, const Request& request, Instant at, Trace* trace) {
-    const bool readable = trace || can_read_rows(config);  // whoever wants an explanation waits for it
+    const bool readable = trace || can_read_rows(config);  // mau.explain may wait for locks
     Known known;
     if (request.user_id && readable)
         known = look_up(config, *request.user_id, at, false);
@@ -100,7 +100,7 @@ std::optional<std::string> check(const Config& config, const Request& request, I
     const Gate gate = judge_request(config.settings, request, known.account, known.membership, at, trace);
     if (gate == Gate::open) return std::nullopt;
     if (gate == Gate::if_seat) {
-        if (!readable) return std::nullopt;  // perhaps a member: nobody is kept out for a lock of ours
+        if (!readable) return std::nullopt;  // may be a member: a lock on mau's tables blocks no user
         const std::int64_t count = cohort::count_now(config, at);
         const bool is_full = full(config.settings, count);
         if (trace)

@@ -25,12 +25,12 @@ void add_calls(const Sighting* sighting, const Sighting* end, std::vector<deferr
 
 namespace {
 
-/// Gives out seats to those who would join, in the order of the queue; the outcome of the others is `full`.
+/// Takes seats for the users who would join, in the order of the queue. Without a seat the outcome is `full`.
 void give_seats(const Config& config, Queue order, std::vector<Step>& steps, cohort::Seating& seating) {
     std::vector<Step*> queue;
     for (Step& step : steps) {
         if (!step.locked || !takes_seat(step.account, step.membership)) continue;
-        // An appservice's row, which took no seat, becomes a native's.
+        // The user of an appservice, who has no seat, becomes a native user.
         const bool moves =
             *step.outcome == Outcome::refreshed && step.rows.member.text(cohort::service) != "native";
         if (moves || *step.outcome == Outcome::joined) queue.push_back(&step);
@@ -49,8 +49,9 @@ void give_seats(const Config& config, Queue order, std::vector<Step>& steps, coh
     }
 }
 
-/// Tells the counters what the writes have done to the cohort's rows. What was looked at may not be what was
-/// written to: the reaper takes rows out, and seats the reserved, without asking for the users' locks.
+/// Announces to the counters which rows of the cohort the statements have inserted or moved to another
+/// service. A row may have changed since it was read: reap removes rows, and inserts those of reserved users,
+/// without the users' locks.
 void tell_seats(const Config& config, const std::vector<Step>& steps, const Writes& writes) {
     std::size_t next = 0;
     for (const Step& step : steps) {
@@ -60,7 +61,8 @@ void tell_seats(const Config& config, const std::vector<Step>& steps, const Writ
         const std::string_view service = directory::service(step.account);
         const pg::Found& row = step.rows.member;
         if (writes.made[next++]) {
-            // The member's row has left since the look, perhaps its seat, too: judged anew later.
+            // Reap has removed the member's row since it was read, so the seat may be taken: the statements
+            // are rolled back, and the sighting is judged again later.
             if (*step.outcome == Outcome::refreshed && row.text(cohort::service) == service &&
                 needs_seat(config.settings, step.account, step.membership))
                 throw Error(sqlstate::serialization_failure, "a member's row has left the cohort");
@@ -72,8 +74,9 @@ void tell_seats(const Config& config, const std::vector<Step>& steps, const Writ
     }
 }
 
-/// The visits of a user's sightings that are not in the history yet. They are marked also where the row is
-/// somebody else's now, who may mark them, too, or may be undone; only a number is needed.
+/// Collects the visits of a user's sightings that are not in the history yet. This needs only the user's
+/// number, so it is done also while another transaction holds the row: that transaction may mark the same
+/// visits, or be rolled back.
 void plan_visits(const Config& config, Step& step, std::vector<history::Visit>& visits) {
     const pg::Found& user = step.rows.user;
     if (*step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
@@ -100,19 +103,20 @@ void plan_visits(const Config& config, Step& step, std::vector<history::Visit>& 
     step.marked = true;
 }
 
-/// Nothing is written for this user.
+/// Writes nothing for this user.
 void drop(Step& step) {
     *step.outcome = Outcome::unchanged;
     step.sure = false;
 }
 
-/// Another session changed the rows after our look, or holds a lock on a relation that we write.
+/// Defers the sighting: another session changed the rows after they were read, or holds a lock on a relation
+/// that has to be written.
 void defer(Step& step) {
     drop(step);
     step.deferred = true;
 }
 
-/// Writes a sighting to the row that was just found, where it takes no seat and no statement.
+/// Updates the row that was just found in place, if that takes neither a seat nor a statement.
 void write_to_row(const Config& config, Looker& looker, Step& step) {
     const Instant at = step.sighting->at;
     std::array<pg::Change, 3> changes;
@@ -139,7 +143,7 @@ void write_to_row(const Config& config, Looker& looker, Step& step) {
         if (must_update_last_seen(config, step)) change(directory::users::last_seen, Int64GetDatum(at));
         if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
         if (count > 0) forbid_read_only();
-        // The first change of a table's row in a session looks at all its indexes.
+        // The first update in a session opens all indexes of the table.
         if (count > 0 && !(pg::try_lock_with_indexes(config.users_table, RowExclusiveLock) &&
                            looker.change_user(changes.data(), count)))
             return defer(step);
@@ -147,7 +151,7 @@ void write_to_row(const Config& config, Looker& looker, Step& step) {
     }
 }
 
-/// Plans what is left to be written.
+/// Collects the writes that need a statement.
 void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
     for (Step& step : steps) {
         const Sighting& sighting = *step.sighting;
@@ -156,7 +160,8 @@ void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
             case Place::nowhere:
                 break;
             case Place::member:
-                // Also a member without a row in mau.users: seated, or put there by hand.
+                // A member may have no row in mau.users: inserted by reap as reserved, or by an
+                // administrator.
                 if (!known) writes.newly_known.push_back(sighting.user_id);
                 if (*step.outcome != Outcome::unchanged)
                     writes.members.push_back({sighting.user_id, sighting.at, directory::service(step.account),
@@ -188,8 +193,9 @@ bool can_make(const Config& config, const Writes& writes) {
            (!draws_numbers || pg::try_table_lock(config.users_sequence, RowExclusiveLock));
 }
 
-/// Makes the writes; answers false if a row that we took for free was changed under us, or if the statements
-/// would have to wait. `only_ours`: nobody else has a trigger there, which may wait for what it likes.
+/// Runs the statements. Returns false if another session has changed a row since it was read, or if a
+/// statement would have to wait. `only_ours`: the tables have no triggers of others, which may wait for any
+/// lock.
 bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, bool only_ours) {
     forbid_read_only();
     auto write = [&] {
@@ -214,14 +220,15 @@ bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, 
         return true;
     }
     if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_interference);
-    // Rows that are written already say that their visits are marked, so these stay whatever becomes of the
-    // others.
+    // Rows that were updated in place already say that their visits are marked, so the visits are marked even
+    // if the statements fail.
     const bool done = !pg::attempt(write, pg::is_interference);
     mark();
     return done;
 }
 
-/// Remembers whom nothing can change for a while: members, until the granularity or the day ends.
+/// Stores in the cache the members whose next sightings change nothing, until the granularity or the day
+/// ends.
 void remember(const Config& config, const std::vector<Step>& steps) {
     if (config.settings.hs_disabled) return;                       // a hit also says that requests go ahead
     if (config.generation != seen::settings_generation()) return;  // keys may have been made after a change

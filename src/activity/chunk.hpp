@@ -1,4 +1,4 @@
-// The users of a chunk: looked at under their locks, judged, seated and written.
+// A chunk of users: locks them, reads their rows, judges, takes seats and writes.
 #pragma once
 
 #include <functional>

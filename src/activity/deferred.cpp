@@ -43,7 +43,7 @@ pg::Statement has_reports_query(
 pg::Statement forget_query("DELETE FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1",
                            {TEXTOID});
 
-/// Takes what reading and writing the table takes, without waiting; answers whether it could.
+/// Takes what reading and writing the table takes, without waiting; returns whether it could.
 bool lock_table() {
     const Oid table = pg::guard([] {
         Oid const schema = get_namespace_oid("mau", true);
@@ -108,7 +108,7 @@ void append(const std::vector<Call>& calls) {
 }
 
 bool has_reports(std::string_view user_id) {
-    // While somebody has locked the table, the order of reports is not kept: better than to lose one.
+    // While another session has locked the table, the order of reports is not kept, so that none is lost.
     return lock_table() && has_reports_query.read_latest(user_id).at(0, 0).boolean();
 }
 

@@ -42,7 +42,7 @@ bool has_reports(std::string_view user_id);
 std::vector<Call> take(std::int64_t before, std::int64_t limit);
 std::vector<Call> take_reports(std::string_view user_id);
 
-/// Removes all calls of a user; answers whether there were any.
+/// Removes all calls of a user; returns whether there were any.
 bool forget(std::string_view user_id);
 
 }  // namespace mau::deferred

@@ -195,7 +195,7 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     }
     const auto body = pg::with_spi([&]() -> std::optional<std::string> {
         const auto config = directory::try_config();
-        if (!config) return std::nullopt;  // nobody is kept out for a lock of ours
+        if (!config) return std::nullopt;  // a lock on mau's tables blocks no user
         if (medium) request.threepid_reserved = directory::is_reserved(*config, *medium, *address);
         return activity::check(*config, request, at);
     });

@@ -10,7 +10,7 @@ namespace mau::registration {
 
 namespace {
 
-// An upsert draws a user number even where it only updates, so who is known is updated.
+// An upsert draws a user number even if it only updates, so existing rows are updated.
 #define MAU_UPDATE_ACCOUNT                                                                 \
     " registered_at = least(u.registered_at, $2), user_type = coalesce($3, u.user_type),"  \
     " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest)," \
@@ -27,7 +27,7 @@ pg::Statement register_new_query(
 
 #undef MAU_UPDATE_ACCOUNT
 
-// Somebody seen before being registered was taken for a native user.
+// A user who was seen before being registered was recorded as a native user.
 pg::Statement misplaced_query(
     "SELECT m.service, " MAU_SERVICE_OF_U
     " FROM mau.monthly_active_users m"
@@ -93,7 +93,7 @@ pg::Statement remove_threepid_query(
     " AND t.address OPERATOR(pg_catalog.=) $2 AND t.user_id OPERATOR(pg_catalog.=) $3",
     {TEXTOID, TEXTOID, TEXTOID});
 
-// How many threepids that are there somebody else has changed or locked: of a user, or the one given.
+// The number of threepids (of a user, or the one given) that other transactions have changed or locked.
 #define MAU_CHOSEN_THREEPIDS                                                            \
     " FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1 OR t.medium " \
     "OPERATOR(pg_catalog.=) $2"                                                         \
@@ -148,7 +148,7 @@ void move_service(const Config& config, std::string_view user_id, std::string_vi
     seating.done(moved);
 }
 
-/// Makes an account known, or updates what is known of it: the earlier registration time stays, a type or
+/// Adds an account, or updates it: the earlier registration time stays, a type or
 /// appservice that is given replaces the old one, and the account is active again.
 void make_known(const Config& config, const deferred::Call& report) {
     const seats::Announced announced;
@@ -164,7 +164,7 @@ void make_known(const Config& config, const deferred::Call& report) {
 }
 
 /// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is
-/// off. Answers whether the user is in now.
+/// off. Returns whether the user is a member now.
 bool join_reserved(const Config& config, std::string_view user_id, Instant at) {
     if (!recording(config.settings)) return false;
     const seats::Announced announced;

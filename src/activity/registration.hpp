@@ -33,8 +33,8 @@ std::int64_t take_over(const Config& config, const Accounts& accounts);
 /// The same for an empty mau.users, without look-ups; a user who exists already is an error (23505).
 std::int64_t take_over_first(const Accounts& accounts);
 
-/// Removes all that tells who a user was; the number stays, for past totals. Answers whether there was
-/// anything.
+/// Removes all personal data of a user; the user number stays, for past totals. Returns whether there was
+/// any.
 bool forget(const Config& config, std::string_view user_id);
 
 }  // namespace mau::registration

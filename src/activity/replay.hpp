@@ -12,7 +12,7 @@ struct Replayed {
 
 /// Carries out at most `max_calls` deferred calls, in the order in which they were made. What another
 /// transaction still holds up, or what fails, is deferred again. Sightings that are no longer within the
-/// window of `now` make nobody a member.
+/// window of `now` add no member.
 Replayed run(const Config& config, Instant now, std::int64_t max_calls);
 
 }  // namespace mau::replay

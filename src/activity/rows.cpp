@@ -4,7 +4,7 @@ namespace mau::activity {
 
 namespace {
 
-// Each answers the numbers of the rows that are new.
+// Each returns the user numbers of the new rows.
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING"
     " RETURNING user_id, user_no",
@@ -16,8 +16,8 @@ pg::Statement note_many_new_query(
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"
     " visited = greatest(u.visited, EXCLUDED.visited) RETURNING user_id, user_no",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
-// An upsert draws a user number even where it only updates, so who is known is updated. Rows in flight are
-// left. Without a time only what is visited is noted.
+// An upsert draws a user number even if it only updates, so existing rows are updated. Rows of other
+// transactions in progress are skipped. Without a time only `visited` changes.
 pg::Statement note_many_query(
     "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at), visited = greatest(u.visited, s.visited)"
     " FROM (SELECT k.user_no, v.at, v.visited::pg_catalog.int4 FROM"

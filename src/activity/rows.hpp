@@ -58,7 +58,7 @@ class Looker {
 
 Membership membership_of(const pg::Found& row);
 
-/// What the history has of a user, as the rows say.
+/// The marked visits of a user, from both rows.
 history::Visited visited_of(const Rows& rows);
 
 /// Rows of mau.users that one statement writes.

@@ -15,7 +15,7 @@ void interpret_rows(const Config& config, Step& step) {
     const Sighting& sighting = *step.sighting;
     step.account = directory::account(config, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
-    // Who is reserved matters only to a user without a row that holds by itself.
+    // A member with a recent sighting counts whether reserved or not.
     if (!config.reserved.empty() && !step.membership.holds(sighting.at))
         step.membership.reserved = directory::is_reserved_user(config, sighting.user_id);
     step.visited = visited_of(step.rows);

@@ -1,5 +1,5 @@
-// One user of a chunk on the way from look to write, and the judgement: what the rows say of the user, the
-// outcome of the newest sighting, and where it belongs.
+// The state of one user of a chunk between look and write, and the judgement: account and membership from the
+// rows, the outcome of the newest sighting, and the row that stores it.
 #pragma once
 
 #include "activity/activity.hpp"
@@ -7,7 +7,7 @@
 
 namespace mau::activity {
 
-/// One user of a chunk on the way from look to write.
+/// The state of one user of a chunk.
 struct Step {
     const Sighting* sighting = nullptr;  // the newest
     const Sighting* end = nullptr;       // of the user's sightings
@@ -18,7 +18,7 @@ struct Step {
     bool sure = false;      // judged on rows that no transaction in progress holds
     bool written = false;   // the row that takes the sighting is written
     bool marked = false;    // the days and clients of the sightings are in the history, or will be
-    bool deferred = false;  // something of the sightings is left to be recorded later
+    bool deferred = false;  // a part of the sightings is recorded later
     seen::Key key{};        // made before the rows were looked at
     Rows rows{};
     Account account{};
@@ -30,7 +30,7 @@ struct Step {
 /// The sightings of one user, the newest first.
 Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, const seen::Key& key);
 
-/// Reads the rows for what they say of the user.
+/// Sets account, membership and marked visits from the rows.
 void interpret_rows(const Config& config, Step& step);
 
 /// Judges by the committed rows. If another transaction in progress holds one, a sighting that would change

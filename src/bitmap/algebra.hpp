@@ -99,7 +99,7 @@ class DayCounts {
     /// Adds to counts[k] how many users were active on exactly k days, for k = 1 .. most. counts[0] is left
     /// alone: who was never active is not known here.
     void histogram(std::int64_t* counts) const;
-    /// Who was active on at least min_days days; answers how many they are.
+    /// Who was active on at least min_days days; returns how many they are.
     std::uint32_t at_least(std::size_t min_days, Bits& out) const;
 
   private:

@@ -68,11 +68,11 @@ constexpr std::size_t encoded_size(std::size_t users) {
     return kHeaderBytes + (users <= kArrayLimit ? users * 2 : kBitsetBytes);
 }
 
-/// Writes a set in its one canonical form and answers its length in bytes, at most kMaxEncoded; 0 for the
+/// Writes a set in its one canonical form and returns its length in bytes, at most kMaxEncoded; 0 for the
 /// empty set.
 std::size_t encode(const Bits& users, std::uint16_t key, std::uint8_t* out);
 
-/// Adds the users of an encoded set to `into`, only those that are also in `keep` if it is given, and answers
+/// Adds the users of an encoded set to `into`, only those that are also in `keep` if it is given, and returns
 /// how many users the encoded set has (kept or not). Throws CorruptBitmap, with `into` untouched, unless the
 /// bytes are exactly what encode() writes for that key.
 std::uint32_t decode(const void* data, std::size_t size, std::uint16_t key, Bits& into,

@@ -63,7 +63,7 @@ pg::SharedPiece piece("mau recently seen", bytes, [](void* memory) {
     if (!pg_strong_random(shared->seeds, sizeof shared->seeds))
         elog(ERROR, "mau: no random numbers to be had for the recently seen cache");
     shared->sets = (bytes() - sizeof(Shared)) / sizeof(Set) - 1;
-    // The generation 0 is nobody's.
+    // Generation 0 is not used.
     for (auto& generation : shared->database_generation) pg_atomic_init_u32(&generation, 1);
     for (auto& generation : shared->settings_generation) pg_atomic_init_u32(&generation, 1);
     pg_atomic_init_u64(&shared->hits, 0);
@@ -85,7 +85,7 @@ struct alignas(64) Session {
     pg_atomic_uint32* settings_generation = nullptr;
     std::uint64_t seeds[2];
     bool has_changes = false;            // that will invalidate something at commit
-    std::uint32_t hits = 0, misses = 0;  // not handed in yet
+    std::uint32_t hits = 0, misses = 0;  // not added to the shared figures yet
 };
 Session session;
 
@@ -113,8 +113,8 @@ std::uint64_t rotate(std::uint64_t word, int by) {
     return (word << by) | (word >> (64 - by));
 }
 
-/// Made of all that an entry says, whom it is of, and the generation: one that was half-way written, or is of
-/// an earlier generation, fits nobody.
+/// The check word of an entry, made of the user, the generation and the span. A half-written entry, or one of
+/// an earlier generation, does not match.
 std::uint64_t check_of(const Key& key, Span span) {
     return key.second ^ rotate(key.generation, 19) ^ rotate(span.word(), 41);
 }
@@ -151,7 +151,7 @@ void write(const Pending& pending) {
         // The day's other clients are marked still.
         if (place.span.from() / kDay == span.from() / kDay) span.add_clients(place.span.clients());
     } else {
-        Key before = pending.key;  // an entry that one change has made wrong is of no use to anybody
+        Key before = pending.key;  // the user's own entry that one invalidation has made useless
         --before.generation;
         place.i = find(set, before).i;
     }
@@ -176,14 +176,14 @@ void forget_pending() {
 }
 
 void on_transaction(XactEvent event, void*) {
-    // Nobody would be told at COMMIT PREPARED.
+    // COMMIT PREPARED would not raise the generations.
     if (event == XACT_EVENT_PRE_PREPARE && session.has_changes)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("cannot PREPARE a transaction that has changed mau's settings or users"),
                         errhint("Commit the transaction, or make the change in one of its own.")));
     if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
     if (event == XACT_EVENT_COMMIT) {
-        // First: who makes a key of what comes next finds out that the settings have changed.
+        // First, so that a key made after the other generations are raised sees the change of the settings.
         if (settings_to_invalidate) pg_atomic_fetch_add_u32(session.settings_generation, 1);
         if (all_to_invalidate) pg_atomic_fetch_add_u32(session.generation, 1);
         for (const Key& key : to_invalidate) pg_atomic_fetch_add_u32(&set_of(key).generation, 1);
@@ -198,7 +198,7 @@ void on_transaction(XactEvent event, void*) {
 }
 
 void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
-    // What was undone must not be remembered; what was to be invalidated may be, once too often.
+    // Entries of a rolled-back subtransaction must not be stored; one invalidation too many does no harm.
     if (event == SUBXACT_EVENT_ABORT_SUB) to_remember.clear();
 }
 

@@ -7,8 +7,8 @@
 // A fixed array of sets. One hash of the user chooses the set, another one tells its entries apart; their
 // seeds are drawn at each start. A new entry takes the place of the one in its set that ends first.
 //
-// No locks. An entry has a word that is made of the user's hash, the generation and all that it says: a
-// reader who met a writer half-way sees that it does not fit, and takes it for a miss.
+// No locks. An entry has a check word made of the user's hash, the generation and the span. In a half-written
+// entry it does not match, which is a miss.
 //
 // Truth. Entries are written at commit only, with the generation that was read before the tables. A change
 // that makes entries wrong raises a generation at commit: that of the database, or that of the user's set. A
@@ -33,7 +33,7 @@ struct Key {
 };
 Key key_of(std::string_view user_id);
 
-/// Any client: for requests that say nothing of it.
+/// Any client: for requests whose client is not known.
 inline constexpr unsigned kAnyClient = 0;
 
 /// Whether a sighting at `at` by the client (a bit, or `kAnyClient`) is known to change nothing.

@@ -170,7 +170,7 @@ std::int64_t seat(const Config& config, const std::vector<std::string_view>& res
 }
 
 /// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since.
-/// Answers how many left.
+/// Returns how many left.
 std::int64_t expire(const Config& config, Instant cutoff, const std::vector<std::string_view>& reserved,
                     std::int64_t max_rows) {
     const Expired expired = remove_expired(config, cutoff, reserved, max_rows);
@@ -237,8 +237,8 @@ std::int64_t count_now(const Config& config, Instant at) {
 
 namespace {
 
-/// What a scan for admission finds: rows that are there and that nobody is changing, and the users of the
-/// others.
+/// The result of a scan for an admission: the number of rows that no transaction is changing, and the users
+/// of the other rows.
 struct Census {
     std::int64_t settled;
     List* moving;  // C strings; a user may be in it twice

@@ -121,7 +121,7 @@ Datum reap(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-/// Sets `renewed` to "timestamp" where it is after it: in rows that somebody writes by hand.
+/// Sets `renewed` to "timestamp" if it is later: in rows that are written by hand.
 Datum keep_renewed(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
     const bool on_cohort =

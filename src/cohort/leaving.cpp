@@ -81,7 +81,7 @@ struct Range {
     seats::For purpose = seats::For::decision;
 };
 
-/// Walks over expired rows in the order of `renewed`, while `each` answers true; answers
+/// Walks over expired rows in the order of `renewed`, while `each` returns true; returns
 /// whether it met rows of the range that have been seen since. Without the planner, who would be asked anew
 /// for each instant. Inside a guard only.
 template <class Each>
@@ -169,7 +169,7 @@ void make_known(const Config& config, const std::string_view* first, const std::
     for (const std::string_view id : locked) pg::release_lock(pg::LockSpace::user, pg::hash(id));
 }
 
-/// Runs one of the statements above, and tells the counters. Answers how many rows were taken out.
+/// Runs one of the statements above, and tells the counters. Returns how many rows were taken out.
 std::int64_t leave(const Config& config, pg::Statement& statement,
                    const std::vector<std::string_view>& user_ids, Instant cutoff) {
     const seats::Announced announced;
@@ -248,7 +248,8 @@ class DirectRemoval {
     }
 
   private:
-    /// Answers false where somebody has the row of mau.users, or there is none. Inside a guard only.
+    /// Returns false where another transaction holds the row of mau.users, or there is none. Inside a guard
+    /// only.
     bool move_last_seen(pg::KeyedTable& users, TupleTableSlot* slot) {
         namespace column = directory::users;
         MemoryContextReset(row_);

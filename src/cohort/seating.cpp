@@ -24,7 +24,7 @@ bool Seating::take(std::string_view user_id, Instant at, bool has_row) {
     return true;
 }
 
-/// Answers whether there is a seat, and takes it.
+/// Returns whether there is a seat, and takes it.
 bool Seating::ask(std::int64_t* missing) {
     if (!locked_) {
         const seats::Take take = seats::take(config_, missing);
@@ -35,7 +35,7 @@ bool Seating::ask(std::int64_t* missing) {
 }
 
 /// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
-/// held for the length of a statement, so nobody waits for an open transaction here either.
+/// held for the length of a statement, so no call waits for an open transaction here either.
 bool Seating::ask_under_lock(std::int64_t* missing) {
     if (!locked_) {
         pg::take_lock(pg::LockSpace::seats, 0);

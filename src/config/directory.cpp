@@ -208,7 +208,7 @@ void init() {
 
 namespace {
 
-/// The server's message of a change may come a moment after what we were told at its commit.
+/// PostgreSQL's invalidation message of a change may arrive after the settings' generation was raised.
 bool is_current() {
     pg::guard([] { AcceptInvalidationMessages(); });
     return cached && cached_generation == generation && cached->generation == seen::settings_generation();

@@ -1,8 +1,8 @@
 // Settings, reserved threepids, appservices and users as values, and the session's cache of the first three.
 //
-// The cache (`Config`) is loaded with what is committed now and dropped by relcache invalidation of
-// mau.settings: the tables' triggers send one at commit, and DROP/CREATE EXTENSION sends one by itself. So a
-// change is effective at commit, in every session, before its next statement.
+// The session's cache (`Config`) holds the committed settings. A relcache invalidation of mau.settings drops
+// it: the tables' triggers send one at commit, and so does DROP or CREATE EXTENSION. So a change is effective
+// at commit, in every session, before its next statement.
 //
 // A `Config` never changes. After a change the next call loads a new one; callers share the ownership of
 // theirs, because a trigger of an administrator's, or a homeserver's view, may call mau while it is in use.
@@ -51,7 +51,7 @@ struct Config {
     Oid threepids_table = InvalidOid;
     Oid visits_table = InvalidOid;
     Oid days_table = InvalidOid;
-    pg::Known on_users, on_cohort;  // what of ours is on the tables
+    pg::Known on_users, on_cohort;  // mau's own triggers and constraints on the tables
 
     const Appservice* appservice(std::string_view id) const;
 };
@@ -67,7 +67,7 @@ namespace directory {
 /// Registers the invalidation callback; called once per process.
 void init();
 
-/// The config as it is configured now. Needs SPI (`pg::with_spi`) only when something changed. Keep the
+/// The current configuration. Needs SPI (`pg::with_spi`) only when something changed. Keep the
 /// pointer as long as references or views into it are in use.
 std::shared_ptr<const Config> config();
 /// The same without waiting for a lock; null if a table of the settings is locked.
@@ -76,7 +76,7 @@ std::shared_ptr<const Config> try_config();
 /// the end of the transaction. Does not wait: false if it cannot be determined.
 bool is_latest(const Config& config);
 
-/// What is known of a user from its row in mau.users (columns as in the table); for an id without a row, or
+/// The account of a user from its row in mau.users (columns as in the table); for an id without a row, or
 /// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into
 /// `row`, `config`.
 Account account(const Config& config, std::string_view user_id, const pg::Found& row);

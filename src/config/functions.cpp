@@ -47,7 +47,7 @@ Datum is_regex(FunctionCallInfo fcinfo) {
     return BoolGetDatum(true);
 }
 
-/// Tells all sessions at commit, ours at the end of the command, that the directory changed.
+/// Invalidates the configuration: in all other sessions at commit, in this one at the end of the command.
 Datum directory_changed(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
     pg::guard([&] {

@@ -45,7 +45,7 @@ void check_min_days(std::size_t min_days, std::size_t window);
 /// A day as the cell of an answer.
 pg::ResultSet::Cell cell(Day day);
 
-/// A share; nothing of nobody.
+/// A share; nothing if the whole is 0.
 std::optional<double> ratio(std::int64_t part, std::int64_t whole);
 
 }  // namespace mau::history

@@ -18,7 +18,7 @@ inline std::string_view text_of(TupleTableSlot* slot, int column) {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
-/// What became of decoding a row's bitmap.
+/// The result of decoding a row's bitmap.
 struct Decoded {
     std::uint32_t users = 0;
     char trouble[200] = "";

@@ -16,9 +16,8 @@ namespace {
 constexpr std::size_t kBatch = 524288;  // visits that are sorted at once: 8 MB
 constexpr std::size_t kStep = 4096;     // visits that are taken behind one guard
 constexpr std::size_t kRows = 32;  // bitmaps that are written by one statement: 256 KB, which caches hold
-// The pages that a long queue has left are not given back. Where they are many, and nearly empty as the last
-// vacuum found them, the rows are found through the index; else in the order in which they came, which is by
-// day.
+// A long queue leaves many pages, which are not truncated. If the last vacuum found them nearly empty, the
+// rows are read through the index; else in the order of the table, which is by day.
 constexpr BlockNumber kManyBlocks = 1024;
 constexpr float kFewRows = 8;             // a page
 constexpr std::size_t kMaxService = 255;  // bytes: it is a part of an index's key
@@ -93,7 +92,7 @@ class VisitScan {
     CommandId command_ = 0;
 };
 
-/// Whether the table's constraints would let a visit in: without them, such a row is taken away and counted.
+/// Whether a visit meets the table's constraints. If they were dropped, other rows are deleted and counted.
 bool is_valid(std::int64_t user_no, DateADT date, int platform, std::string_view service) {
     return user_no >= 0 && user_no <= kLastNumber && !DATE_NOT_FINITE(date) && from_date_datum(date) >= 0 &&
            from_date_datum(date) <= kLastDay && platform >= 0 && platform < kPlatforms && !service.empty() &&
@@ -217,7 +216,7 @@ void Folder::close_and_write() {
     scratch_.reset();
 }
 
-/// Takes visits out of mau.visits, as they are committed now, into memory.
+/// Moves committed rows of mau.visits into memory.
 std::int64_t Folder::take_batch(std::int64_t limit) {
     struct Step {
         std::int64_t taken = 0, skipped = 0;

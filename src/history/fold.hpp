@@ -1,5 +1,5 @@
-// Folding: visits become bitmaps, in one transaction, so that at every moment a visit is in the one or in the
-// other (history/history.hpp).
+// Folding moves visits into bitmaps in one transaction, so that a visit is always in one of the two
+// (history/history.hpp).
 #pragma once
 
 #include <deque>
@@ -33,8 +33,8 @@ class Folder {
     void flush();
     /// Moves at most `max_rows` rows of mau.visits; returns their number.
     std::int64_t take_visits(std::int64_t max_rows);
-    /// Unites the days before the first that is kept into what was before; stops after some `max_rows`
-    /// bitmaps, and answers how many they were.
+    /// Unites bitmaps of days before the first kept day into that of day -infinity; stops after about
+    /// `max_rows` bitmaps, and returns their number.
     std::int64_t purge(std::int64_t max_rows);
 
     std::int64_t marked = 0;   // visits that were not in a bitmap before
@@ -72,7 +72,7 @@ class Folder {
     std::map<std::string_view, std::uint32_t> numbers_;  // of services, by name
     std::vector<Visit> visits_;
 
-    // Bitmaps on their way to the table.
+    // Bitmaps that are not written yet.
     std::vector<std::int64_t> chunks_, days_, platforms_;
     std::vector<std::string_view> row_services_;
     std::vector<std::uint8_t> bytes_;

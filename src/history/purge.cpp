@@ -1,4 +1,4 @@
-// Days that are not kept any more: united into one bitmap of what was before.
+// Purging: bitmaps of days before the first kept day are united into the bitmap of day -infinity.
 #include "bitmap/bitmap.hpp"
 
 #include "history/fold.hpp"
@@ -10,7 +10,8 @@
 
 namespace mau::history {
 
-/// Unites the days of a chunk before the first that is kept into what was before, about `max_rows` of them.
+/// Unites a chunk's bitmaps of days before the first kept day into that of day -infinity; about `max_rows`
+/// bitmaps.
 std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
     struct Before {
         std::uint32_t service;
@@ -77,7 +78,7 @@ std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
 std::int64_t Folder::purge(std::int64_t max_rows) {
     if (first_kept_ == kBefore) return 0;
     flush();
-    // The chunks that have such days.
+    // The chunks that have days to purge.
     std::vector<std::int32_t> chunks;
     open();
     for (std::int32_t after = -1;;) {

@@ -74,11 +74,11 @@ class Chunks {
   public:
     Chunks(const Config& config, const Question& question, Layout layout);
 
-    /// Goes to the next chunk that has any history, and reads its first block; answers false after the last.
+    /// Goes to the next chunk that has any history, and reads its first block; returns false after the last.
     bool next();
     /// Goes to a certain chunk, one after those that were read.
     void read(std::int32_t chunk);
-    /// Reads the chunk's next block of days; answers false after the last.
+    /// Reads the chunk's next block of days; returns false after the last.
     bool next_block();
     void close();
 

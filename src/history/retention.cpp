@@ -53,7 +53,7 @@ class Accounts {
             walk_.begin(GetActiveSnapshot(), keys, 2);
         });
     }
-    /// Adds the next of them; answers false after the last.
+    /// Adds the next of them; returns false after the last.
     bool add_to(Signups& signups) {
         const int count = pg::guard([&] {
             int n = 0;

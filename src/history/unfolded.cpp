@@ -1,4 +1,4 @@
-// Visits that are not folded.
+// Visits that are not folded yet, in the order of chunks and days.
 #include "history/reader.hpp"
 
 #include "history/history.hpp"
@@ -22,7 +22,7 @@ std::vector<std::pair<Oid, pg::Param>> parameters(const Question& question, cons
 
 }  // namespace
 
-// Sorted by the database, which puts to disk what is more than work_mem. Normally there are a few thousand.
+// PostgreSQL sorts them, on disk if they exceed work_mem. Normally there are a few thousand.
 Unfolded::Unfolded(const Question& question, const Layout& layout)
     : cursor_(
           "SELECT v.user_no, v.day, v.platform FROM mau.visits v WHERE v.day OPERATOR(pg_catalog.<=) $1"

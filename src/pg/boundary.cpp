@@ -14,7 +14,7 @@ void copy(char (&to)[N], std::string_view from) noexcept {
     to[length] = '\0';
 }
 
-/// Whether the error asks for the end of the statement or the session, so that nobody may swallow it.
+/// Whether the error asks for the end of the statement or the session, so that it must not be swallowed.
 bool must_pass(const ErrorData* data) noexcept {
     return data->sqlerrcode == ERRCODE_QUERY_CANCELED || data->elevel >= FATAL ||
            ERRCODE_TO_CATEGORY(data->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;

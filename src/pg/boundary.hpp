@@ -40,7 +40,7 @@ inline ErrorData* take_error(MemoryContext context) {
 
 }  // namespace detail
 
-/// Runs backend calls and answers what they return; a backend error becomes a BackendError.
+/// Runs backend calls and returns what they return; a backend error becomes a BackendError.
 template <class Call>
 auto guard(Call&& call) -> decltype(call()) {
     using Result = decltype(call());
@@ -141,7 +141,7 @@ void rollback_subtransaction(MemoryContext context, ResourceOwner owner);
 struct Caught {
     std::exception_ptr error;
     ErrorData* data = nullptr;       // the backend error's
-    std::optional<Trouble> trouble;  // nothing: nobody may take it
+    std::optional<Trouble> trouble;  // nothing: it must not be taken
 
     void keep(MemoryContext context);
     void forget();
@@ -156,7 +156,7 @@ inline bool is_any(const Trouble&) {
     return true;
 }
 
-/// Runs `body` in a subtransaction. Answers nothing if it went well; if it threw, the subtransaction is
+/// Runs `body` in a subtransaction. Returns nothing if it went well; if it threw, the subtransaction is
 /// rolled back, and the error is handed back as a value if `takes` takes it. Every other error is thrown on,
 /// cancellation and termination always: whoever called us may catch it in a subtransaction of theirs, and has
 /// to find that one.

@@ -29,7 +29,7 @@ inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot*
 #else
     bool entries = false;
 #endif
-    // It waits for nobody: others can share a tuple that we have locked by key share only.
+    // It does not wait: others can share a tuple that we have locked by key share only.
     TM_Result const result =
         table_tuple_update(table, place, tuple, GetCurrentCommandId(true), GetActiveSnapshot(),
                            InvalidSnapshot, true, &failure, &mode, &entries);
@@ -108,7 +108,7 @@ inline int proc_number() {
 #endif
 }
 
-/// A walker of expression trees: answers true to stop.
+/// A walker of expression trees: returns true to stop.
 using Walker = bool (*)(Node* node, void* context);
 
 /// Walks a query, or what is below a node; before 16, walkers had no prototype.

@@ -5,8 +5,7 @@
 
 namespace mau::pg {
 
-/// Locks in a space of our own: advisory locks whose fourth field SQL never uses, so that they meet nobody
-/// else's.
+/// Advisory locks with a fourth field that SQL never uses, so that they cannot collide with an application's.
 enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6D63 };
 
 /// Tries to take the lock `key` of `space` in this database, without waiting.

@@ -176,7 +176,7 @@ class Scratch {
     void run(Body&& body) {
         MemoryContext const outer = MemoryContextSwitchTo(context_);
         body();
-        MemoryContextSwitchTo(outer);  // an exception leaves it to whoever catches
+        MemoryContextSwitchTo(outer);  // after an exception the catcher switches back
     }
     void reset();
     void close();

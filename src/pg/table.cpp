@@ -31,7 +31,7 @@ Relation open_index(Relation table, Oid index, const char* name) {
     return open_index(table, name);
 }
 
-/// Whether a tuple that a dirty snapshot showed belongs to a transaction of somebody else that is not done.
+/// Whether a tuple that a dirty snapshot showed belongs to another transaction in progress.
 bool unfinished(const SnapshotData& dirty) {
     return TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
 }
@@ -154,7 +154,7 @@ Found KeyedTable::find(Datum key) {
                                       : datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
             }
             ExecCopySlot(row_, slot_);
-            if (!found.in_flight) break;  // the key is unique: nobody else's version can be there
+            if (!found.in_flight) break;  // the key is unique: there is no other version
         }
         ExecClearTuple(slot_);
         return found;
@@ -183,7 +183,7 @@ bool KeyedTable::next_version() {
         const bool found =
             heap_hot_search_buffer(place, table_, page_, &dirty_, tuple, first ? &all_dead : nullptr, first);
         LockBuffer(page_, BUFFER_LOCK_UNLOCK);
-        // As index_fetch_heap() has it: the index's entry is of use to nobody any more.
+        // As index_fetch_heap() has it: no transaction needs the index entry any more.
         if (first && !scan_->xactStartedInRecovery) scan_->kill_prior_tuple = all_dead;
         scan_->xs_heap_continue = found;  // there may be another version that the dirty snapshot shows
         if (!found) continue;
@@ -204,7 +204,7 @@ bool KeyedTable::update(const Change* changes, int count) {
         if (!fresh_) fresh_ = MakeSingleTupleTableSlot(RelationGetDescr(table_), &TTSOpsVirtual);
         const auto columns = static_cast<std::size_t>(RelationGetDescr(table_)->natts);
         end_command();  // a row that this very statement has written can be changed once more
-        // Locked first, without waiting: then the update meets nobody whom it would wait for.
+        // Locked first, without waiting: then the update cannot wait.
         TM_FailureData failure;
         if (table_tuple_lock(table_, &row_->tts_tid, GetActiveSnapshot(), row_, GetCurrentCommandId(true),
                              LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure) != TM_Ok)

@@ -1,4 +1,5 @@
-// What SQL cannot say without waiting: a look at a row that also sees what other transactions have in flight.
+// Direct access to tables, for what SQL cannot do without waiting: look-ups that see rows of transactions in
+// progress, and writes in place.
 #pragma once
 
 #include "pg/locks.hpp"
@@ -59,7 +60,7 @@ class KeyedTable {
     /// Opens both; the caller must have the right to SELECT on the table (else 42501). The index is looked
     /// for by its name where it is not the one any more that it was.
     void open(Oid table, Oid index, const char* name);
-    /// The row with this key, a text, as it is this very moment: committed by anybody, or changed by us.
+    /// The current version of the row with this text key: committed, or changed by this transaction.
     Found find(Datum key);
 
     /// Whether `update` can be called; needs ROW EXCLUSIVE on the table.

@@ -23,7 +23,7 @@ std::string label(double value);
 /// of blocks high, with the highest column's value and 0 at the axis and `first` and `last` below it. Where
 /// there are more values than columns, a column is the mean of its values; where there are fewer, a value is
 /// up to 3 columns wide. NaN is no value: left out of the mean, and a gap where there is no other. Negative
-/// values are drawn as 0. Answers the lines, without trailing spaces; none for an empty series.
+/// values are drawn as 0. Returns the lines, without trailing spaces; none for an empty series.
 std::vector<std::string> draw(const std::vector<double>& series, std::size_t width, std::size_t height,
                               const std::string& first, const std::string& last, Style style);
 

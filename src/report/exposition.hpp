@@ -1,4 +1,4 @@
-// The Prometheus text exposition format, version 0.0.4: what mau.metrics() answers with.
+// The Prometheus text exposition format, version 0.0.4: what mau.metrics() returns.
 #pragma once
 
 #include "base/pure.hpp"

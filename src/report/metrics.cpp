@@ -102,7 +102,7 @@ void keep(const Figures& figures, TimestampTz at) {
                      members.users, figures.daily_active_users, accounts.services, accounts.users);
 }
 
-/// Removes snapshots older than snapshot_retention. Answers how many.
+/// Removes snapshots older than snapshot_retention. Returns how many.
 std::int64_t purge(TimestampTz at) {
     return static_cast<std::int64_t>(purge_query.write(std::int64_t{at}).count);
 }

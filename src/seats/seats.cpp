@@ -25,7 +25,7 @@ bool agrees(const Counters* mine, Snapshot snapshot) {
     return true;
 }
 
-/// The column of the cohort that says the service, from 1 on.
+/// The number of the cohort's column `service`.
 constexpr AttrNumber kService = 3;
 
 /// Counts the native rows, in half the time that a statement takes. Inside a guard only.
@@ -50,11 +50,11 @@ std::int64_t count_rows(const Config& config, Snapshot snapshot) {
     return rows;
 }
 
-/// Takes the counters from the table. Answers by how many rows they were off, if they were known and told of
-/// all that the table has.
+/// Counts the table and sets the counters. Returns by how many rows they were wrong; 0 if they were unknown,
+/// or if a transaction has committed rows and not updated the counters yet.
 std::int64_t recount(const Config& config, Counters* mine) {
     int const number = number_of(mine);
-    bool on_the_way = false;  // rows that the snapshot has and the counters were still to be told of
+    bool on_the_way = false;  // rows that the snapshot has and the counters do not have yet
     Snapshot const snapshot = pg::guard([&]() -> Snapshot {
         LWLockAcquire(&mine->lock, LW_EXCLUSIVE);
         Snapshot const now = RegisterSnapshot(GetLatestSnapshot());
@@ -64,7 +64,7 @@ std::int64_t recount(const Config& config, Counters* mine) {
                 !XidInMVCCSnapshot(holder.xid, now))
                 holder.settled = on_the_way = true;
         }
-        // What commits from here on comes on top of what the snapshot counts.
+        // Transactions that commit from here on add their rows to what the snapshot counts.
         mine->cohort = config.cohort_table;
         mine->version = config.cohort_version;
         TransactionId newest = now->xmax;
@@ -123,7 +123,7 @@ bool enabled() {
 Take take(const Config& config, std::int64_t* missing) {
     Counters* mine = counters();
     if (!mine || !ensure_known(config, mine)) return Take::unknown;
-    tally.reserve(tally.size() + 1);  // so that a seat, once taken, is put down without fail
+    tally.reserve(tally.size() + 1);  // so that noting a taken seat cannot fail
     const std::int64_t own = own_change();
     const bool has_spare = has_spare_seat();
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });

@@ -54,8 +54,8 @@ enum class For { statement, decision };
 /// for.
 std::optional<std::int64_t> rows(const Config& config, For purpose);
 
-/// Compares the counters with the table; a difference is logged and mended. Answers how many rows they were
-/// off.
+/// Compares the counters with the table; logs and corrects a difference. Returns by how many rows they were
+/// wrong.
 std::int64_t verify(const Config& config);
 
 /// Counts sightings that were ahead of the server's clock.

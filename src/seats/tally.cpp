@@ -66,7 +66,7 @@ Level& level() {
 void hold(Counters* mine, Oid cohort) {
     Holder& holder = my_holder();
     if (holder.database != 0) {
-        // DROP and CREATE EXTENSION in this very transaction: what was told is of a table that is gone.
+        // DROP and CREATE EXTENSION in this transaction: the announced rows belong to a dropped table.
         if (cohort != tally_cohort) tally.front().unannounced = true;
         tally_cohort = cohort;
         return;

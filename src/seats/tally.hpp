@@ -14,14 +14,15 @@ struct Counters {
     bool known;               // the rows were taken from the table and kept up to date since
     TransactionId newest;     // every transaction that `rows` tells of is this one or an earlier one
     int unsettled_dml;        // transactions between the end of unannounced DML and its being visible or gone
-    std::uint64_t forgotten;  // how often `known` was taken back: a recount that was under way does not stand
+    std::uint64_t forgotten;  // how often the counters became unknown: a recount in progress is void then
     std::int64_t rows;        // of natives, committed
     std::int64_t in_flight;   // seats taken by transactions that are not done
     std::uint64_t recounts, mended;
     std::int64_t ahead;  // sightings ahead of the server's clock, moved to now
 };
 
-/// What one backend's transaction has in flight, for the recount; under the lock of its database's counters.
+/// A backend's transaction with an admission in progress, for the recount; under the lock of its database's
+/// counters.
 struct Holder {
     int database;       // number + 1; 0: nothing
     TransactionId xid;  // top level
@@ -30,16 +31,16 @@ struct Holder {
 
 /// The counters of the current database; null without preload, or where there is no room for it.
 Counters* counters();
-/// Who may be in flight: so many, of all databases.
+/// The number of holders: one for each process, for all databases.
 int holder_count();
 Holder* holders();
 Holder& my_holder();
 /// As `Holder::database` has it.
 int number_of(const Counters* mine);
 
-/// Forgets the counters: the next who needs them takes them from the table.
+/// Marks the counters as unknown; the next admission counts the table.
 void forget(Counters* mine);
-/// Notes that `rows` tells of a transaction. Later ones may have ended before it.
+/// Notes that `rows` includes a transaction. Later transactions may have ended before it.
 void note_newest(Counters* mine, TransactionId xid);
 
 /// What a subtransaction has done. Plain data: callbacks move it.
@@ -57,11 +58,10 @@ extern std::vector<Level> tally;  // innermost subtransaction last; empty in mos
 /// The level of the current subtransaction.
 Level& level();
 
-/// Begins a tally: the holder says to a recount whose rows and seats these are.
+/// Begins a tally: the holder shows a recount which transaction these rows and seats belong to.
 void hold(Counters* mine, Oid cohort);
 
-/// Whether this transaction has DML that was not announced: by what it sees itself, nobody may count for the
-/// others.
+/// Whether this transaction has unannounced DML; what it sees itself is then no count for the others.
 bool has_unannounced();
 
 /// Whether a row that this subtransaction has removed leaves its seat to the next.

@@ -1,4 +1,4 @@
-// Reads accounts and threepids into ours.
+// Reads accounts and threepids into mau's tables.
 #include "source/reading.hpp"
 
 #include <set>
@@ -12,7 +12,7 @@ namespace mau::source {
 namespace {
 
 constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a part of index keys
-// Into tables of ours that are empty: nothing to look for, nothing to compare.
+// For empty tables of mau: no look-ups, no comparison.
 pg::Statement first_threepids_query(
     "INSERT INTO mau.user_threepids (user_id, medium, address)"
     " SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)",
@@ -112,8 +112,8 @@ void Reading::read_threepids(const std::string& where) {
     });
 }
 
-/// Reads a whole table into one of ours. Rows go into an empty one as they come; should one be there twice,
-/// or somebody have added it meanwhile, everything is read again and compared.
+/// Reads a whole table into one of mau's. Into an empty table rows are inserted without look-ups; on a
+/// duplicate, everything is read again and compared.
 void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
     if (is_empty.read_latest().at(0, 0).boolean()) {
         const auto before = std::make_tuple(users, threepids, skipped, skipped_keys_.size());
@@ -130,8 +130,7 @@ void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
     (this->*read_rows)("true");
 }
 
-/// Asks who has the reserved threepids: the only ones that matter, and the only way to see that one was
-/// removed.
+/// Reads the owners of the reserved threepids: only these matter, and only this shows that one was removed.
 void Reading::check_reserved_threepids() {
     if (config_.reserved.empty() || contract_.holders.empty()) return;
     std::vector<std::string_view> mediums, addresses, holders;
@@ -154,7 +153,7 @@ void Reading::check_reserved_threepids() {
         ids.push_back(rows.at(i, 0).text());
         held_mediums.push_back(held->first);
         held_addresses.push_back(held->second);
-        asked.erase(held);  // of two spellings the first: the one that is as our list has it
+        asked.erase(held);  // of two spellings the first, which is the list's
     }
     threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
     threepids += static_cast<std::int64_t>(

@@ -1,4 +1,4 @@
-// Attach: takes over everything that there is.
+// Attach: imports accounts, threepids, last sightings and visits.
 #include "source/reading.hpp"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ pg::Statement no_threepids_query("SELECT NOT EXISTS (SELECT 1 FROM mau.user_thre
 
 }  // namespace
 
-/// Reads and records everybody's last sighting: rows (user_id, last_seen, whether a member).
+/// Reads and records all users' last sightings: rows (user_id, last_seen, whether a member).
 void Reading::read_last_seen(const std::string& sql, const Params& params, const activity::How& members,
                              const activity::How& others) {
     std::vector<activity::Sighting> batch, batch_of_others;
@@ -63,13 +63,13 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
     return *newest_member + kCohortGranularity;
 }
 
-/// Everybody's last sighting up to $1, whether the user is a member as far as the homeserver tells, and
-/// whether the sighting is among its activity.
+/// All users' last sightings up to $1, whether the user is in the homeserver's own list of members, and
+/// whether the sighting is in its activity.
 std::string Reading::seen_query() const {
     if (!use_cohort_)
         return "(SELECT a.user_id, a.last_seen, true, true FROM (" + contract_.last_seen +
                ") a(user_id, last_seen)) s(user_id, last_seen, is_member, is_activity)";
-    // The two are written one after the other.
+    // The homeserver writes the two one after the other, so their times differ a little.
     return "(SELECT coalesce(a.user_id, c.user_id),"
            " CASE WHEN c.last_seen - a.last_seen <= 60000 THEN a.last_seen"
            " ELSE greatest(a.last_seen, c.last_seen) END, c.user_id IS NOT NULL, a.user_id IS NOT NULL FROM "
@@ -78,7 +78,7 @@ std::string Reading::seen_query() const {
            ") c(user_id, last_seen) ON c.user_id = a.user_id) s(user_id, last_seen, is_member, is_activity)";
 }
 
-/// Whether there is activity that an import at an instant of the past has to leave for later.
+/// Whether there is activity after the instant of the import, which sync has to read later.
 bool Reading::find_later() {
     return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
                 {{INT8OID, latest_plausible(at_)}})
@@ -93,19 +93,19 @@ void Reading::import(Instant at) {
     parse_sightings();
     const std::optional<Instant> newest =
         read(contract_.newest, {{INT8OID, at + kFuture}}).at(0, 0).optional_integer();
-    // An old dump is taken over as it was at its end, with a day for clocks that differ; what has expired
-    // since counts at no instant after.
+    // An old dump is imported as of its newest row, less a day for clocks that differ; members who have
+    // expired since count at no later instant.
     const Instant horizon = std::min(at, newest.value_or(at)) - kWindow - kDay;
     const std::optional<Instant> kept_until = cohort_kept_until(newest);
     use_cohort_ = kept_until.has_value();
     const std::string seen = "SELECT s.user_id, s.last_seen, s.is_member FROM " + seen_query() +
                              " WHERE (s.user_id = ANY ($2)) IS ";
-    // Whom the homeserver has not as a member is none by what it had seen then.
+    // A user who is not in the homeserver's list was no member up to the time until which the list is
+    // complete.
     const Instant others = std::max(horizon, kept_until.value_or(horizon));
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(config_);
     const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
-    // Seats are given out as the reaper would leave them: the reserved users have theirs, then come the
-    // newest.
+    // Seats are given out as reap would leave them: first to the reserved users, then to the newest.
     if (!reserved.empty())
         read_last_seen(seen + "TRUE", params, {horizon, activity::Queue::first_come, false},
                        {horizon, activity::Queue::first_come, false});
@@ -115,7 +115,7 @@ void Reading::import(Instant at) {
                        {horizon, activity::Queue::newest_first, false},
                        {others, activity::Queue::newest_first, false});
     else
-        // In the order of our index, so that rows that are written together go beside each other.
+        // In the order of mau's index, so that rows written together are stored together.
         read_last_seen(seen + "NOT TRUE ORDER BY s.user_id COLLATE \"C\"", params,
                        {horizon, activity::Queue::first_come, false},
                        {others, activity::Queue::first_come, false});

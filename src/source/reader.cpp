@@ -115,7 +115,7 @@ Mark take_mark() {
 
 TableState advance(const TableState& known, std::int64_t filenode, const Mark& mark) {
     TableState state{filenode, known.until, known.pending_until, known.pending_xid};
-    if (mark.oldest_open >= mark.next_xid) {  // nobody was under way: this very mark can be trusted
+    if (mark.oldest_open >= mark.next_xid) {  // no transaction was in progress: this mark can be trusted
         state.until = mark.place;
         state.pending_until = state.pending_xid = std::nullopt;
         return state;

@@ -21,7 +21,7 @@ class ReadAs {
 };
 
 /// Takes ACCESS SHARE on all of the tables, or on none: waits for a migration a little, but holds nothing
-/// while it waits, so that no migration can meet us in a deadlock. Answers a table that could not be had.
+/// while it waits, so that no migration can meet us in a deadlock. Returns a table that could not be had.
 std::optional<Oid> share(const std::vector<Oid>& tables);
 
 /// Whether the role may ask for rows by their place in the table; with column privileges only, that is one

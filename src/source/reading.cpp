@@ -11,8 +11,8 @@ namespace mau::source {
 namespace {
 
 int overlap_seconds = 300;
-// Nobody may be known yet: those who were seen are of another server, say, or nothing is recorded. Then there
-// is no position, which without users would tell the worker of a restore under way.
+// While mau.users is empty (all users seen are of another server, or nothing is recorded), no position is
+// stored: a position without users means to the worker that a restore is in progress.
 pg::Statement progress_query(
     "UPDATE mau.source SET activity_until = CASE WHEN activity_until IS NOT NULL"
     " OR (SELECT min(u.user_no) FROM mau.users u) IS NOT NULL"
@@ -83,7 +83,7 @@ Place place_of(const Config& config, const Source& source) {
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
     };
     place.queries = source.queries;
-    // A clock that was ahead once says nothing of what was read.
+    // A time ahead of the clock does not show what was read.
     const Instant synced_at =
         source.synced_at <= pg::to_instant(GetCurrentTimestamp()) ? source.synced_at : 0;
     place.since = std::max<Instant>(0, synced_at - overlap());
@@ -200,7 +200,7 @@ void Reading::check_rights() const {
                 grants);
 }
 
-/// Counts a row that is left out, and notes it for mau.source_skipped.
+/// Counts a skipped row, and notes it for mau.source_skipped.
 void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
     ++skipped;
     note(table, reason, key);
@@ -227,7 +227,7 @@ void Reading::flush_skipped() {
     skipped_query.write(tables, reasons, keys);
 }
 
-/// Records a batch; what is to be a queue must be one already.
+/// Records a batch; for newest_first it must be sorted already.
 void Reading::record(std::vector<activity::Sighting>& batch, const activity::How& how) {
     const std::size_t size = how.queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
     for (std::size_t i = 0; i < batch.size(); i += size) {
@@ -254,7 +254,7 @@ Datum Reading::usage(Instant at) {
     parse_sightings();
     if (!contract_.usage_with_visits.empty()) {
         pg::Rows rows;
-        // Without the right to read the daily visits, or where they are of another shape, it goes without.
+        // If the daily visits cannot be read, or have other columns, the figures without them are returned.
         const auto trouble = pg::attempt(
             [&] {
                 rows = read(contract_.usage_with_visits, {{INT8OID, at}});

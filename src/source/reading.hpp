@@ -19,7 +19,7 @@ namespace mau::source {
 /// The row of mau.source.
 struct Source {
     std::string kind, schema, attached_by;
-    std::optional<Instant> activity_until, pass_from;  // the first is where the reading stands
+    std::optional<Instant> activity_until, pass_from;  // the first is the reading position
     std::optional<std::int64_t> visits_until;          // a day
     Instant synced_at = 0;
     std::map<std::string, std::string> queries;  // of a custom source
@@ -46,7 +46,7 @@ std::string_view beginning(std::string_view text, std::size_t most);
 /// What makes the contract of a kind of homeserver. Errors: 22023 for a kind that is not known.
 MakeContract maker(std::string_view kind);
 
-/// Where a source's tables are, and what its kind has to know of our settings.
+/// Where a source's tables are, and the settings that its kind needs.
 Place place_of(const Config& config, const Source& source);
 
 /// One reading of a homeserver's tables.
@@ -62,8 +62,8 @@ class Reading {
     void check_there(const char* hint) const;
     /// Makes sure that the caller may read it; the error names all that the caller may not, and the remedy.
     void check_rights() const;
-    /// Reads from now on, as of now: keeps the tables from being altered until the end of the transaction,
-    /// takes the mark and a fresh snapshot, which `done` gives back.
+    /// Begins: locks the tables against ALTER until the end of the transaction, takes the mark and pushes a
+    /// fresh snapshot, which `done` pops.
     void begin();
     void done() {
         if (parsed_) parsed_->close();
@@ -74,10 +74,9 @@ class Reading {
 
     /// Everything, for attach.
     void import(Instant at);
-    /// What is new up to `at`; about `max_rows` rows. Answers whether it came to the end.
+    /// Reads new rows up to `at`, about `max_rows` of them. Returns whether it reached the end.
     bool sync(Instant at, std::int64_t max_rows);
-    /// Compares everybody's newest row that sync must have read with what mau knows, and records what it
-    /// lacks.
+    /// Compares all users' newest rows that sync must have read with mau's, and records what is missing.
     void reconcile(Instant at);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
@@ -92,7 +91,7 @@ class Reading {
     bool has_usage() const { return !contract_.usage.empty(); }
 
     using Params = std::vector<std::pair<Oid, pg::Param>>;
-    /// Runs a query, and hands its rows over a batch at a time.
+    /// Runs a query, and calls `take` for each batch of its rows.
     template <class Take>
     void read_all(const std::string& sql, const Params& params, Take&& take) const;
 
@@ -162,8 +161,8 @@ class Reading {
     Instant now_ = 0;          // by the server's clock, as the reading begins
     Instant at_ = 0;           // up to when is read
     Instant newest_ = 0;       // the newest activity that was read and is not ahead of the clock
-    bool moves_back_ = false;  // the position is what was found now, wherever it was
-    bool use_cohort_ = false;  // the homeserver's own list of members says who is one
+    bool moves_back_ = false;  // the position found now replaces the old one, even if that was later
+    bool use_cohort_ = false;  // members are those of the homeserver's own list
     bool later_ = false;       // changed pages hold activity that is later: they are read again next time
     std::optional<Instant> resume_;
     std::optional<pg::NamedRows> parsed_;  // the table sightings

@@ -1,12 +1,12 @@
-// Compares everybody's newest row with what mau knows, and records what it lacks.
+// Reconcile: compares all users' newest rows with mau's, and records what is missing.
 #include "source/reading.hpp"
 
 #include "pg/values.hpp"
 
 namespace mau::source {
 
-/// Compares everybody's newest row up to an instant with what mau knows, and records what it lacks. Users
-/// without a row of mau.users were forgotten, where the homeserver has a table of users.
+/// Compares all users' newest rows up to an instant with mau's, and records what is missing. If the
+/// homeserver has a table of users, users without a row in mau.users were forgotten and are skipped.
 void Reading::compare(Instant until) {
     compared = true;
     if (!recording(config_.settings)) return;
@@ -26,7 +26,7 @@ void Reading::compare(Instant until) {
     };
     const std::int64_t granularity = config_.settings.last_seen_granularity;
     const auto keep_newer = [&](std::vector<std::string_view>& users, std::vector<std::int64_t>& seen) {
-        // By the indexes: a statement would rather read the tables whole.
+        // Through the indexes: the planner would scan the whole tables.
         pg::KeyedTable accounts, members;
         accounts.open(config_.users_table, config_.users_index, kUsersIndex);
         members.open(config_.cohort_table, config_.cohort_index, kCohortIndex);
@@ -67,7 +67,8 @@ void Reading::compare(Instant until) {
     differences += changes() - before;
 }
 
-/// Compares all that there is, where what was read before tells nothing of it, and goes on from its end.
+/// Compares all activity, for when the position does not show what was read, and sets the position to the
+/// newest.
 void Reading::compare_all() {
     const Instant until = std::min(at_, now_);
     compare(until);
@@ -79,7 +80,7 @@ void Reading::compare_all() {
 void Reading::reconcile(Instant at) {
     at_ = at;
     Instant until = std::min(at, now_);
-    // What comes after the position, or within the overlap, sync will read.
+    // Rows after the position, or within the overlap, are left to sync.
     if (source_.activity_until && *source_.activity_until <= now_)
         until = std::min(until, *source_.activity_until - overlap());
     compare(until);

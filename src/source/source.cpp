@@ -342,8 +342,8 @@ bool is_progress(const char* column) {
     return false;
 }
 
-/// The worker reads with the rights of attached_by: nobody may name somebody else there, nor lead the reading
-/// that somebody else began elsewhere. Noting progress is everybody's who may update the table.
+/// The worker reads with the rights of attached_by: a role may not put another role there, nor redirect a
+/// reading that another role began. Any role that may update the table may note progress.
 Datum check_source(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
     const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);

@@ -1,4 +1,4 @@
-// Sync: reads what is new, by the pages that changed or by the time.
+// Sync: reads new rows, from changed pages or by their time.
 #include "source/reading.hpp"
 
 #include <algorithm>
@@ -20,9 +20,9 @@ pg::Statement remember_table_query(
     " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
     {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
 
-/// Up to when activity of changed pages is taken: in the present, what a clock that is a little ahead has
-/// written, too. Were it left for later, the pages would be, too, with all that changed since, and of a busy
-/// homeserver that would never end.
+/// Up to when activity from changed pages is recorded. At present this includes rows a little ahead of the
+/// clock: if they were left for later, their pages would have to be read again and again on a busy
+/// homeserver.
 Instant taken_until(Instant at) {
     constexpr Instant kAhead = 300000;
     return at >= pg::to_instant(GetCurrentTimestamp()) - kAhead ? at + kAhead : at;
@@ -34,7 +34,7 @@ void Reading::remember(const std::string& table, const TableState& state) const 
     remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid);
 }
 
-/// The parts of the contract that are read by changed pages, and what reads them.
+/// The parts of the contract that are read by changed pages, with their readers.
 std::vector<Reading::Part> Reading::parts() const {
     std::vector<Part> parts;
     for (const Part& part : {Part{contract_.users_table, &Reading::read_users},
@@ -109,7 +109,7 @@ void Reading::read_activity(const std::string& where) {
     note_malformed(substitute(contract_.malformed, "where", where));
 }
 
-/// Reads activity through its index on the time, about `max_rows` rows. Answers whether it came to the end.
+/// Reads activity through its index on the time, about `max_rows` rows. Returns whether it reached the end.
 bool Reading::read_activity_by_time(std::int64_t max_rows) {
     // A row may be committed some time after its time; so each pass begins a little before the end of the
     // last.
@@ -161,7 +161,7 @@ bool Reading::activity_was_replaced() const {
     return true;
 }
 
-/// Whether there is no activity any more where the reading stands, nor after it.
+/// Whether the table has no activity at the reading position or after it.
 bool Reading::activity_shrank() const {
     if (!source_.activity_until) return false;
     const Instant from = std::max<Instant>(0, *source_.activity_until - overlap());
@@ -172,7 +172,7 @@ bool Reading::activity_shrank() const {
 
 bool Reading::sync(Instant at, std::int64_t max_rows) {
     at_ = at;
-    // Where the clock was ahead, or was set back, nobody knows what was read.
+    // If the position is ahead of the clock, it does not show what was read.
     moves_back_ = source_.activity_until.value_or(0) > now_;
     newest_ = moves_back_ ? 0 : source_.activity_until.value_or(0);
     if (contract_.users_table.empty()) read_users("true");

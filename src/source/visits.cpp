@@ -151,7 +151,7 @@ void Reading::import_visits() {
 
 /// Reads the homeserver's record of a day that is over. What keeps us from it does not keep sightings from
 /// being read: the day is tried again with every sync. A bitmap of ours that is damaged keeps fold from its
-/// work, too, which says so. Answers whether there is no further such day.
+/// work, too, which says so. Returns whether there is no further such day.
 bool Reading::read_visits() {
     bool last = true;
     const auto trouble = pg::attempt([&] { last = read_visits_of_yesterday(); });
@@ -168,7 +168,7 @@ bool Reading::read_visits() {
 }
 
 /// Reads the homeserver's record of the first day that is over and was not read for good: a sighting that was
-/// overwritten before a sync came by is there. Answers whether there is no further such day.
+/// overwritten before a sync came by is there. Returns whether there is no further such day.
 bool Reading::read_visits_of_yesterday() {
     const Day settled = settled_day(std::min(at_, now_));
     Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;

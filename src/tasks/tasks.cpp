@@ -63,7 +63,7 @@ Datum replace_task(FunctionCallInfo fcinfo) {
         !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
         throw Error(sqlstate::trigger_protocol_violated,
                     "mau.replace_task() is for rows inserted into mau.tasks", {}, "Drop that trigger.");
-    // Rows of our own have ON CONFLICT: should somebody have enabled the trigger for them, they stay.
+    // Rows of our own have ON CONFLICT: if an administrator has enabled the trigger for them, they stay.
     if (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
         return PointerGetDatum(trigger->tg_trigtuple);
     const std::string_view task = pg::guard([&]() -> std::string_view {

@@ -12,9 +12,9 @@ namespace mau::tasks {
 class Task {
   public:
     explicit Task(const char* name);
-    /// Takes the task's lock for the transaction; answers false if another session is at it.
+    /// Takes the task's lock for the transaction; returns false if another session is at it.
     bool begin() const;
-    /// Takes it too, but waits for whoever is at it: what an administrator asks for once.
+    /// Takes the lock, too, but waits for another session: for what an administrator calls once.
     void wait() const;
     /// Notes a good end and how many rows were handled, and for which instant where later questions depend on
     /// it; needs SPI.

@@ -17,7 +17,7 @@ void handle_signals() {
     }
 }
 
-/// Sleeps until somebody sets the latch, or until `when`; DT_NOEND: as long as it takes.
+/// Sleeps until the latch is set, or until `when`; DT_NOEND: without a time limit.
 void sleep_until(TimestampTz when) {
     static uint32 const event = pg::compat::wait_event("MauLauncherMain");
     bool const timed = when != DT_NOEND;

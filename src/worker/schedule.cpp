@@ -14,7 +14,7 @@ namespace {
 
 pg::Statement sync_call("SELECT what, rows FROM mau.sync(now(), $1)", {INT8OID});
 pg::Statement refresh_call("SELECT what, rows FROM mau.refresh(now())");
-// A first snapshot of nothing would say that nobody was there, the moment before attach knows better.
+// A snapshot before attach would record zero users, which attach would contradict a moment later.
 pg::Statement nothing_query(
     "SELECT 'nothing recorded', 0::int8 WHERE NOT EXISTS (SELECT FROM mau.source)"
     " AND NOT EXISTS (SELECT FROM mau.users) AND NOT EXISTS (SELECT FROM mau.monthly_active_users)");

@@ -24,7 +24,7 @@ struct Task {
     const char* call;  // as pg_stat_activity shows it
     pg::Rows (*run)(std::int64_t batch_size);
     int (*interval)();    // seconds; 0: at every tick
-    bool needs_somebody;  // idle where nobody is there; the others have done what there is to do
+    bool needs_somebody;  // has nothing to do while there are no users and no source
 };
 
 /// In the order in which they are run.
@@ -37,8 +37,8 @@ struct Begun {
     std::optional<std::int64_t> before;
 };
 
-/// Begins a run if it is due, or if somebody asked for it. A run that was begun before and never ended is
-/// counted as a failure first.
+/// Begins a run if it is due, or if mau.wake_worker() asked for it. A run that was begun before and never
+/// ended is counted as a failure first.
 std::optional<Begun> begin(const Task& task, bool urgent);
 /// Runs a batch by the task's function.
 Batch run_batch(const Task& task);

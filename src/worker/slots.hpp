@@ -37,11 +37,11 @@ const char* unknown_databases(bool (*exists)(const char* name));
 enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring, paused };
 const char* name(Extension extension);
 
-/// What is known of a database.
+/// The state of a database.
 struct Slot {
     Oid database;  // InvalidOid: a free slot
     Extension extension;
-    bool woken;                     // somebody asks for a tick, whatever the schedule says
+    bool woken;                     // a tick was asked for, whatever the schedule says
     bool urgent;                    // the tick under way, or the last one, was asked for so
     bool more;                      // the last tick left work
     bool running;                   // a tick is under way
@@ -59,7 +59,7 @@ namespace slots {
 
 /// Whether there are any: whether the library was preloaded.
 bool exist();
-/// What is known of a database; all zero if nothing.
+/// The slot of a database; all zero if it has none.
 Slot look(Oid database);
 /// Whether the launcher leaves a database out because all slots are taken by others.
 bool is_left_out(Oid database);
@@ -68,7 +68,7 @@ pid_t launcher();
 /// Whether a launcher has run since the server started.
 bool launched();
 /// Copies the databases whose ticks have been under way for longer than kLongTick, and when these began;
-/// answers how many.
+/// returns how many.
 int long_ticks(TimestampTz now, Oid* databases, TimestampTz* started, int most);
 
 /// Asks for a tick of a database now.
@@ -78,7 +78,7 @@ void wake(Oid database);
 
 /// Makes this process the launcher that `wake` wakes, until it exits.
 void become_launcher();
-/// Keeps slots for these databases and no others; answers how many found no room.
+/// Keeps slots for these databases and no others; returns how many got none.
 int keep(const Oid* databases, int count);
 /// The database that has waited longest for a tick, or InvalidOid; `next` is when the first of them is due.
 Oid most_due(TimestampTz now, TimestampTz* next);

@@ -184,7 +184,7 @@ bool Tick::passes(const schedule::Task* task, const Ending& ending) {
     return !noted.trouble;
 }
 
-/// Whether there is time, and nobody wants the worker to stop.
+/// Whether there is time left, and the worker was not asked to stop.
 bool Tick::may_go_on() {
     pg::guard([] {
         CHECK_FOR_INTERRUPTS();
@@ -196,7 +196,7 @@ bool Tick::may_go_on() {
     return options.enabled && !timed_out && GetCurrentTimestamp() - started_ < kTickBudget;
 }
 
-/// Runs a task if it is due. Answers whether the tick goes on.
+/// Runs a task if it is due. Returns whether the tick goes on.
 bool Tick::run(const schedule::Task& task) {
     const bool urgent = slots::look(MyDatabaseId).urgent;
     std::optional<schedule::Begun> begun;

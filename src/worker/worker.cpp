@@ -15,7 +15,7 @@ namespace {
 constexpr int kDay = 86400;
 
 /// Splits mau.databases; the names point into `copy` and are as they are written, whatever their case.
-/// Answers false if it is no list.
+/// Returns false if it is no list.
 bool split(char* copy, List** names) {
     return SplitGUCList(copy, ',', names);
 }
@@ -154,7 +154,7 @@ Datum wake_worker(FunctionCallInfo) {
     return BoolGetDatum(worker::slots::launcher() != 0);
 }
 
-/// Lists the ticks that take long, such as `"slow" (for 75 s)`; answers how many there are.
+/// Lists the ticks that take long, such as `"slow" (for 75 s)`; returns how many there are.
 int list_long_ticks(StringInfo list) {
     Oid databases[worker::kMaxWorkers];
     TimestampTz started[worker::kMaxWorkers];

@@ -8,7 +8,7 @@
 // tick: a short-lived worker. It connects, checks whether the extension is there, calls its SQL functions in
 //   batches, each a transaction, for some two seconds at most, reports, and exits. What takes longer than
 //   mau.tick_timeout, such as a homeserver's view that hangs, is cancelled and counted as a failure.
-//   slots      What is known of each database, in shared memory (worker/slots.hpp).
+// slots: the state of each database, in shared memory (worker/slots.hpp).
 //
 // mau.tasks, a table, has what was done and what failed; shared memory only says what to look at next. A row
 // in mau.worker_pause keeps the ticks of a database from working. A tick holds LockSpace::task key 0 for its
