@@ -77,7 +77,7 @@ void tell_seats(const Config& config, const std::vector<Step>& steps, const Writ
 /// Collects the visits of a user's sightings that are not in the history yet. This needs only the user's
 /// number, so it is done also while another transaction holds the row: that transaction may mark the same
 /// visits, or be rolled back.
-void plan_visits(const Config& config, Step& step, std::vector<history::Visit>& visits) {
+void plan_visits(const Config& config, Step& step, Writes& writes) {
     const pg::Found& user = step.rows.user;
     if (*step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
     const auto is_marked = [&](const Sighting& sighting) {
@@ -90,6 +90,7 @@ void plan_visits(const Config& config, Step& step, std::vector<history::Visit>& 
         }
         const std::int64_t number =
             user.exists ? user.integer(directory::users::user_no) : history::kNoNumber;
+        std::vector<history::Visit>& visits = user.exists ? writes.visits : writes.visits_of_new;
         const std::string_view service = directory::service(step.account);
         const std::int32_t before = step.visited.stored();
         for (const Sighting* sighting = step.sighting; sighting != step.end; ++sighting) {
@@ -198,30 +199,23 @@ bool can_make(const Config& config, const Writes& writes) {
 /// lock.
 bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, bool only_ours) {
     forbid_read_only();
-    auto write = [&] {
-        const seats::Announced announced;
-        std::optional<pg::NoWaiting> no_waiting;
-        if (only_ours) no_waiting.emplace();
-        writes.make();
-        tell_seats(config, steps, writes);
+    const auto write = [&] {
+        {
+            const seats::Announced announced;
+            std::optional<pg::NoWaiting> no_waiting;
+            if (only_ours) no_waiting.emplace();
+            writes.make();
+            tell_seats(config, steps, writes);
+        }
+        history::mark(config, writes.visits_of_new);
     };
-    auto mark = [&] {
-        if (!writes.visits.empty()) history::mark(config, writes.visits);
-    };
-    if (writes.any() && !can_make(config, writes)) {
-        const auto nameless = [](const history::Visit& visit) { return visit.user_no == history::kNoNumber; };
-        writes.visits.erase(std::remove_if(writes.visits.begin(), writes.visits.end(), nameless),
-                            writes.visits.end());
-        mark();
-        return false;
-    }
-    if (!writes.any()) {
-        mark();
-        return true;
-    }
+    const auto mark = [&] { history::mark(config, writes.visits); };
+    if (!writes.any()) return mark(), true;
+    if (!can_make(config, writes)) return mark(), false;
     if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_interference);
-    // Rows that were updated in place already say that their visits are marked, so the visits are marked even
-    // if the statements fail.
+    // Rows that were updated in place already say that their visits are marked, so these are marked even if
+    // the statements fail. A new user's visits need the number that the statements give: they are marked with
+    // the user's row, or not at all.
     const bool done = !pg::attempt(write, pg::is_interference);
     mark();
     return done;
@@ -271,7 +265,7 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
             step.deferred = false;
             continue;
         }
-        if (how_.visits) plan_visits(config_, step, writes.visits);
+        if (how_.visits) plan_visits(config_, step, writes);
         write_to_row(config_, looker, step);
     }
     looker.close();

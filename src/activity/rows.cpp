@@ -80,9 +80,9 @@ void Writes::make() {
 }
 
 void Writes::number(const pg::Rows& made) {
-    auto visit = visits.begin();
+    auto visit = visits_of_new.begin();
     for (std::uint64_t i = 0; i < made.count; ++i)
-        for (; visit != visits.end() && visit->user_id <= made.at(i, 0).text(); ++visit)
+        for (; visit != visits_of_new.end() && visit->user_id <= made.at(i, 0).text(); ++visit)
             if (visit->user_id == made.at(i, 0).text()) visit->user_no = made.at(i, 1).integer();
 }
 

@@ -82,7 +82,8 @@ struct Writes {
     std::vector<std::string_view> newly_known;  // users rows to be made
     Notes noted, noted_new;                     // users rows that take a last sighting
     Notes visited_members;
-    std::vector<history::Visit> visits;
+    std::vector<history::Visit> visits;         // of users who have a row in mau.users
+    std::vector<history::Visit> visits_of_new;  // of users whose row, and number, these writes make
 
     bool any() const {
         return !members.empty() || !newly_known.empty() || noted.any() || noted_new.any() ||
@@ -92,7 +93,7 @@ struct Writes {
     void make();
 
   private:
-    /// Visits of users who have got their number now; both are in the order of ids.
+    /// Gives the visits of new users the numbers of their rows; both are in the order of ids.
     void number(const pg::Rows& made);
 };
 

@@ -89,6 +89,7 @@ void mark(const Config& config, const std::vector<Visit>& visits) {
         std::vector<std::int64_t> user_nos, days, platforms;
         std::vector<std::string_view> user_ids, services;
     } known, unknown;
+    if (visits.empty()) return;
     const bool appended = append(config, visits.data(), visits.size());
     for (const Visit& visit : visits) {
         const bool by_number = visit.user_no != kNoNumber;
