@@ -11,8 +11,8 @@ namespace mau::activity {
 
 namespace {
 
-void record_chunk(const Config& config, std::vector<Step>& steps, const How& how) {
-    Chunk chunk(config, steps, how);
+void record_chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options) {
+    Chunk chunk(config, steps, options);
     chunk.record();
     chunk.append_deferred();
     chunk.release();
@@ -96,7 +96,7 @@ std::size_t drop_cached_sightings(std::vector<Sighting>& sightings) {
 }
 
 std::size_t record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-                   const How& how) {
+                   const RecordOptions& options) {
     const Outcome otherwise = recording(config.settings) ? Outcome::unchanged : Outcome::off;
     const bool possible = can_record(config);
     std::size_t users = 0;
@@ -115,7 +115,7 @@ std::size_t record(const Config& config, const Sighting* sightings, std::size_t 
             steps.push_back(step_of(newest, sighting, &outcomes[users], key));
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
-            scratch.run([&] { record_chunk(config, steps, how); });
+            scratch.run([&] { record_chunk(config, steps, options); });
             steps.clear();
             scratch.reset();
         }
@@ -132,7 +132,7 @@ Outcome record(const Config& config, const Sighting& sighting, const seen::Key& 
         return outcome;
     }
     std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
-    record_chunk(config, steps, How());
+    record_chunk(config, steps, RecordOptions());
     return outcome;
 }
 

@@ -34,7 +34,7 @@ enum class Queue { first_come, newest_first };
 /// Options of `record`. A sighting before `horizon` adds no member; it only sets the last sighting. `visits`:
 /// days are marked in the history. `judge_known`: a sighting of a non-member that is not later than the known
 /// last sighting is judged again.
-struct How {
+struct RecordOptions {
     Instant horizon = 0;
     Queue queue = Queue::first_come;
     bool visits = true;
@@ -47,7 +47,7 @@ struct How {
 inline constexpr std::size_t kChunk =
     256;  // users locked at once: bounds the lock table's share of one batch
 std::size_t record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-                   const How& how = {});
+                   const RecordOptions& options = {});
 
 /// Appends sightings to mau.deferred_calls, for when they cannot be recorded now. Raises 25006 on a standby.
 void defer(const Sighting* sightings, std::size_t count);

@@ -68,8 +68,8 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
     Outcome outcome = Outcome::unchanged;
     if (recording(config.settings) && !RecoveryInProgress() && can_write_rows(config)) {
         std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
-        const How how;
-        Chunk chunk(config, steps, how);
+        const RecordOptions options;
+        Chunk chunk(config, steps, options);
         chunk.record([&](const Step& step) {
             Membership membership = step.membership;
             take_for_member(step.rows, sighting.at, membership);

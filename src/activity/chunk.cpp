@@ -125,9 +125,9 @@ void write_to_row(const Config& config, Looker& looker, Step& step) {
     auto change = [&](int column, Datum value) {
         changes[static_cast<std::size_t>(count++)] = {column, value};
     };
-    const Place place = place_of(step);
+    const Target target = target_of(step);
     const pg::Found& member = step.rows.member;
-    if (place == Place::member && looker.members_change() && member.exists && step.rows.user.exists &&
+    if (target == Target::member && looker.members_change() && member.exists && step.rows.user.exists &&
         *step.outcome != Outcome::joined) {
         if (*step.outcome == Outcome::refreshed) {
             if (member.text(cohort::service) != directory::service(step.account)) return;
@@ -139,7 +139,7 @@ void write_to_row(const Config& config, Looker& looker, Step& step) {
         if (count > 0) forbid_read_only();
         if (count > 0 && !looker.change_member(changes.data(), count)) return defer(step);
         step.written = true;
-    } else if (place == Place::user && looker.users_change() && step.rows.user.exists &&
+    } else if (target == Target::user && looker.users_change() && step.rows.user.exists &&
                !step.rows.user.in_flight) {
         if (must_update_last_seen(config, step)) change(directory::users::last_seen, Int64GetDatum(at));
         if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
@@ -157,10 +157,10 @@ void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
     for (Step& step : steps) {
         const Sighting& sighting = *step.sighting;
         const bool known = step.rows.user.exists;
-        switch (step.written ? Place::nowhere : place_of(step)) {
-            case Place::nowhere:
+        switch (step.written ? Target::none : target_of(step)) {
+            case Target::none:
                 break;
-            case Place::member:
+            case Target::member:
                 // A member may have no row in mau.users: inserted by reap as reserved, or by an
                 // administrator.
                 if (!known) writes.newly_known.push_back(sighting.user_id);
@@ -170,7 +170,7 @@ void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
                 else if (step.visited_changes)
                     writes.visited_members.add(sighting.user_id, 0, step.visited);
                 break;
-            case Place::user:
+            case Target::user:
                 if (step.rows.user.in_flight) {
                     step.deferred = step.deferred || must_update_last_seen(config, step);
                     break;
@@ -244,8 +244,8 @@ void remember(const Config& config, const std::vector<Step>& steps) {
 
 }  // namespace
 
-Chunk::Chunk(const Config& config, std::vector<Step>& steps, const How& how)
-    : config_(config), steps_(steps), how_(how) {
+Chunk::Chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options)
+    : config_(config), steps_(steps), options_(options) {
     for (Step& step : steps_) {
         step.lock = pg::hash(step.sighting->user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
@@ -259,25 +259,25 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     for (Step& step : steps_) {
         step.rows = looker.find(step.sighting->user_id);
         interpret_rows(config_, step);
-        judge(config_, step, how_);
+        judge(config_, step, options_);
         if (may_go_on && !may_go_on(step)) {
             drop(step);
             step.deferred = false;
             continue;
         }
-        if (how_.visits) plan_visits(config_, step, writes);
+        if (options_.visits) plan_visits(config_, step, writes);
         write_to_row(config_, looker, step);
     }
     looker.close();
     const bool only_ours = looker.members_change() && looker.users_change();
 
     cohort::Seating seating(config_);
-    give_seats(config_, how_.queue, steps_, seating);
+    give_seats(config_, options_.queue, steps_, seating);
     plan(config_, steps_, writes);
     const bool written = (!writes.any() && writes.visits.empty()) || make(config_, steps_, writes, only_ours);
     if (!written)
         for (Step& step : steps_)
-            if (!step.written && place_of(step) != Place::nowhere) defer(step);
+            if (!step.written && target_of(step) != Target::none) defer(step);
     seating.done(written);
     remember(config_, steps_);
 }

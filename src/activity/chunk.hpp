@@ -11,7 +11,7 @@ namespace mau::activity {
 /// Locks the users without waiting. A user whose lock another session holds is deferred.
 class Chunk {
   public:
-    Chunk(const Config& config, std::vector<Step>& steps, const How& how);
+    Chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options);
 
     /// Records the sightings. `may_go_on`, if given, is called for each user before anything is written for
     /// it.
@@ -24,7 +24,7 @@ class Chunk {
   private:
     const Config& config_;
     std::vector<Step>& steps_;
-    const How& how_;
+    const RecordOptions& options_;
 };
 
 /// Adds the calls that would record these sightings.

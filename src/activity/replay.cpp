@@ -46,10 +46,11 @@ class Batch {
         activity::clamp_to_now(config_, sightings_.data(), sightings_.size());
         activity::sort_newest(sightings_);
         std::vector<Outcome> outcomes(sightings_.size());
-        activity::How how;
-        how.horizon = now_ - kWindow;
-        const auto trouble = pg::attempt(
-            [&] { activity::record(config_, sightings_.data(), sightings_.size(), outcomes.data(), how); });
+        activity::RecordOptions options;
+        options.horizon = now_ - kWindow;
+        const auto trouble = pg::attempt([&] {
+            activity::record(config_, sightings_.data(), sightings_.size(), outcomes.data(), options);
+        });
         if (trouble) {
             warn(*trouble);
             activity::defer(sightings_.data(), sightings_.size());

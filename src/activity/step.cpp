@@ -29,15 +29,15 @@ bool must_update_last_seen(const Config& config, const Step& step) {
 
 namespace {
 
-Place place_of(Outcome outcome) {
+Target target_of(Outcome outcome) {
     switch (outcome) {
         case Outcome::joined:
         case Outcome::refreshed:
         case Outcome::unchanged:
-            return Place::member;
+            return Target::member;
         case Outcome::remote:
         case Outcome::off:
-            return Place::nowhere;
+            return Target::none;
         case Outcome::guest:
         case Outcome::trial:
         case Outcome::support:
@@ -46,32 +46,32 @@ Place place_of(Outcome outcome) {
         case Outcome::full:
             break;
     }
-    return Place::user;
+    return Target::user;
 }
 
 }  // namespace
 
-Place place_of(const Step& step) {
-    if (!step.sure) return Place::nowhere;
-    return step.past ? Place::user : place_of(*step.outcome);
+Target target_of(const Step& step) {
+    if (!step.sure) return Target::none;
+    return step.past ? Target::user : target_of(*step.outcome);
 }
 
-void judge(const Config& config, Step& step, const How& how) {
+void judge(const Config& config, Step& step, const RecordOptions& options) {
     const Sighting& sighting = *step.sighting;
     *step.outcome =
         judge_sighting(config.settings, sighting.user_id, step.account, step.membership, sighting.at);
     if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
-        const Place place = place_of(*step.outcome);
-        step.deferred = (place == Place::member && *step.outcome != Outcome::unchanged) ||
-                        (place == Place::user && must_update_last_seen(config, step));
-        if (place != Place::nowhere) *step.outcome = Outcome::unchanged;
+        const Target target = target_of(*step.outcome);
+        step.deferred = (target == Target::member && *step.outcome != Outcome::unchanged) ||
+                        (target == Target::user && must_update_last_seen(config, step));
+        if (target != Target::none) *step.outcome = Outcome::unchanged;
         return;
     }
     step.sure = true;
     const pg::Found& user = step.rows.user;
-    const bool known = !how.judge_known && user.exists && !user.is_null(directory::users::last_seen) &&
+    const bool known = !options.judge_known && user.exists && !user.is_null(directory::users::last_seen) &&
                        user.integer(directory::users::last_seen) >= sighting.at;
-    step.past = (sighting.at < how.horizon || known) && *step.outcome == Outcome::joined;
+    step.past = (sighting.at < options.horizon || known) && *step.outcome == Outcome::joined;
     if (step.past) *step.outcome = Outcome::unchanged;
 }
 

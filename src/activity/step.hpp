@@ -35,13 +35,13 @@ void interpret_rows(const Config& config, Step& step);
 
 /// Judges by the committed rows. If another transaction in progress holds one, a sighting that would change
 /// the committed rows is deferred, because that transaction may abort.
-void judge(const Config& config, Step& step, const How& how);
+void judge(const Config& config, Step& step, const RecordOptions& options);
 
 /// Whether a sighting outside the cohort is news enough to be written.
 bool must_update_last_seen(const Config& config, const Step& step);
 
 /// The row that stores the last sighting after an outcome.
-enum class Place { nowhere, member, user };
-Place place_of(const Step& step);
+enum class Target { none, member, user };
+Target target_of(const Step& step);
 
 }  // namespace mau::activity

@@ -202,16 +202,17 @@ std::int64_t remove_deactivated(const Config& config, std::int64_t max_rows) {
 }
 
 /// The native members from the counters; nothing where they cannot tell.
-std::optional<std::int64_t> counted_natives(const Config& config, Instant at, seats::For purpose) {
+std::optional<std::int64_t> counted_natives(const Config& config, Instant at, seats::Purpose purpose) {
     // The counters tell no more than the table would.
-    if (purpose == seats::For::statement)
+    if (purpose == seats::Purpose::statement)
         pg::guard([&] { pg::check_rights(config.cohort_table, ACL_SELECT); });
     for (int tries = 0; tries < 3; ++tries) {
         const auto rows = seats::rows(config, purpose);
         if (!rows) return std::nullopt;
         const std::int64_t expired = count_expired_natives(config, at, purpose);
         // For a statement both are of its own snapshot; else none may have left between the two looks.
-        if (purpose == seats::For::statement || seats::rows(config, purpose) == rows) return *rows - expired;
+        if (purpose == seats::Purpose::statement || seats::rows(config, purpose) == rows)
+            return *rows - expired;
     }
     return std::nullopt;
 }
@@ -226,12 +227,12 @@ std::vector<HostCount> by_host(const pg::Rows& rows) {
 }  // namespace
 
 std::int64_t count(const Config& config, Instant at) {
-    if (const auto users = counted_natives(config, at, seats::For::statement)) return *users;
+    if (const auto users = counted_natives(config, at, seats::Purpose::statement)) return *users;
     return only_number(count_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
 std::int64_t count_now(const Config& config, Instant at) {
-    if (const auto users = counted_natives(config, at, seats::For::decision)) return *users;
+    if (const auto users = counted_natives(config, at, seats::Purpose::decision)) return *users;
     return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(config)));
 }
 

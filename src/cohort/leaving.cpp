@@ -67,18 +67,13 @@ pg::Statement count_expired_query(
 /// Columns of the cohort, from 0 on.
 enum { kUserId, kTimestamp, kService, kRenewed, kVisited };
 
-std::string_view text_of(TupleTableSlot* slot, int column) {
-    const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
-    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
-}
-
 /// Which expired rows to walk over, and whether as the caller's statement sees them or as committed now.
 struct Range {
     Instant from, cutoff;  // of `renewed`, by which the index finds them
-    Whose whose;
+    Services services;
     const std::string_view* reserved;
     std::size_t reserved_count;
-    seats::For purpose = seats::For::decision;
+    seats::Purpose purpose = seats::Purpose::decision;
 };
 
 /// Walks over expired rows in the order of `renewed`, while `each` returns true; returns
@@ -86,8 +81,8 @@ struct Range {
 /// for each instant. Inside a guard only.
 template <class Each>
 bool walk_expired(const Config& config, const Range& range, Each&& each) {
-    Snapshot const snapshot =
-        RegisterSnapshot(range.purpose == seats::For::statement ? GetActiveSnapshot() : GetLatestSnapshot());
+    Snapshot const snapshot = RegisterSnapshot(
+        range.purpose == seats::Purpose::statement ? GetActiveSnapshot() : GetLatestSnapshot());
     pg::IndexWalk walk;
     walk.open(config.cohort_table, config.cohort_by_time, "monthly_active_users_renewed");
     ScanKeyData keys[2];
@@ -101,10 +96,10 @@ bool walk_expired(const Config& config, const Range& range, Each&& each) {
             seen_since = true;
             continue;
         }
-        if (range.whose == Whose::natives && text_of(slot, kService) != "native") continue;
+        if (range.services == Services::native && pg::text_of(slot, kService) != "native") continue;
         const std::string_view* const end = range.reserved + range.reserved_count;
         // The list is that of reserved threepids' owners, and short.
-        if (std::find(range.reserved, end, text_of(slot, kUserId)) != end) continue;
+        if (std::find(range.reserved, end, pg::text_of(slot, kUserId)) != end) continue;
         if (!each(slot)) break;
     }
     walk.end();
@@ -121,21 +116,21 @@ struct Found {
 };
 
 /// Finds at most `most` of them from `from` on.
-Found find_expired(const Config& config, Instant from, Instant cutoff, Whose whose,
+Found find_expired(const Config& config, Instant from, Instant cutoff, Services services,
                    const std::vector<std::string_view>& reserved, std::int64_t most) {
     Found found;
     if (!OidIsValid(config.cohort_by_time)) {
-        const pg::Rows rows = expired_query.read_latest(cutoff, whose == Whose::natives, reserved, most);
+        const pg::Rows rows = expired_query.read_latest(cutoff, services == Services::native, reserved, most);
         for (std::uint64_t i = 0; i < rows.count; ++i) found.user_ids.push_back(rows.at(i, 0).text());
         return found;
     }
-    const Range range{from, cutoff, whose, reserved.data(), reserved.size()};
+    const Range range{from, cutoff, services, reserved.data(), reserved.size()};
     List* ids = NIL;
     found.seen_since = pg::guard([&] {
         std::int64_t left = most;
         CommandCounterIncrement();  // what this statement has done is seen
         return walk_expired(config, range, [&](TupleTableSlot* slot) {
-            const std::string_view id = text_of(slot, kUserId);
+            const std::string_view id = pg::text_of(slot, kUserId);
             ids = lappend(ids, cstring_to_text_with_len(id.data(), static_cast<int>(id.size())));
             found.next = DatumGetInt64(slot->tts_values[kRenewed]);
             return --left > 0;
@@ -233,7 +228,7 @@ class DirectRemoval {
             const bool seen_since = walk_expired(config_, range, [&](TupleTableSlot* slot) {
                 if (!move_last_seen(users, slot)) return true;
                 if (!pg::delete_row(cohort, slot, GetCurrentCommandId(true), snapshot)) return true;
-                if (text_of(slot, kService) == "native") ++natives;
+                if (pg::text_of(slot, kService) == "native") ++natives;
                 return ++expired.rows < most;
             });
             UnregisterSnapshot(snapshot);
@@ -274,8 +269,8 @@ class DirectRemoval {
 
 }  // namespace
 
-std::int64_t count_expired_natives(const Config& config, Instant at, seats::For purpose) {
-    const bool of_statement = purpose == seats::For::statement;
+std::int64_t count_expired_natives(const Config& config, Instant at, seats::Purpose purpose) {
+    const bool of_statement = purpose == seats::Purpose::statement;
     const std::vector<std::string_view> reserved = of_statement
                                                        ? directory::reserved_users_of_statement()
                                                        : directory::registered_reserved_users(config);
@@ -285,7 +280,7 @@ std::int64_t count_expired_natives(const Config& config, Instant at, seats::For 
                                            : count_expired_query.read_latest(cutoff, reserved);
         return rows.at(0, 0).integer();
     }
-    const Range range{INT64_MIN, cutoff, Whose::natives, reserved.data(), reserved.size(), purpose};
+    const Range range{INT64_MIN, cutoff, Services::native, reserved.data(), reserved.size(), purpose};
     return pg::guard([&] {
         std::int64_t rows = 0;
         walk_expired(config, range, [&](TupleTableSlot*) { return ++rows > 0; });
@@ -300,12 +295,12 @@ Expired remove_expired(const Config& config, Instant cutoff, const std::vector<s
     Instant from = INT64_MIN;
     DirectRemoval direct(config);
     if (direct.is_possible()) {
-        const Range range{INT64_MIN, cutoff, Whose::everybody, reserved.data(), reserved.size()};
+        const Range range{INT64_MIN, cutoff, Services::all, reserved.data(), reserved.size()};
         expired = direct.remove(range, max_rows);
     }
     for (bool more = true; more && expired.rows < max_rows;) {
         scratch.run([&] {
-            const Found found = find_expired(config, from, cutoff, Whose::everybody, reserved,
+            const Found found = find_expired(config, from, cutoff, Services::all, reserved,
                                              std::min(kBatch, max_rows - expired.rows));
             expired.seen_since = expired.seen_since || found.seen_since;
             const std::int64_t left = remove(config, found.user_ids, cutoff);
@@ -341,7 +336,7 @@ std::int64_t free_seats(const Config& config, Instant cutoff, std::int64_t count
     if (XactReadOnly) return 0;
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
     const auto find = [&](std::int64_t most) {
-        return find_expired(config, INT64_MIN, cutoff, Whose::natives, reserved, most).user_ids;
+        return find_expired(config, INT64_MIN, cutoff, Services::native, reserved, most).user_ids;
     };
     if (count > kLook)
         return remove(config, find(kBatch), cutoff);  // the maximum was lowered, or switched on

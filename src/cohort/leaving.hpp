@@ -9,12 +9,12 @@
 
 namespace mau::cohort {
 
-/// Whose expired rows.
-enum class Whose { everybody, natives };
+/// The services whose expired rows are meant.
+enum class Services { all, native };
 
 /// The native rows that have expired at an instant and are no reserved user's: through the index, at a cost
 /// that follows their number.
-std::int64_t count_expired_natives(const Config& config, Instant at, seats::For purpose);
+std::int64_t count_expired_natives(const Config& config, Instant at, seats::Purpose purpose);
 
 /// Removes rows whose last sighting is before `cutoff`, except those of reserved users, the oldest first, at
 /// most `max_rows`. Returns the number removed.

@@ -51,7 +51,7 @@ struct Config {
     Oid threepids_table = InvalidOid;
     Oid visits_table = InvalidOid;
     Oid days_table = InvalidOid;
-    pg::Known on_users, on_cohort;  // mau's own triggers and constraints on the tables
+    pg::OwnObjects on_users, on_cohort;  // mau's own triggers and constraints on the tables
 
     const Appservice* appservice(std::string_view id) const;
 };

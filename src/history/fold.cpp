@@ -248,7 +248,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
                 done.platform = DatumGetInt16(slot->tts_values[visits::platform]);
                 if (!scan.take()) continue;
                 ++done.taken;
-                done.service = text_of(slot, visits::service);
+                done.service = pg::text_of(slot, visits::service);
                 if (!is_valid(done.user_no, date, done.platform, done.service)) {
                     ++done.skipped;
                     continue;

@@ -60,7 +60,7 @@ namespace {
 bool append(const Config& config, const Visit* visits, std::size_t count) {
     return pg::guard([&] {
         Relation const table = table_open(config.visits_table, RowExclusiveLock);
-        const bool possible = pg::writable_directly(table, pg::Known{{}, 4}, ACL_INSERT);
+        const bool possible = pg::writable_directly(table, pg::OwnObjects{{}, 4}, ACL_INSERT);
         if (possible) {
             pg::Appender rows;
             rows.open(table);

@@ -45,7 +45,7 @@ std::int64_t Folder::purge_chunk(std::int32_t chunk, std::int64_t max_rows) {
             next.slot = walk_.next();
             next.found = next.slot != nullptr;
             if (!next.found) return next;
-            next.service = text_of(next.slot, days::service);
+            next.service = pg::text_of(next.slot, days::service);
             next.platform = DatumGetInt16(next.slot->tts_values[days::platform]);
             next.day = from_date_datum(DatumGetDateADT(next.slot->tts_values[days::day]));
             return next;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "history/days.hpp"
 #include "history/history.hpp"
 #include "pg/values.hpp"
 
@@ -46,22 +47,13 @@ pg::Statement visited_days_query(
 pg::Statement services_query(
     "SELECT d.service FROM mau.active_days d UNION SELECT v.service FROM mau.visits v ORDER BY 1");
 
-enum Column { chunk_column, day_column, platform_column, service_column, users_column };
-
-/// The text of a column; inside a guard only.
-std::string_view text_of(TupleTableSlot* slot, int column) {
-    const auto* value =
-        pg_detoast_datum_packed(reinterpret_cast<varlena*>(DatumGetPointer(slot->tts_values[column])));
-    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
-}
-
 /// The lowest (or highest) chunk above `after` that has a bitmap, or -1; inside a guard only.
 std::int32_t neighbour(pg::IndexWalk& walk, std::int32_t after, ScanDirection direction) {
     ScanKeyData key;
     ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(after));
     walk.begin(GetActiveSnapshot(), &key, 1, direction);
     TupleTableSlot* const slot = walk.next();
-    const std::int32_t chunk = slot ? DatumGetInt32(slot->tts_values[chunk_column]) : -1;
+    const std::int32_t chunk = slot ? DatumGetInt32(slot->tts_values[days::chunk]) : -1;
     walk.end();
     return chunk;
 }
@@ -80,13 +72,12 @@ Memory allocate(std::size_t rows) {
     });
 }
 
-/// What is wrong with a bitmap, carried out of a guard.
-struct Trouble {
-    bool any = false;
+/// A row of mau.active_days whose bitmap is damaged, carried out of a guard.
+struct Damaged {
+    char trouble[sizeof Decoded::trouble] = "";  // empty where there is none
     Day day = 0;
     int platform = 0;
     char service[256] = "";
-    char what[200] = "";
 };
 
 }  // namespace
@@ -123,7 +114,7 @@ std::optional<DayRange> extent(const Config& config) {
             for (const ScanDirection direction : {ForwardScanDirection, BackwardScanDirection}) {
                 walk.begin(GetActiveSnapshot(), keys, 2, direction);
                 if (TupleTableSlot* const slot = walk.next())
-                    found.include(from_date_datum(DatumGetDateADT(slot->tts_values[day_column])));
+                    found.include(from_date_datum(DatumGetDateADT(slot->tts_values[days::day])));
                 walk.end();
             }
         }
@@ -317,43 +308,34 @@ void Chunks::load_bitmaps(DayRange days) {
         question_.service ? std::string_view(*question_.service) : std::string_view();
     const bool any_service = !question_.service;
     const int platform = question_.platform ? static_cast<int>(*question_.platform) : -1;
-    const Trouble trouble = pg::guard([&]() -> Trouble {
-        Trouble found;
+    const Damaged damaged = pg::guard([&]() -> Damaged {
+        Damaged found;
         ScanKeyData keys[3];
         ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(chunk_));
         ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_DATE_GE,
                     DateADTGetDatum(to_date_datum(days.first)));
         ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_DATE_LE,
                     DateADTGetDatum(to_date_datum(days.last)));
-        const std::uint16_t key = bitmap::key_of(static_cast<std::uint64_t>(chunk_));
         bitmaps_.begin(GetActiveSnapshot(), keys, 3);
         while (TupleTableSlot* const slot = bitmaps_.next()) {
             CHECK_FOR_INTERRUPTS();
-            const int of_platform = DatumGetInt16(slot->tts_values[platform_column]);
+            const int of_platform = DatumGetInt16(slot->tts_values[days::platform]);
             if (platform >= 0 && of_platform != platform) continue;
-            if (!any_service && text_of(slot, service_column) != service) continue;
-            const Day day = from_date_datum(DatumGetDateADT(slot->tts_values[day_column]));
-            auto* const stored = reinterpret_cast<varlena*>(DatumGetPointer(slot->tts_values[users_column]));
-            varlena* const users = pg_detoast_datum_packed(stored);
-            try {
-                bitmap::decode(VARDATA_ANY(users), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(users)), key,
-                               *row_for(day, of_platform), keep_);
-            } catch (const bitmap::CorruptBitmap& error) {
-                const std::string_view its_service = text_of(slot, service_column);
-                found.any = true;
-                found.day = day;
-                found.platform = of_platform;
-                strlcpy(found.service, its_service.data(),
-                        std::min(sizeof found.service, its_service.size() + 1));
-                strlcpy(found.what, error.what(), sizeof found.what);
-            }
-            if (users != stored) pfree(users);
-            if (found.any) break;
+            const std::string_view of_service = pg::text_of(slot, days::service);
+            if (!any_service && of_service != service) continue;
+            const Day day = from_date_datum(DatumGetDateADT(slot->tts_values[days::day]));
+            const Decoded decoded = decode_row(slot, chunk_, *row_for(day, of_platform), keep_);
+            if (!decoded.trouble[0]) continue;
+            std::memcpy(found.trouble, decoded.trouble, sizeof found.trouble);
+            found.day = day;
+            found.platform = of_platform;
+            strlcpy(found.service, of_service.data(), std::min(sizeof found.service, of_service.size() + 1));
+            break;
         }
         bitmaps_.end();
         return found;
     });
-    if (trouble.any) corrupt(trouble.service, trouble.platform, trouble.day, chunk_, trouble.what);
+    if (damaged.trouble[0]) corrupt(damaged.service, damaged.platform, damaged.day, chunk_, damaged.trouble);
 }
 
 /// Takes the chunk's visits up to a day.

@@ -195,8 +195,8 @@ bool KeyedTable::next_version() {
     }
 }
 
-bool KeyedTable::allows_updates(const Known& known) {
-    return guard([&] { return writable_directly(table_, known, ACL_UPDATE); });
+bool KeyedTable::allows_updates(const OwnObjects& own) {
+    return guard([&] { return writable_directly(table_, own, ACL_UPDATE); });
 }
 
 bool KeyedTable::update(const Change* changes, int count) {
@@ -240,18 +240,18 @@ void KeyedTable::close() {
     });
 }
 
-bool writable_directly(Relation table, const Known& known, AclMode right) {
+bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
     if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
         table->rd_rel->relhassubclass || table->rd_rel->relrowsecurity || table->rd_rules ||
         table->rd_tableam != GetHeapamTableAmRoutine())
         return false;
     const TupleConstr* const constraints = RelationGetDescr(table)->constr;
-    if (constraints && (constraints->has_generated_stored || constraints->num_check > known.checks))
+    if (constraints && (constraints->has_generated_stored || constraints->num_check > own.checks))
         return false;
     const TriggerDesc* const triggers = table->trigdesc;
     for (int i = 0; triggers && i < triggers->numtriggers; ++i) {
         Oid const function = triggers->triggers[i].tgfoid;
-        if (function != known.triggers[0] && function != known.triggers[1]) return false;
+        if (function != own.triggers[0] && function != own.triggers[1]) return false;
     }
     return pg_class_aclcheck(RelationGetRelid(table), GetUserId(), right) == ACLCHECK_OK;
 }

@@ -27,9 +27,16 @@ struct Found {
     }
 };
 
+/// A text of a row, as long as the slot holds the row; inside a guard only.
+inline std::string_view text_of(TupleTableSlot* slot, int column) {
+    const auto* value =
+        pg_detoast_datum_packed(reinterpret_cast<varlena*>(DatumGetPointer(slot->tts_values[column])));
+    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+}
+
 /// What mau itself has on a table: its trigger functions, and the number of CHECK constraints, which its
 /// direct writes cannot violate.
-struct Known {
+struct OwnObjects {
     Oid triggers[2] = {InvalidOid, InvalidOid};
     int checks = 0;
 };
@@ -41,7 +48,7 @@ void check_rights(Oid table, AclMode rights);
 /// Whether this session may write rows of a table without a statement: it has the right to, and the table has
 /// no triggers, rules, policies, constraints or children of others. Inside a guard only, with a lock on the
 /// table.
-bool writable_directly(Relation table, const Known& known, AclMode right);
+bool writable_directly(Relation table, const OwnObjects& own, AclMode right);
 
 /// Deletes the row in a slot, without a statement; false where another transaction has it, who is not waited
 /// for. Inside a guard only.
@@ -64,7 +71,7 @@ class KeyedTable {
     Found find(Datum key);
 
     /// Whether `update` can be called; needs ROW EXCLUSIVE on the table.
-    bool allows_updates(const Known& known);
+    bool allows_updates(const OwnObjects& own);
     /// Updates columns of the row that `find` found last, without waiting; returns false if another
     /// transaction changed it first. The caller ends the command (`end_command`) before the row is read
     /// again.

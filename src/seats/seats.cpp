@@ -193,16 +193,16 @@ void notice_dml(Oid cohort) {
     seen::invalidate_all();
 }
 
-std::optional<std::int64_t> rows(const Config& config, For purpose) {
+std::optional<std::int64_t> rows(const Config& config, Purpose purpose) {
     Counters* mine = counters();
-    if (!mine || (purpose == For::statement && IsolationUsesXactSnapshot()) || RecoveryInProgress() ||
+    if (!mine || (purpose == Purpose::statement && IsolationUsesXactSnapshot()) || RecoveryInProgress() ||
         !ensure_known(config, mine))
         return std::nullopt;
     if (!tally.empty())
         return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
     const bool known =
-        are_known(config, mine) && (purpose == For::decision || agrees(mine, GetActiveSnapshot()));
+        are_known(config, mine) && (purpose == Purpose::decision || agrees(mine, GetActiveSnapshot()));
     const std::int64_t rows = mine->rows;
     LWLockRelease(&mine->lock);
     return known ? std::optional(rows) : std::nullopt;

@@ -49,10 +49,10 @@ bool is_announced();
 void notice_dml(Oid cohort);
 
 /// Which rows a figure includes: those that the caller's statement sees, or those that are committed now.
-enum class For { statement, decision };
+enum class Purpose { statement, decision };
 /// The native rows, expired ones too; nothing where the counters cannot be had, or do not say what is asked
 /// for.
-std::optional<std::int64_t> rows(const Config& config, For purpose);
+std::optional<std::int64_t> rows(const Config& config, Purpose purpose);
 
 /// Compares the counters with the table; logs and corrects a difference. Returns by how many rows they were
 /// wrong.

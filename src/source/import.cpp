@@ -18,8 +18,8 @@ pg::Statement no_threepids_query("SELECT NOT EXISTS (SELECT 1 FROM mau.user_thre
 }  // namespace
 
 /// Reads and records all users' last sightings: rows (user_id, last_seen, whether a member).
-void Reading::read_last_seen(const std::string& sql, const Params& params, const activity::How& members,
-                             const activity::How& others) {
+void Reading::read_last_seen(const std::string& sql, const Params& params,
+                             const activity::RecordOptions& members, const activity::RecordOptions& others) {
     std::vector<activity::Sighting> batch, batch_of_others;
     read_all(sql, params, [&](const pg::Rows& rows) {
         batch.clear(), batch_of_others.clear();

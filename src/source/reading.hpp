@@ -129,15 +129,15 @@ class Reading {
     bool read_activity_by_time(std::int64_t max_rows);
     bool activity_was_replaced() const;
     bool activity_shrank() const;
-    void compare(Instant until);
+    void record_missed(Instant until);
     void compare_all();
     bool find_later();
     void check_reserved_threepids();
     void leave_deactivated();
     std::optional<Instant> cohort_kept_until(std::optional<Instant> newest);
-    void read_last_seen(const std::string& sql, const Params& params, const activity::How& members,
-                        const activity::How& others);
-    void record(std::vector<activity::Sighting>& batch, const activity::How& how);
+    void read_last_seen(const std::string& sql, const Params& params, const activity::RecordOptions& members,
+                        const activity::RecordOptions& others);
+    void record(std::vector<activity::Sighting>& batch, const activity::RecordOptions& how);
     void skip(const std::string& table, const char* reason, std::string_view key);
     void skip_sighting(std::string_view user_id);
     void skip_visit(std::string_view user_id);

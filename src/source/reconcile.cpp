@@ -7,13 +7,13 @@ namespace mau::source {
 
 /// Compares all users' newest rows up to an instant with mau's, and records what is missing. If the
 /// homeserver has a table of users, users without a row in mau.users were forgotten and are skipped.
-void Reading::compare(Instant until) {
+void Reading::record_missed(Instant until) {
     compared = true;
     if (!recording(config_.settings)) return;
     parse_sightings();
     const bool limit = config_.settings.limit_usage_by_mau;
-    const activity::How how{at_ - kWindow,
-                            limit ? activity::Queue::newest_first : activity::Queue::first_come};
+    const activity::RecordOptions options{
+        at_ - kWindow, limit ? activity::Queue::newest_first : activity::Queue::first_come};
     const std::string sql = "SELECT s.user_id, s.last_seen FROM (" + contract_.last_seen +
                             ") s(user_id, last_seen) WHERE s.last_seen >= " +
                             std::to_string(std::max<Instant>(0, at_ - kWindow)) +
@@ -62,7 +62,7 @@ void Reading::compare(Instant until) {
         }
         keep_newer(ids, times);
         for (std::size_t i = 0; i < ids.size(); ++i) batch.push_back({ids[i], times[i], Platform::unknown});
-        record(batch, how);
+        record(batch, options);
     });
     differences += changes() - before;
 }
@@ -71,7 +71,7 @@ void Reading::compare(Instant until) {
 /// newest.
 void Reading::compare_all() {
     const Instant until = std::min(at_, now_);
-    compare(until);
+    record_missed(until);
     newest_ = read(contract_.newest, {{INT8OID, until}}).at(0, 0).optional_integer().value_or(0);
     resume_.reset();
     moves_back_ = true;
@@ -83,7 +83,7 @@ void Reading::reconcile(Instant at) {
     // Rows after the position, or within the overlap, are left to sync.
     if (source_.activity_until && *source_.activity_until <= now_)
         until = std::min(until, *source_.activity_until - overlap());
-    compare(until);
+    record_missed(until);
 }
 
 }  // namespace mau::source

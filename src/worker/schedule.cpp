@@ -151,7 +151,7 @@ Batch run_batch(const Task& task) {
     batch.restoring = state.at(0, 0).text() == "restoring";
     // Nothing to do, as yet: what a restore may bring before the task would begin is not touched.
     const bool empty = state.at(0, 0).text() == "empty";
-    batch.idle = empty && task.needs_somebody;
+    batch.idle = empty && task.needs_users;
     if (empty && !batch.idle) {
         const tasks::Task run(task.name);
         if (run.begin()) run.end(0);

@@ -23,8 +23,8 @@ struct Task {
     const char* name;
     const char* call;  // as pg_stat_activity shows it
     pg::Rows (*run)(std::int64_t batch_size);
-    int (*interval)();    // seconds; 0: at every tick
-    bool needs_somebody;  // has nothing to do while there are no users and no source
+    int (*interval)();  // seconds; 0: at every tick
+    bool needs_users;   // has nothing to do while there are no users and no source
 };
 
 /// In the order in which they are run.

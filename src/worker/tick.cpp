@@ -39,8 +39,8 @@ void on_timeout() {
 
 // --- Transactions ----------------------------------------------------------------------------------------
 
-/// How a transaction found the extension.
-enum class Door { open, absent, other_version, changing };
+/// What came of locking the extension.
+enum class Locking { done, absent, other_version, changing };
 
 pg::Statement extension_query(
     "SELECT e.extowner::int8, e.extversion = $2 FROM pg_extension e WHERE e.oid = $1::oid",
@@ -48,10 +48,10 @@ pg::Statement extension_query(
 
 // As ourselves, a superuser, only the catalogs are looked at: mau's tables are their owner's, who may have
 // put anything in their place.
-enum class As { owner, ourselves };
+enum class As { owner, superuser };
 
 /// Locks the extension for the transaction, and becomes its owner unless told to stay who we are.
-Door open_door(As who) {
+Locking lock_extension(As who) {
     const Oid extension = pg::guard([]() -> Oid {
         Oid const found = get_extension_oid("mau", true);
         if (!OidIsValid(found)) return found;
@@ -59,18 +59,18 @@ Door open_door(As who) {
         if (!pg::compat::try_lock_object(ExtensionRelationId, found, AccessShareLock)) return InvalidOid - 1;
         return found;
     });
-    if (!OidIsValid(extension)) return Door::absent;
-    if (extension == InvalidOid - 1) return Door::changing;
+    if (!OidIsValid(extension)) return Locking::absent;
+    if (extension == InvalidOid - 1) return Locking::changing;
     const pg::Rows row = extension_query.read_latest(std::int64_t{extension}, kVersion);
-    if (row.empty()) return Door::absent;
-    if (!row.at(0, 1).boolean()) return Door::other_version;
+    if (row.empty()) return Locking::absent;
+    if (!row.at(0, 1).boolean()) return Locking::other_version;
     if (who == As::owner)
         SetUserIdAndSecContext(static_cast<Oid>(row.at(0, 0).integer()), SECURITY_RESTRICTED_OPERATION);
-    return Door::open;
+    return Locking::done;
 }
 
 struct Ending {
-    Door door = Door::open;
+    Locking locking = Locking::done;
     std::optional<pg::Trouble> trouble;  // the transaction was rolled back
 };
 
@@ -90,8 +90,8 @@ Ending transact(const char* activity, Work&& work, As who = As::owner) {
             guc_level = NewGUCNestLevel();
         });
         pg::with_spi([&] {
-            ending.door = open_door(who);
-            if (ending.door == Door::open) work();
+            ending.locking = lock_extension(who);
+            if (ending.locking == Locking::done) work();
         });
         pg::guard([&] {
             AtEOXact_GUC(false, guc_level);  // whatever triggers and such have set
@@ -147,7 +147,7 @@ bool Tick::look_around() {
             strlcpy(database_, pg::guard([] { return get_database_name(MyDatabaseId); }), sizeof database_);
             restoring = schedule::owner_copies();
         },
-        As::ourselves);
+        As::superuser);
     if (!passes(nullptr, ending)) return false;
     bool paused = false;
     if (!restoring &&
@@ -165,14 +165,14 @@ bool Tick::look_around() {
 /// mau.tasks and to the log.
 bool Tick::passes(const schedule::Task* task, const Ending& ending) {
     if (!ending.trouble) {
-        if (ending.door == Door::absent) extension_ = Extension::absent;
-        if (ending.door == Door::other_version) extension_ = Extension::other_version;
-        return ending.door == Door::open;
+        if (ending.locking == Locking::absent) extension_ = Extension::absent;
+        if (ending.locking == Locking::other_version) extension_ = Extension::other_version;
+        return ending.locking == Locking::done;
     }
     const pg::Trouble& trouble = *ending.trouble;
-    Ending noted{Door::open, trouble};
+    Ending noted{Locking::done, trouble};
     if (task) noted = transact("mau: note a failure", [&] { schedule::fail(*task, trouble); });
-    if (!noted.trouble && noted.door != Door::open) return passes(task, noted);  // dropped: that is why
+    if (!noted.trouble && noted.locking != Locking::done) return passes(task, noted);  // dropped: that is why
     const std::string text = trouble.text();
     pg::guard([&, message = text.c_str(), state = trouble.state.c_str(), hint = trouble.hint.c_str()] {
         ereport(LOG, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
@@ -201,14 +201,14 @@ bool Tick::run(const schedule::Task& task) {
     const bool urgent = slots::look(MyDatabaseId).urgent;
     std::optional<schedule::Begun> begun;
     Ending ending = transact("mau: begin a task", [&] { begun = schedule::begin(task, urgent); });
-    if (ending.trouble || ending.door != Door::open) return passes(&task, ending);
+    if (ending.trouble || ending.locking != Locking::done) return passes(&task, ending);
     if (!begun) return true;
 
     schedule::Batch batch;
     std::int64_t handled = 0;
     do {
         ending = transact(task.call, [&] { batch = schedule::run_batch(task); });
-        if (ending.trouble || ending.door != Door::open) return passes(&task, ending);
+        if (ending.trouble || ending.locking != Locking::done) return passes(&task, ending);
         handled += batch.handled;
     } while (batch.more && !batch.trouble && may_go_on());
     more_ = more_ || (batch.more && !batch.trouble);
