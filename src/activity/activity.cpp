@@ -11,11 +11,12 @@ namespace mau::activity {
 
 namespace {
 
-void record_chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options) {
+std::int64_t record_chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options) {
     Chunk chunk(config, steps, options);
     chunk.record();
-    chunk.append_deferred();
+    const std::int64_t deferred = chunk.append_deferred();
     chunk.release();
+    return deferred;
 }
 
 }  // namespace
@@ -52,11 +53,11 @@ bool can_record(const Config& config) {
 
 }  // namespace
 
-void defer(const Sighting* sightings, std::size_t count) {
+void defer(const Sighting* sightings, std::size_t count, bool is_task) {
     if (RecoveryInProgress()) forbid_read_only();
     std::vector<deferred::Call> calls;
     add_calls(sightings, sightings + count, calls);
-    deferred::append(calls);
+    deferred::append(calls, is_task ? deferred::WhenLocked::raise : deferred::WhenLocked::warn);
 }
 
 void clamp_to_now(const Config& config, Sighting* sightings, std::size_t count) {
@@ -95,33 +96,37 @@ std::size_t drop_cached_sightings(std::vector<Sighting>& sightings) {
     return static_cast<std::size_t>(unique(all) - unique(news));
 }
 
-std::size_t record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-                   const RecordOptions& options) {
+Recorded record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+                const RecordOptions& options) {
     const Outcome otherwise = recording(config.settings) ? Outcome::unchanged : Outcome::off;
     const bool possible = can_record(config);
-    std::size_t users = 0;
+    Recorded recorded;
     std::vector<Step> steps;
-    if (!possible && recording(config.settings)) defer(sightings, count);
+    if (!possible && recording(config.settings)) {
+        defer(sightings, count, options.is_task);
+        recorded.deferred = static_cast<std::int64_t>(count);
+    }
     pg::Scratch scratch;
-    for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++users) {
+    for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++recorded.users) {
         const Sighting* const newest = sighting;
         const seen::Key key = possible ? seen::key_of(newest->user_id) : seen::Key();
         bool news = false;
         for (; sighting != end && sighting->user_id == newest->user_id; ++sighting)
             news = news || (possible && !seen::hit(key, sighting->at, client_of(sighting->platform)));
-        outcomes[users] = otherwise;
+        Outcome* const outcome = &outcomes[recorded.users];
+        *outcome = otherwise;
         if (news) {
             if (steps.empty()) steps.reserve(std::min(kChunk, count));
-            steps.push_back(step_of(newest, sighting, &outcomes[users], key));
+            steps.push_back(step_of(newest, sighting, outcome, key));
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
-            scratch.run([&] { record_chunk(config, steps, options); });
+            scratch.run([&] { recorded.deferred += record_chunk(config, steps, options); });
             steps.clear();
             scratch.reset();
         }
     }
     scratch.close();
-    return users;
+    return recorded;
 }
 
 Outcome record(const Config& config, const Sighting& sighting, const seen::Key& key) {

@@ -25,6 +25,7 @@ struct Sighting {
     std::string_view user_id;
     Instant at;
     Platform platform;
+    std::optional<std::int64_t> called_at = std::nullopt;  // of a deferred call, PostgreSQL's microseconds
 };
 
 /// The order in which the sightings of one chunk get seats: by time, or, in an import, the newest first,
@@ -33,24 +34,31 @@ enum class Queue { first_come, newest_first };
 
 /// Options of `record`. A sighting before `horizon` adds no member; it only sets the last sighting. `visits`:
 /// days are marked in the history. `judge_known`: a sighting of a non-member that is not later than the known
-/// last sighting is judged again.
+/// last sighting is judged again. `is_task`: what can be neither recorded nor deferred is an error (55P03),
+/// because the task is repeated; a homeserver's call only gives a WARNING.
 struct RecordOptions {
     Instant horizon = 0;
     Queue queue = Queue::first_come;
     bool visits = true;
     bool judge_known = true;
+    bool is_task = false;
 };
 
-/// Records sightings that `sort_newest` has sorted; returns the number of users. `outcomes` gets one outcome
+struct Recorded {
+    std::size_t users = 0;
+    std::int64_t deferred = 0;  // sightings
+};
+
+/// Records sightings that `sort_newest` has sorted. `outcomes` gets one outcome
 /// for each user, that of the newest sighting; older sightings only mark their days. Seats are given out
 /// within one chunk of `kChunk` users at a time.
 inline constexpr std::size_t kChunk =
     256;  // users locked at once: bounds the lock table's share of one batch
-std::size_t record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
-                   const RecordOptions& options = {});
+Recorded record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
+                const RecordOptions& options = {});
 
 /// Appends sightings to mau.deferred_calls, for when they cannot be recorded now. Raises 25006 on a standby.
-void defer(const Sighting* sightings, std::size_t count);
+void defer(const Sighting* sightings, std::size_t count, bool is_task = false);
 
 /// How far ahead of the server's clock a sighting may be while there is a limit. One that is further ahead
 /// counts as one of now: its row would keep a seat for more than 30 days.

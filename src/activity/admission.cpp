@@ -76,7 +76,10 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
             given = answer(config, sighting, step.account, membership);
             return !given.blocked;
         });
-        given.blocked = given.blocked || (given.gate == Gate::if_seat && outcome == Outcome::full);
+        // Where the seat that would decide could not be asked for, the members are counted.
+        if (!given.blocked && given.gate == Gate::if_seat)
+            given.blocked = outcome == Outcome::full ||
+                            (!steps[0].sure && full(config.settings, cohort::count_now(config, sighting.at)));
         if (!given.blocked) chunk.append_deferred();  // a refused user does not come in later
         chunk.release();
     } else {

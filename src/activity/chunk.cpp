@@ -19,6 +19,7 @@ void add_calls(const Sighting* sighting, const Sighting* end, std::vector<deferr
         call.user_id = sighting->user_id;
         call.at = sighting->at;
         call.platform = sighting->platform;
+        call.called_at = sighting->called_at;
         calls.push_back(call);
     }
 }
@@ -76,10 +77,11 @@ void tell_seats(const Config& config, const std::vector<Step>& steps, const Writ
 
 /// Collects the visits of a user's sightings that are not in the history yet. This needs only the user's
 /// number, so it is done also while another transaction holds the row: that transaction may mark the same
-/// visits, or be rolled back.
+/// visits, or be rolled back. A sighting that is deferred marks its visits later: by then the user may have
+/// been forgotten, and have another number.
 void plan_visits(const Config& config, Step& step, Writes& writes) {
     const pg::Found& user = step.rows.user;
-    if (*step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
+    if (step.deferred || *step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
     const auto is_marked = [&](const Sighting& sighting) {
         return step.visited.has(day_of(sighting.at), sighting.platform);
     };
@@ -171,10 +173,7 @@ void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
                     writes.visited_members.add(sighting.user_id, 0, step.visited);
                 break;
             case Target::user:
-                if (step.rows.user.in_flight) {
-                    step.deferred = step.deferred || must_update_last_seen(config, step);
-                    break;
-                }
+                if (step.rows.user.in_flight) break;  // deferred, or nothing to write
                 if (!known)
                     writes.noted_new.add(sighting.user_id, sighting.at, step.visited);
                 else if (must_update_last_seen(config, step))
@@ -275,9 +274,12 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     give_seats(config_, options_.queue, steps_, seating);
     plan(config_, steps_, writes);
     const bool written = (!writes.any() && writes.visits.empty()) || make(config_, steps_, writes, only_ours);
+    // In SERIALIZABLE the visits are rolled back, too.
     if (!written)
         for (Step& step : steps_)
-            if (!step.written && target_of(step) != Target::none) defer(step);
+            if (!step.written &&
+                (target_of(step) != Target::none || (step.marked && IsolationIsSerializable())))
+                defer(step);
     seating.done(written);
     remember(config_, steps_);
 }
@@ -287,11 +289,12 @@ void Chunk::release() {
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
 
-void Chunk::append_deferred() const {
+std::int64_t Chunk::append_deferred() const {
     std::vector<deferred::Call> calls;
     for (const Step& step : steps_)
         if (step.deferred) add_calls(step.sighting, step.end, calls);
-    deferred::append(calls);
+    deferred::append(calls, options_.is_task ? deferred::WhenLocked::raise : deferred::WhenLocked::warn);
+    return static_cast<std::int64_t>(calls.size());
 }
 
 }  // namespace mau::activity

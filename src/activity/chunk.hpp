@@ -16,8 +16,8 @@ class Chunk {
     /// Records the sightings. `may_go_on`, if given, is called for each user before anything is written for
     /// it.
     void record(const std::function<bool(const Step&)>& may_go_on = nullptr);
-    /// Appends the deferred sightings of the chunk to mau.deferred_calls.
-    void append_deferred() const;
+    /// Appends the deferred sightings of the chunk to mau.deferred_calls, and returns their number.
+    std::int64_t append_deferred() const;
     /// Gives the locks back. After an error the end of the transaction does so.
     void release();
 

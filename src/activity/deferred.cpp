@@ -12,11 +12,13 @@ constexpr const char* kNames[] = {"record_activity", "register_user", "add_three
                                   "deactivate_user"};
 
 pg::Statement append_sightings_query(
-    "INSERT INTO mau.deferred_calls (function, user_id, at, platform)"
-    " SELECT 'record_activity', c.user_id, c.at, c.platform::pg_catalog.int2"
-    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
-    "   c(user_id, at, platform)",
-    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
+    "INSERT INTO mau.deferred_calls (called_at, function, user_id, at, platform)"
+    " SELECT coalesce(pg_catalog.timestamptz '2000-01-01 00:00Z' OPERATOR(pg_catalog.+)"
+    "   (c.called_at::pg_catalog.float8 OPERATOR(pg_catalog.*) interval '1 microsecond'),"
+    "   pg_catalog.clock_timestamp()), 'record_activity', c.user_id, c.at, c.platform::pg_catalog.int2"
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+    "   pg_catalog.unnest($4)) c(user_id, at, platform, called_at)",
+    {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 pg::Statement append_report_query(
     "INSERT INTO mau.deferred_calls"
     " (called_at, function, user_id, at, user_type, appservice_id, is_guest, medium, address)"
@@ -80,9 +82,13 @@ std::vector<Call> calls_of(const pg::Rows& rows) {
 
 }  // namespace
 
-void append(const std::vector<Call>& calls) {
+void append(const std::vector<Call>& calls, WhenLocked when_locked) {
     if (calls.empty()) return;
     if (!lock_table()) {
+        if (when_locked == WhenLocked::raise)
+            throw Error(sqlstate::lock_not_available, "mau.deferred_calls is locked",
+                        "So are rows that are to be written.",
+                        "End the transaction that has locked mau's tables.");
         pg::guard([] {
             ereport(WARNING,
                     (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not keep what it was told"),
@@ -93,6 +99,7 @@ void append(const std::vector<Call>& calls) {
     }
     std::vector<std::string_view> user_ids;
     std::vector<std::int64_t> times, platforms;
+    std::vector<std::optional<std::int64_t>> called_at;
     for (const Call& call : calls) {
         if (call.function != Function::record_activity) {
             append_report_query.write(call.called_at, kNames[static_cast<int>(call.function)], call.user_id,
@@ -103,8 +110,9 @@ void append(const std::vector<Call>& calls) {
         user_ids.push_back(call.user_id);
         times.push_back(*call.at);
         platforms.push_back(static_cast<int>(call.platform));
+        called_at.push_back(call.called_at);
     }
-    if (!user_ids.empty()) append_sightings_query.write(user_ids, times, platforms);
+    if (!user_ids.empty()) append_sightings_query.write(user_ids, times, platforms, called_at);
 }
 
 bool has_reports(std::string_view user_id) {

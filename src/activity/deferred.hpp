@@ -29,9 +29,11 @@ struct Call {
     std::optional<std::int64_t> called_at = std::nullopt;  // PostgreSQL's microseconds; now, if not given
 };
 
-/// Appends calls without waiting. While another session has locked the table, the calls are lost, and a
-/// WARNING says so.
-void append(const std::vector<Call>& calls);
+/// What happens to calls while another session has locked the table: they are lost, and a WARNING says so, or
+/// an error (55P03) undoes what was done.
+enum class WhenLocked { warn, raise };
+/// Appends calls without waiting.
+void append(const std::vector<Call>& calls, WhenLocked when_locked = WhenLocked::warn);
 
 /// Whether deferred reports about the user's account or threepids exist; the next report must follow them.
 bool has_reports(std::string_view user_id);

@@ -161,7 +161,7 @@ Datum record_activities(FunctionCallInfo fcinfo) {
             const auto config = directory::try_config();
             if (config) {
                 activity::clamp_to_now(*config, sightings.data(), sightings.size());
-                return activity::record(*config, sightings.data(), sightings.size(), outcomes.data());
+                return activity::record(*config, sightings.data(), sightings.size(), outcomes.data()).users;
             }
             activity::defer(sightings.data(), sightings.size());
             return users_of(sightings);

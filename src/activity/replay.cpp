@@ -11,6 +11,8 @@ namespace mau::replay {
 
 namespace {
 
+using activity::Sighting;
+
 constexpr std::int64_t kBatch = 16384;
 
 void warn(const pg::Trouble& trouble) {
@@ -28,34 +30,55 @@ class Batch {
     void run(const std::vector<deferred::Call>& calls) {
         for (const deferred::Call& call : calls) {
             if (call.function == deferred::Function::record_activity) {
-                sightings_.push_back({call.user_id, *call.at, call.platform});
+                sightings_.push_back({call.user_id, *call.at, call.platform, call.called_at});
                 continue;
             }
             record();  // first: what they were seen as may change now
             report(call);
         }
         record();
-        deferred::append(again_);
+        deferred::append(again_, deferred::WhenLocked::raise);
     }
 
-    std::int64_t deferred_again() const { return static_cast<std::int64_t>(again_.size()); }
+    std::int64_t deferred_again() const { return deferred_again_ + static_cast<std::int64_t>(again_.size()); }
 
   private:
     void record() {
         if (sightings_.empty()) return;
         activity::clamp_to_now(config_, sightings_.data(), sightings_.size());
         activity::sort_newest(sightings_);
-        std::vector<Outcome> outcomes(sightings_.size());
+        record(sightings_.data(), sightings_.data() + sightings_.size());
+        sightings_.clear();
+    }
+
+    /// Records sightings in the order of users. If that fails, the halves are tried, down to the user because
+    /// of whom it fails: only that user's sightings are deferred again.
+    void record(const Sighting* first, const Sighting* last) {
+        const auto count = static_cast<std::size_t>(last - first);
+        std::vector<Outcome> outcomes(count);
         activity::RecordOptions options;
         options.horizon = now_ - kWindow;
-        const auto trouble = pg::attempt([&] {
-            activity::record(config_, sightings_.data(), sightings_.size(), outcomes.data(), options);
-        });
-        if (trouble) {
-            warn(*trouble);
-            activity::defer(sightings_.data(), sightings_.size());
+        options.is_task = true;
+        activity::Recorded recorded;
+        const auto trouble =
+            pg::attempt([&] { recorded = activity::record(config_, first, count, outcomes.data(), options); },
+                        [](const pg::Trouble& t) { return t.state != sqlstate::lock_not_available; });
+        if (!trouble) {
+            deferred_again_ += recorded.deferred;
+            return;
         }
-        sightings_.clear();
+        const Sighting* half = first + count / 2;
+        while (half != first && (half - 1)->user_id == half->user_id) --half;
+        if (half == first)
+            half = std::find_if(first, last, [&](const Sighting& s) { return s.user_id != first->user_id; });
+        if (half == last) {
+            warn(*trouble);
+            activity::defer(first, count, true);
+            deferred_again_ += static_cast<std::int64_t>(count);
+            return;
+        }
+        record(first, half);
+        record(half, last);
     }
 
     /// A user's reports stay in their order: once one has to wait, so do the others.
@@ -74,7 +97,8 @@ class Batch {
 
     const Config& config_;
     const Instant now_;
-    std::vector<activity::Sighting> sightings_;
+    std::vector<Sighting> sightings_;
+    std::int64_t deferred_again_ = 0;  // sightings
     std::vector<deferred::Call> again_;
     std::set<std::string_view> held_up_;
 };
@@ -93,7 +117,7 @@ Replayed run(const Config& config, Instant now, std::int64_t max_calls) {
             batch.run(calls);
             const auto taken = static_cast<std::int64_t>(calls.size());
             replayed.carried_out += taken - batch.deferred_again();
-            // Reports that are deferred again are the oldest still: the next run begins with them.
+            // Calls that are deferred again are the oldest still: the next run begins with them.
             done = taken < room || taken == left || batch.deferred_again() > 0;
             replayed.more = taken == left && batch.deferred_again() == 0;
         });

@@ -16,15 +16,16 @@ pg::Statement note_many_new_query(
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"
     " visited = greatest(u.visited, EXCLUDED.visited) RETURNING user_id, user_no",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
-// An upsert draws a user number even if it only updates, so existing rows are updated. Rows of other
-// transactions in progress are skipped. Without a time only `visited` changes.
+// An upsert draws a user number even if it only updates, so existing rows are updated. Returns how many; rows
+// of other transactions in progress are skipped. Without a time only `visited` changes.
 pg::Statement note_many_query(
-    "UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at), visited = greatest(u.visited, s.visited)"
-    " FROM (SELECT k.user_no, v.at, v.visited::pg_catalog.int4 FROM"
+    "WITH s AS (SELECT k.user_no, v.at, v.visited::pg_catalog.int4 FROM"
     "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) v(user_id, at, "
     "visited)"
-    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED) s"
-    " WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no",
+    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED),"
+    " w AS (UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at),"
+    "  visited = greatest(u.visited, s.visited) FROM s WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no)"
+    " SELECT pg_catalog.count(*) FROM s",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 // The same for members, whose last sighting stays.
 pg::Statement visit_members_query(
@@ -72,7 +73,11 @@ history::Visited visited_of(const Rows& rows) {
 
 void Writes::make() {
     if (!newly_known.empty()) number(know_query.write(newly_known));
-    if (noted.any()) note_many_query.write(noted.user_ids, noted.times, noted.visited);
+    if (noted.any()) {
+        const pg::Rows rows = note_many_query.write(noted.user_ids, noted.times, noted.visited);
+        if (rows.at(0, 0).integer() < static_cast<std::int64_t>(noted.user_ids.size()))
+            throw Error(sqlstate::serialization_failure, "another transaction has taken a user's row");
+    }
     if (noted_new.any())
         number(note_many_new_query.write(noted_new.user_ids, noted_new.times, noted_new.visited));
     if (!members.empty()) made = cohort::write(members);

@@ -60,7 +60,9 @@ void judge(const Config& config, Step& step, const RecordOptions& options) {
     const Sighting& sighting = *step.sighting;
     *step.outcome =
         judge_sighting(config.settings, sighting.user_id, step.account, step.membership, sighting.at);
-    if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && !step.rows.user.exists)) {
+    // Whether a newcomer takes a seat depends on the account, which the other transaction may change.
+    const bool is_newcomer = !step.rows.user.exists || *step.outcome == Outcome::joined;
+    if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && is_newcomer)) {
         const Target target = target_of(*step.outcome);
         step.deferred = (target == Target::member && *step.outcome != Outcome::unchanged) ||
                         (target == Target::user && must_update_last_seen(config, step));
@@ -73,6 +75,7 @@ void judge(const Config& config, Step& step, const RecordOptions& options) {
                        user.integer(directory::users::last_seen) >= sighting.at;
     step.past = (sighting.at < options.horizon || known) && *step.outcome == Outcome::joined;
     if (step.past) *step.outcome = Outcome::unchanged;
+    step.deferred = user.in_flight && target_of(step) == Target::user && must_update_last_seen(config, step);
 }
 
 }  // namespace mau::activity

@@ -207,8 +207,14 @@ void Folder::close_and_write() {
             bitmaps.emplace_back(reinterpret_cast<const char*>(bytes_.data()) + begin, end - begin);
             begin = end;
         }
-        scratch_.run(
-            [&] { write_query.write(chunks_, days_, row_services_, platforms_, pg::Param::bytes(bitmaps)); });
+        scratch_.run([&] {
+            const pg::Rows written =
+                write_query.write(chunks_, days_, row_services_, platforms_, pg::Param::bytes(bitmaps));
+            if (written.count < chunks_.size())
+                throw Error(sqlstate::trigger_protocol_violated,
+                            "bitmaps of mau.active_days were not written",
+                            "A trigger keeps rows from being written.", "Drop the trigger.");
+        });
         rows += static_cast<std::int64_t>(chunks_.size());
         chunks_.clear(), days_.clear(), platforms_.clear(), row_services_.clear();
         bytes_.clear(), ends_.clear();

@@ -103,8 +103,10 @@ void mark(const Config& config, const std::vector<Visit>& visits) {
     }
     if (!known.user_nos.empty())
         mark_many_query.write(known.user_nos, known.days, known.platforms, known.services);
-    if (!unknown.user_ids.empty())
-        mark_by_id_query.write(unknown.user_ids, unknown.days, unknown.platforms, unknown.services);
+    if (!unknown.user_ids.empty() &&
+        mark_by_id_query.write(unknown.user_ids, unknown.days, unknown.platforms, unknown.services).count <
+            unknown.user_ids.size())
+        throw Error(sqlstate::serialization_failure, "a user's row is missing");
 }
 
 }  // namespace mau::history

@@ -229,6 +229,8 @@ void Reading::flush_skipped() {
 
 /// Records a batch; for newest_first it must be sorted already.
 void Reading::record(std::vector<activity::Sighting>& batch, const activity::RecordOptions& options) {
+    activity::RecordOptions of_task = options;
+    of_task.is_task = true;
     const std::size_t size = options.queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
     for (std::size_t i = 0; i < batch.size(); i += size) {
         const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
@@ -236,7 +238,7 @@ void Reading::record(std::vector<activity::Sighting>& batch, const activity::Rec
             begin, begin + static_cast<std::ptrdiff_t>(std::min(size, batch.size() - i)));
         activity::sort_newest(part);
         std::vector<Outcome> results(part.size());
-        results.resize(activity::record(config_, part.data(), part.size(), results.data(), options));
+        results.resize(activity::record(config_, part.data(), part.size(), results.data(), of_task).users);
         for (const Outcome outcome : results) ++outcomes[static_cast<int>(outcome)];
         sightings += static_cast<std::int64_t>(results.size());
     }

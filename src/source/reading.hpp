@@ -137,7 +137,7 @@ class Reading {
     std::optional<Instant> cohort_kept_until(std::optional<Instant> newest);
     void read_last_seen(const std::string& sql, const Params& params, const activity::RecordOptions& members,
                         const activity::RecordOptions& others);
-    void record(std::vector<activity::Sighting>& batch, const activity::RecordOptions& how);
+    void record(std::vector<activity::Sighting>& batch, const activity::RecordOptions& options);
     void skip(const std::string& table, const char* reason, std::string_view key);
     void skip_sighting(std::string_view user_id);
     void skip_visit(std::string_view user_id);
