@@ -524,7 +524,7 @@ CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_fold';
 COMMENT ON FUNCTION mau.fold(timestamptz, bigint) IS
-'Moves visits into the bitmaps of mau.active_days, deletes days older than history_retention, and carries out deferred calls. Errors: 22008, 22023, XX001.';
+'Moves visits into the bitmaps of mau.active_days, deletes days older than history_retention, and carries out deferred calls. Errors: 22008, 22023, 39P01, 55P03, XX001.';
 
 CREATE FUNCTION mau.daily_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT 'native',
                                  platform text DEFAULT NULL, min_days integer DEFAULT 1, kind text DEFAULT 'counted',
