@@ -207,6 +207,11 @@ sql("SELECT mau.sync($at)");
 is(sql(q{SELECT mau.last_seen('soon@edge.example') IS NULL}), 't', 'prosody: a later login is not seen by an earlier sync');
 sql('SELECT mau.sync(to_timestamp(1795227000))');
 is(sql(q{SELECT extract(epoch FROM mau.last_seen('soon@edge.example'))::bigint}), 1795227000, 'but by one of then, though the page has not changed');
+sql(q[INSERT INTO prosody VALUES ('edge.example', 'long', 'lastlog2', 'login', 'json', '{"timestamp":1795227000,"note":"' || repeat('a', 4096) || '"}')]);
+sql('SELECT mau.sync(to_timestamp(1795227000))');
+is(sql(q{SELECT coalesce(mau.last_seen('long@edge.example')::text, 'never') || ', ' || reason FROM mau.source_skipped WHERE row_key = 'long@edge.example login'}),
+	'never, no usable time in the value', 'prosody: a value longer than 4096 bytes is not fetched, but skipped and shown');
+sql(q{DELETE FROM prosody WHERE "user" = 'long'});
 # In the present, a homeserver's clock that is a little ahead keeps no page from being done with.
 sql(q[INSERT INTO prosody SELECT 'edge.example', 'ahead', 'lastlog2', 'login', 'json', format('{"timestamp":%s}', floor(extract(epoch FROM now() + interval '4 min')))]);
 sql('SELECT mau.sync()');
