@@ -196,7 +196,8 @@ bool can_make(const Config& config, const Writes& writes) {
 /// Runs the statements. Returns false if another session has changed a row since it was read, or if a
 /// statement would have to wait. `only_ours`: the tables have no triggers of others, which may wait for any
 /// lock.
-bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, bool only_ours) {
+bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, bool only_ours,
+          bool is_task) {
     forbid_read_only();
     const auto write = [&] {
         {
@@ -211,11 +212,13 @@ bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, 
     const auto mark = [&] { history::mark(config, writes.visits); };
     if (!writes.any()) return mark(), true;
     if (!can_make(config, writes)) return mark(), false;
-    if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_interference);
+    const bool runs_only_ours = is_task && only_ours && writes.visits_of_new.empty();
+    const pg::Keeps keeps = runs_only_ours ? pg::Keeps::nothing : pg::Keeps::memory;
+    if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_interference, keeps);
     // Rows that were updated in place already say that their visits are marked, so these are marked even if
     // the statements fail. A new user's visits need the number that the statements give: they are marked with
     // the user's row, or not at all.
-    const bool done = !pg::attempt(write, pg::is_interference);
+    const bool done = !pg::attempt(write, pg::is_interference, keeps);
     mark();
     return done;
 }
@@ -273,7 +276,8 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     cohort::Seating seating(config_);
     give_seats(config_, options_.queue, steps_, seating);
     plan(config_, steps_, writes);
-    const bool written = (!writes.any() && writes.visits.empty()) || make(config_, steps_, writes, only_ours);
+    const bool written = (!writes.any() && writes.visits.empty()) ||
+                         make(config_, steps_, writes, only_ours, options_.is_task);
     // In SERIALIZABLE the visits are rolled back, too.
     if (!written)
         for (Step& step : steps_)

@@ -80,8 +80,11 @@ void begin_subtransaction() {
     BeginInternalSubTransaction(nullptr);
 }
 
-void release_subtransaction(MemoryContext context, ResourceOwner owner) {
+void release_subtransaction(MemoryContext context, ResourceOwner owner, Keeps keeps) {
+    MemoryContext const own = CurTransactionContext;
+    const bool stays = !MemoryContextIsEmpty(own);  // else PostgreSQL deletes it
     ReleaseCurrentSubTransaction();
+    if (stays && keeps == Keeps::nothing) MemoryContextDelete(own);
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
 }

@@ -132,9 +132,14 @@ struct Trouble {
 /// Describes the exception being handled, whatever it is; call it in a catch block only.
 Trouble describe_current_exception();
 
+/// What a subtransaction that went well leaves until the end of the transaction: what was allocated in its
+/// memory context, which a trigger or a NOTIFY of others may still need, or nothing. It is 8 kB even if all
+/// of it was freed, which adds up where there are thousands.
+enum class Keeps { memory, nothing };
+
 namespace detail {
 void begin_subtransaction();
-void release_subtransaction(MemoryContext context, ResourceOwner owner);
+void release_subtransaction(MemoryContext context, ResourceOwner owner, Keeps keeps);
 void rollback_subtransaction(MemoryContext context, ResourceOwner owner);
 
 /// An exception that was caught, in a form that outlives the subtransaction it comes from.
@@ -161,7 +166,8 @@ inline bool is_any(const Trouble&) {
 /// cancellation and termination always: whoever called us may catch it in a subtransaction of theirs, and has
 /// to find that one.
 template <class Body>
-std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_any) {
+std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_any,
+                               Keeps keeps = Keeps::memory) {
     MemoryContext const context = CurrentMemoryContext;
     ResourceOwner const owner = CurrentResourceOwner;
     guard([] { detail::begin_subtransaction(); });
@@ -173,7 +179,7 @@ std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_a
         caught.error = std::current_exception();
     }
     if (!caught.error) {
-        guard([&] { detail::release_subtransaction(context, owner); });
+        guard([&] { detail::release_subtransaction(context, owner, keeps); });
         return std::nullopt;
     }
     caught.keep(context);

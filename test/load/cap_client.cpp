@@ -595,6 +595,9 @@ void compare(long long* unexplained, long long* missing) {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
         connection = pq::Connection(options.conninfo);
     }
+    // The administrator may have dropped it last.
+    if (options.extension_goes && connection.must("SELECT to_regclass('mau.monthly_active_users')").is_null(0, 0))
+        return;
     const pq::Result rows = connection.must("SELECT user_id FROM mau.monthly_active_users WHERE user_id LIKE '" +
                                             options.prefix + "%'");
     std::set<std::string> table;

@@ -1,5 +1,5 @@
--- What attach and reconcile read does not stay in memory: while the last row of 20 000 is read, SPI's memory, which lives as long as the
--- statement, holds few of them.
+-- What attach and reconcile read and write does not stay in memory: while the last row of 20 000 is read, SPI's memory, which lives as long as the
+-- statement, holds few of them, and subtransactions that are over have left none.
 SET client_min_messages = warning;
 CREATE EXTENSION mau;
 CREATE ROLE regress_mau_owner;
@@ -10,10 +10,12 @@ CREATE TABLE theirs.users (name text UNIQUE, creation_ts bigint, is_guest smalli
 CREATE TABLE theirs.rows (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);
 CREATE TABLE theirs.user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL);
 CREATE SEQUENCE theirs.peak MINVALUE 0;
+CREATE SEQUENCE theirs.subtransactions MINVALUE 0;
 CREATE FUNCTION theirs.look(n int) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF n % 1000 = 0 THEN
         PERFORM setval('theirs.peak', greatest((SELECT last_value FROM theirs.peak), (SELECT sum(used_bytes)::bigint FROM pg_backend_memory_contexts WHERE name ~ '^SPI')));
+        PERFORM setval('theirs.subtransactions', greatest((SELECT last_value FROM theirs.subtransactions), (SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'CurTransactionContext')));
     END IF;
     RETURN '';
 END $$;
@@ -25,6 +27,7 @@ SELECT last_value > 0 AS was_looked_at, last_value < 2500000 AS is_small FROM th
 TRUNCATE mau.monthly_active_users;
 SELECT rows > 19000 AS most_differed FROM mau.reconcile('2026-06-30 13:00+00') WHERE what = 'differed';
 SELECT last_value < 2500000 AS is_small FROM theirs.peak;
+SELECT last_value < 5 AS are_few FROM theirs.subtransactions;
 DROP EXTENSION mau;
 DROP SCHEMA theirs CASCADE;
 DROP ROLE regress_mau_owner;
