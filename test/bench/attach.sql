@@ -145,13 +145,13 @@ WITH medians AS (SELECT what, percentile_cont(0.5) WITHIN GROUP (ORDER BY second
 SELECT what, round(seconds::numeric, 3) AS seconds,
        round((seconds / (SELECT seconds FROM medians WHERE what = 'plain statement'))::numeric, 2) AS "times the plain statement"
 FROM medians ORDER BY array_position('{plain statement,members alone,attach,attach with visits,"sync, nothing new"}', what);
--- In a session of its own; less the shared memory, and what a session has anyway.
+-- In a session of its own; less shared memory, mapped files (of PostgreSQL, mau and LLVM), and what a session has anyway.
 DROP EXTENSION mau;
 CREATE EXTENSION mau;
 \c
 CREATE TEMP VIEW memory AS
 SELECT sum(CASE WHEN line ~ '^VmHWM' THEN 1 ELSE -1 END * substring(line FROM '\d+')::bigint) AS kb
-FROM regexp_split_to_table(pg_read_file('/proc/self/status'), '\n') line WHERE line ~ '^(VmHWM|RssShmem)';
+FROM regexp_split_to_table(pg_read_file('/proc/self/status'), '\n') line WHERE line ~ '^(VmHWM|RssShmem|RssFile)';
 SELECT kb AS before FROM memory \gset
 SELECT mau.attach('synapse', 'public', to_timestamp(:now_ms / 1000.0)) \g /dev/null
 SELECT count(*) AS "rows of user_ips", (SELECT round((kb - :before) / 1024.0) FROM memory) AS "MB of attach" FROM user_ips;
