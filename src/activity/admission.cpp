@@ -76,7 +76,7 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
             given = answer(config, sighting, step.account, membership);
             return !given.blocked;
         });
-        // Where the seat that would decide could not be asked for, the members are counted.
+        // A step that met a lock has asked for no seat: then the number of members decides.
         if (!given.blocked && given.gate == Gate::if_seat)
             given.blocked = outcome == Outcome::full ||
                             (!steps[0].sure && full(config.settings, cohort::count_now(config, sighting.at)));

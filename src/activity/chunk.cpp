@@ -173,7 +173,7 @@ void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
                     writes.visited_members.add(sighting.user_id, 0, step.visited);
                 break;
             case Target::user:
-                if (step.rows.user.in_flight) break;  // deferred, or nothing to write
+                if (step.rows.user.in_flight) break;  // judge() has deferred it, or nothing is to be written
                 if (!known)
                     writes.noted_new.add(sighting.user_id, sighting.at, step.visited);
                 else if (must_update_last_seen(config, step))
@@ -278,7 +278,7 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     plan(config_, steps_, writes);
     const bool written = (!writes.any() && writes.visits.empty()) ||
                          make(config_, steps_, writes, only_ours, options_.is_task);
-    // In SERIALIZABLE the visits are rolled back, too.
+    // In SERIALIZABLE the subtransaction also has the visits of the other users.
     if (!written)
         for (Step& step : steps_)
             if (!step.written &&

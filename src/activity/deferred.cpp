@@ -87,7 +87,7 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked) {
     if (!lock_table()) {
         if (when_locked == WhenLocked::raise)
             throw Error(sqlstate::lock_not_available, "mau.deferred_calls is locked",
-                        "So are rows that are to be written.",
+                        "Rows that have to be written are locked as well.",
                         "End the transaction that has locked mau's tables.");
         pg::guard([] {
             ereport(WARNING,
@@ -110,7 +110,9 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked) {
         user_ids.push_back(call.user_id);
         times.push_back(*call.at);
         platforms.push_back(static_cast<int>(call.platform));
-        called_at.push_back(call.called_at);
+        // mau is younger than 2000: an earlier time was written by hand, and may be out of range.
+        const bool is_plausible = call.called_at && *call.called_at > 0;
+        called_at.push_back(is_plausible ? call.called_at : std::nullopt);
     }
     if (!user_ids.empty()) append_sightings_query.write(user_ids, times, platforms, called_at);
 }

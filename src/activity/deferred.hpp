@@ -29,8 +29,8 @@ struct Call {
     std::optional<std::int64_t> called_at = std::nullopt;  // PostgreSQL's microseconds; now, if not given
 };
 
-/// What happens to calls while another session has locked the table: they are lost, and a WARNING says so, or
-/// an error (55P03) undoes what was done.
+/// While another session has locked the table, calls cannot be stored: they are lost with a WARNING (warn),
+/// or append() raises 55P03 (raise).
 enum class WhenLocked { warn, raise };
 /// Appends calls without waiting.
 void append(const std::vector<Call>& calls, WhenLocked when_locked = WhenLocked::warn);

@@ -51,8 +51,8 @@ class Batch {
         sightings_.clear();
     }
 
-    /// Records sightings in the order of users. If that fails, the halves are tried, down to the user because
-    /// of whom it fails: only that user's sightings are deferred again.
+    /// Records sightings that are sorted by user. After an error the two halves are recorded one by one, and
+    /// so on: only the sightings of the user who causes the error are deferred again.
     void record(const Sighting* first, const Sighting* last) {
         const auto count = static_cast<std::size_t>(last - first);
         std::vector<Outcome> outcomes(count);
@@ -60,9 +60,8 @@ class Batch {
         options.horizon = now_ - kWindow;
         options.is_task = true;
         activity::Recorded recorded;
-        const auto trouble =
-            pg::attempt([&] { recorded = activity::record(config_, first, count, outcomes.data(), options); },
-                        [](const pg::Trouble& t) { return t.state != sqlstate::lock_not_available; });
+        const auto trouble = pg::attempt(
+            [&] { recorded = activity::record(config_, first, count, outcomes.data(), options); });
         if (!trouble) {
             deferred_again_ += recorded.deferred;
             return;

@@ -16,8 +16,8 @@ pg::Statement note_many_new_query(
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"
     " visited = greatest(u.visited, EXCLUDED.visited) RETURNING user_id, user_no",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
-// An upsert draws a user number even if it only updates, so existing rows are updated. Returns how many; rows
-// of other transactions in progress are skipped. Without a time only `visited` changes.
+// An upsert draws a user number even if it only updates, so existing rows are updated. Returns how many it
+// has locked; rows of other transactions in progress are skipped. Without a time only `visited` changes.
 pg::Statement note_many_query(
     "WITH s AS (SELECT k.user_no, v.at, v.visited::pg_catalog.int4 FROM"
     "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) v(user_id, at, "

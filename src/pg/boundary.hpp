@@ -132,9 +132,9 @@ struct Trouble {
 /// Describes the exception being handled, whatever it is; call it in a catch block only.
 Trouble describe_current_exception();
 
-/// What a subtransaction that went well leaves until the end of the transaction: what was allocated in its
-/// memory context, which a trigger or a NOTIFY of others may still need, or nothing. It is 8 kB even if all
-/// of it was freed, which adds up where there are thousands.
+/// Whether PostgreSQL keeps the memory context of a subtransaction until the transaction ends (memory), or we
+/// delete it when the subtransaction has ended well (nothing). A trigger or a NOTIFY of others may need it
+/// later; our own statements do not. A context takes 8 kB, and a task may run thousands of subtransactions.
 enum class Keeps { memory, nothing };
 
 namespace detail {

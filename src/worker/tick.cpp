@@ -39,7 +39,7 @@ void on_timeout() {
 
 // --- Transactions ----------------------------------------------------------------------------------------
 
-/// What came of locking the extension.
+/// The result of locking the extension.
 enum class Locking { done, absent, other_version, changing };
 
 pg::Statement extension_query(

@@ -25,8 +25,8 @@ SELECT * FROM gaps();
 -- The last sightings are right nevertheless.
 SELECT mau.last_seen('@a:example.com') - t('0') AS guest, mau.last_seen('@b:example.com') - t('0') AS deactivated, mau.last_seen('@c:example.com') - t('0') AS expired,
        mau.last_seen('@g7:example.com') - t('0') AS in_a_batch, mau.last_seen('@g307:example.com') - t('0') AS in_a_batch_expired;
--- A new user whose row is rolled back, here by a trigger that will not wait, leaves no visit under a number that nobody gets:
--- recorded later, the user counts once.
+-- If a new user's row is rolled back (here because a trigger raises 55P03), no visit is left under its number, and the user, who is recorded
+-- later, counts once.
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = 'lock_not_available'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON mau.monthly_active_users FOR EACH ROW EXECUTE FUNCTION refuse();
 SELECT see('later', '1000 h');
