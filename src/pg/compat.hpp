@@ -18,9 +18,10 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Replaces a tuple that the caller has locked. `new_index_entries`: the new version needs index entries;
-/// from PostgreSQL 16 on perhaps only in summarizing indexes (an administrator's BRIN).
-inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot* tuple,
+/// Replaces a tuple. `wait`: for those who have locked it; without it the answer is then TM_BeingModified,
+/// also where the lock is our own. `new_index_entries`: the new version needs index entries; from PostgreSQL
+/// 16 on perhaps only in summarizing indexes (an administrator's BRIN).
+inline TM_Result update_tuple(Relation table, ItemPointer tid, TupleTableSlot* tuple, bool wait,
                               bool* new_index_entries, bool* only_summarizing) {
     TM_FailureData failure;
     LockTupleMode mode = LockTupleNoKeyExclusive;
@@ -29,10 +30,9 @@ inline TM_Result update_tuple(Relation table, ItemPointer place, TupleTableSlot*
 #else
     bool entries = false;
 #endif
-    // It does not wait: others can share a tuple that we have locked by key share only.
     TM_Result const result =
-        table_tuple_update(table, place, tuple, GetCurrentCommandId(true), GetActiveSnapshot(),
-                           InvalidSnapshot, true, &failure, &mode, &entries);
+        table_tuple_update(table, tid, tuple, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot,
+                           wait, &failure, &mode, &entries);
 #if PG_VERSION_NUM >= 160000
     *new_index_entries = result == TM_Ok && entries != TU_None;
     *only_summarizing = entries == TU_Summarizing;

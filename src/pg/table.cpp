@@ -84,7 +84,7 @@ bool next_slot(IndexScanDesc scan, ScanDirection direction, TupleTableSlot* slot
     return step(scan, [&] { return index_getnext_slot(scan, direction, slot); });
 }
 
-ItemPointer next_place(IndexScanDesc scan) {
+ItemPointer next_tid(IndexScanDesc scan) {
     return step(scan, [&] { return index_getnext_tid(scan, ForwardScanDirection); });
 }
 
@@ -123,7 +123,6 @@ void KeyedTable::open(Oid table, Oid index, const char* name) {
         table_ = table_open(table, AccessShareLock);
         index_ = open_index(table_, index, name);
         slot_ = table_slot_create(table_, nullptr);
-        row_ = table_slot_create(table_, nullptr);
         is_heap_ = table_->rd_tableam == GetHeapamTableAmRoutine();
         InitDirtySnapshot(dirty_);
         scan_ = compat::begin_index_scan(table_, index_, &dirty_, 1);
@@ -137,7 +136,7 @@ Found KeyedTable::find(Datum key) {
         ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
                                key);
         step(scan_, [&] { return index_rescan(scan_, &scan_key, 1, nullptr, 0), true; });
-        ExecClearTuple(row_);
+        ExecClearTuple(slot_);
         const int key_column = index_->rd_index->indkey.values[0] - 1;
         while (next_version()) {
             if (unfinished(dirty_) || locked_by_other(slot_)) found.in_flight = true;
@@ -153,8 +152,7 @@ Found KeyedTable::find(Datum key) {
                                       ? PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_->tts_values[i]))
                                       : datumCopy(slot_->tts_values[i], column->attbyval, column->attlen);
             }
-            ExecCopySlot(row_, slot_);
-            if (!found.in_flight) break;  // the key is unique: there is no other version
+            if (!found.in_flight) return found;  // the key is unique: there is no other version
         }
         ExecClearTuple(slot_);
         return found;
@@ -168,31 +166,41 @@ bool KeyedTable::next_version() {
     if (!is_heap_) return next_slot(scan_, ForwardScanDirection, slot_);
     auto* const slot = reinterpret_cast<BufferHeapTupleTableSlot*>(slot_);
     HeapTuple const tuple = &slot->base.tupdata;
-    ItemPointer const place = &scan_->xs_heaptid;
+    ItemPointer const tid = &scan_->xs_heaptid;
     for (;;) {
         const bool first = !scan_->xs_heap_continue;
         if (first) {
-            if (!next_place(scan_)) return false;
+            if (!next_tid(scan_)) return false;
             ExecClearTuple(slot_);
-            page_ = ReleaseAndReadBuffer(page_, table_, ItemPointerGetBlockNumber(place));
+            page_ = ReleaseAndReadBuffer(page_, table_, ItemPointerGetBlockNumber(tid));
             Page const page = BufferGetPage(page_);
             if (PageIsFull(page) || PageGetHeapFreeSpace(page) < kRoom) heap_page_prune_opt(table_, page_);
         }
         bool all_dead = false;
         LockBuffer(page_, BUFFER_LOCK_SHARE);
         const bool found =
-            heap_hot_search_buffer(place, table_, page_, &dirty_, tuple, first ? &all_dead : nullptr, first);
+            heap_hot_search_buffer(tid, table_, page_, &dirty_, tuple, first ? &all_dead : nullptr, first);
         LockBuffer(page_, BUFFER_LOCK_UNLOCK);
         // As index_fetch_heap() has it: no transaction needs the index entry any more.
         if (first && !scan_->xactStartedInRecovery) scan_->kill_prior_tuple = all_dead;
         scan_->xs_heap_continue = found;  // there may be another version that the dirty snapshot shows
         if (!found) continue;
         pgstat_count_heap_fetch(index_);
-        tuple->t_self = *place;
+        tuple->t_self = *tid;
         slot_->tts_tableOid = RelationGetRelid(table_);
         ExecStoreBufferHeapTuple(tuple, slot_, page_);
         return true;
     }
+}
+
+/// Locks a row without waiting. After it an update cannot wait: others can share the row by key share only.
+bool KeyedTable::lock_row(ItemPointer tid) {
+    TupleTableSlot* const locked = table_slot_create(table_, nullptr);
+    TM_FailureData failure;
+    const bool done = table_tuple_lock(table_, tid, GetActiveSnapshot(), locked, GetCurrentCommandId(true),
+                                       LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure) == TM_Ok;
+    ExecDropSingleTupleTableSlot(locked);
+    return done;
 }
 
 bool KeyedTable::allows_updates(const OwnObjects& own) {
@@ -201,29 +209,29 @@ bool KeyedTable::allows_updates(const OwnObjects& own) {
 
 bool KeyedTable::update(const Change* changes, int count) {
     return guard([&] {
+        if (TTS_EMPTY(slot_)) return false;
         if (!fresh_) fresh_ = MakeSingleTupleTableSlot(RelationGetDescr(table_), &TTSOpsVirtual);
+        ItemPointerData tid = slot_->tts_tid;
         const auto columns = static_cast<std::size_t>(RelationGetDescr(table_)->natts);
-        end_command();  // a row that this very statement has written can be changed once more
-        // Locked first, without waiting: then the update cannot wait.
-        TM_FailureData failure;
-        if (table_tuple_lock(table_, &row_->tts_tid, GetActiveSnapshot(), row_, GetCurrentCommandId(true),
-                             LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure) != TM_Ok)
-            return false;
         ExecClearTuple(fresh_);
-        slot_getallattrs(row_);
-        std::memcpy(fresh_->tts_values, row_->tts_values, columns * sizeof(Datum));
-        std::memcpy(fresh_->tts_isnull, row_->tts_isnull, columns * sizeof(bool));
+        std::memcpy(fresh_->tts_values, slot_->tts_values, columns * sizeof(Datum));
+        std::memcpy(fresh_->tts_isnull, slot_->tts_isnull, columns * sizeof(bool));
         for (int i = 0; i < count; ++i) {
             fresh_->tts_values[changes[i].column] = changes[i].value;
             fresh_->tts_isnull[changes[i].column] = false;
         }
         ExecStoreVirtualTuple(fresh_);
+        end_command();  // a row that this very statement has written can be changed once more
         bool new_index_entries = false, only_summarizing = false;
-        const bool done = compat::update_tuple(table_, &row_->tts_tid, fresh_, &new_index_entries,
-                                               &only_summarizing) == TM_Ok;
-        if (done && new_index_entries) add_index_entries(table_, &fresh_, 1, only_summarizing);
+        const auto replace = [&](bool wait) {
+            return compat::update_tuple(table_, &tid, fresh_, wait, &new_index_entries, &only_summarizing);
+        };
+        TM_Result result = replace(false);
+        if (result == TM_BeingModified && lock_row(&tid)) result = replace(true);
+        if (result == TM_Ok && new_index_entries) add_index_entries(table_, &fresh_, 1, only_summarizing);
         ExecClearTuple(fresh_);
-        return done;
+        ExecClearTuple(slot_);
+        return result == TM_Ok;
     });
 }
 
@@ -233,7 +241,6 @@ void KeyedTable::close() {
         page_ = InvalidBuffer;
         index_endscan(scan_);
         if (fresh_) ExecDropSingleTupleTableSlot(fresh_);
-        ExecDropSingleTupleTableSlot(row_);
         ExecDropSingleTupleTableSlot(slot_);
         index_close(index_, AccessShareLock);
         table_close(table_, AccessShareLock);
@@ -342,8 +349,8 @@ void EntryWalk::begin(Snapshot snapshot, ScanKey keys, int count) {
 }
 
 const Datum* EntryWalk::next() {
-    while (ItemPointer const place = next_place(scan_)) {
-        BlockNumber const page = ItemPointerGetBlockNumber(place);
+    while (ItemPointer const tid = next_tid(scan_)) {
+        BlockNumber const page = ItemPointerGetBlockNumber(tid);
         if (!VM_ALL_VISIBLE(table_, page, &visibility_)) {
             if (!index_fetch_heap(scan_, slot_)) continue;
             ExecClearTuple(slot_);

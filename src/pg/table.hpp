@@ -2,7 +2,7 @@
 // progress, and writes in place.
 #pragma once
 
-#include "pg/locks.hpp"
+#include "pg/boundary.hpp"
 
 namespace mau::pg {
 
@@ -83,6 +83,7 @@ class KeyedTable {
     static constexpr std::size_t kRoom = 400;
 
     bool next_version();
+    bool lock_row(ItemPointer tid);
 
     Relation table_ = nullptr;
     Relation index_ = nullptr;
@@ -90,8 +91,7 @@ class KeyedTable {
     Buffer page_ = InvalidBuffer;  // of the heap, the one looked at last
     IndexScanDesc scan_ = nullptr;
     SnapshotData dirty_;
-    TupleTableSlot* slot_ = nullptr;
-    TupleTableSlot* row_ = nullptr;    // what was found last
+    TupleTableSlot* slot_ = nullptr;   // what was found last, if it may be updated
     TupleTableSlot* fresh_ = nullptr;  // what is to become of it
 };
 
