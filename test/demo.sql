@@ -85,7 +85,7 @@ SELECT mau.chart('dau', height => 4);
 \set ECHO none
 \echo
 SELECT mau.monthly_active_count() AS members \gset
-\echo '-- 5. THE LIMIT: the house is full. A newcomer is told so, as HTTP 403; members notice nothing.'
+\echo '-- 5. THE LIMIT: the server is full. A newcomer is told so, as HTTP 403; members notice nothing.'
 \set ECHO queries
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = :members,
     admin_contact = 'mailto:you@example.com';

@@ -6,7 +6,7 @@
 --       -- mau_sql = { driver = "PostgreSQL", database = "prosody", username = "prosody", host = "..." }; default: sql
 --
 -- A superuser gives the role its rights: SELECT mau.grant_to('prosody'). Where mau cannot be asked, everybody is let in and it
--- is logged: counting must not close the house.
+-- is logged: counting must not close the server.
 
 local sql = require "util.sql";
 local json = require "util.json";
@@ -59,7 +59,7 @@ module:hook("resource-unbind", function (event)
 	ask("SELECT mau.record_activity(?)", event.session.username .. "@" .. module.host);
 end);
 
--- Registration over the wire: nobody registers into a full house.
+-- Registration over the wire: nobody registers on a full server.
 module:hook("user-registering", function (event)
 	local err = refusal(ask("SELECT mau.check_auth_blocking()::text"));
 	if err then

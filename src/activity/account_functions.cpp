@@ -1,6 +1,7 @@
 // The SQL functions that report accounts and threepids.
 #include "activity/registration.hpp"
 
+#include "pg/locks.hpp"
 #include "pg/values.hpp"
 
 namespace mau {

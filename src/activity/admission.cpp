@@ -12,13 +12,13 @@ namespace {
 
 /// The rows, the account and the membership of a request's user.
 struct Known {
-    Rows rows;
+    UserRows rows;
     Account account;
     Membership membership;
 };
 
 /// A user whose row another transaction is inserting is treated as a member: that user is being admitted.
-void take_for_member(const Rows& rows, Instant at, Membership& membership) {
+void take_for_member(const UserRows& rows, Instant at, Membership& membership) {
     if (!rows.member.exists && rows.member.in_flight) membership.last_seen = at;
 }
 

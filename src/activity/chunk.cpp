@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cohort/seating.hpp"
+#include "pg/locks.hpp"
 #include "pg/values.hpp"
 #include "seats/seats.hpp"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pg/locks.hpp"
 #include "pg/table.hpp"
 
 namespace mau::deferred {

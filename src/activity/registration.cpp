@@ -1,6 +1,7 @@
 #include "activity/registration.hpp"
 
 #include "cohort/leaving.hpp"
+#include "pg/locks.hpp"
 #include "pg/values.hpp"
 #include "cohort/seating.hpp"
 #include "seats/seats.hpp"

@@ -6,6 +6,7 @@
 #include "activity/deferred.hpp"
 
 #include "cohort/cohort.hpp"
+#include "pg/locks.hpp"
 
 namespace mau::registration {
 

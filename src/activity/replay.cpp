@@ -6,6 +6,7 @@
 #include <set>
 
 #include "activity/registration.hpp"
+#include "pg/locks.hpp"
 
 namespace mau::replay {
 

@@ -1,5 +1,7 @@
 #include "activity/rows.hpp"
 
+#include "pg/locks.hpp"
+
 namespace mau::activity {
 
 namespace {
@@ -64,7 +66,7 @@ Membership membership_of(const pg::Found& row) {
     return membership;
 }
 
-history::Visited visited_of(const Rows& rows) {
+history::Visited visited_of(const UserRows& rows) {
     history::Visited visited;
     if (rows.member.exists) visited = history::Visited(rows.member.int4(cohort::visited));
     if (rows.user.exists) visited.unite(history::Visited(rows.user.int4(directory::users::visited)));

@@ -10,7 +10,7 @@
 namespace mau::activity {
 
 /// The two rows of a user.
-struct Rows {
+struct UserRows {
     pg::Found user, member;
 };
 
@@ -27,9 +27,9 @@ class Looker {
         users_.open(config.users_table, config.users_index, kUsersIndex);
         cohort_.open(config.cohort_table, config.cohort_index, kCohortIndex);
     }
-    Rows find(std::string_view user_id) {
+    UserRows find(std::string_view user_id) {
         const Datum key = pg::key_datum(user_id);
-        Rows rows;
+        UserRows rows;
         rows.member = cohort_.find(key);
         rows.user = users_.find(key);
         return rows;
@@ -59,7 +59,7 @@ class Looker {
 Membership membership_of(const pg::Found& row);
 
 /// The marked visits of a user, from both rows.
-history::Visited visited_of(const Rows& rows);
+history::Visited visited_of(const UserRows& rows);
 
 /// Rows of mau.users that one statement writes.
 struct Notes {

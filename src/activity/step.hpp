@@ -20,7 +20,7 @@ struct Step {
     bool marked = false;    // the days and clients of the sightings are in the history, or will be
     bool deferred = false;  // a part of the sightings is recorded later
     seen::Key key{};        // made before the rows were looked at
-    Rows rows{};
+    UserRows rows{};
     Account account{};
     Membership membership{};
     history::Visited visited;      // what the history has, this sighting's visits included

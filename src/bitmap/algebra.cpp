@@ -14,17 +14,17 @@ namespace {
 const Bits kNobody{};
 
 // Row numbers may run over either end of the rows: those days are empty.
-const Word* day_at(const Rows& days, std::ptrdiff_t row) {
+const Word* day_at(const BitRows& days, std::ptrdiff_t row) {
     return row < 0 || row >= static_cast<std::ptrdiff_t>(days.size())
                ? kNobody.word
                : days[static_cast<std::size_t>(row)].word;
 }
 
-void check_range(const Rows& days, std::size_t from, std::size_t to) {
+void check_range(const BitRows& days, std::size_t from, std::size_t to) {
     if (from > to || to > days.size()) throw std::invalid_argument("range outside the decoded days");
 }
 
-void check_scratch(const Rows& scratch, std::size_t needed) {
+void check_scratch(const BitRows& scratch, std::size_t needed) {
     if (scratch.size() < needed) throw std::invalid_argument("too little scratch");
 }
 
@@ -52,7 +52,7 @@ class Counter {
     void subtract(const Word* day) { kernels().counter_subtract(planes_->word, n_, day); }
 
     // Adds the rows [from, to), after which no count may be above what the constructor was told.
-    void add(const Rows& days, std::size_t from, std::size_t to) {
+    void add(const BitRows& days, std::size_t from, std::size_t to) {
         for (; from + 8 <= to; from += 8) kernels().counter_add8(planes_->word, n_, days[from].word);
         for (; from < to; ++from) add(days[from].word);
     }
@@ -81,7 +81,8 @@ class Windows {
         return min_days == 1 ? length : planes_for(length);
     }
 
-    Windows(const Rows& days, std::ptrdiff_t first, std::size_t length, std::size_t min_days, Bits* scratch)
+    Windows(const BitRows& days, std::ptrdiff_t first, std::size_t length, std::size_t min_days,
+            Bits* scratch)
         : days_(days),
           row_(first),
           length_(static_cast<std::ptrdiff_t>(length)),
@@ -121,7 +122,7 @@ class Windows {
         }
     }
 
-    const Rows& days_;
+    const BitRows& days_;
     std::ptrdiff_t row_;
     std::ptrdiff_t length_;
     std::size_t min_days_;
@@ -164,11 +165,11 @@ void extent(const Bits& set, std::size_t& from, std::size_t& to) {
 
 }  // namespace
 
-void Rows::clear() const {
+void BitRows::clear() const {
     for (std::size_t row = 0; row < size_; ++row) rows_[row].clear();
 }
 
-void unite(const Rows& days, std::size_t from, std::size_t to, Bits& out) {
+void unite(const BitRows& days, std::size_t from, std::size_t to, Bits& out) {
     check_range(days, from, to);
     out.clear();
     for (std::size_t row = from; row < to; ++row) out |= days[row];
@@ -178,8 +179,8 @@ std::size_t rolling_scratch(std::size_t window, std::size_t min_days) {
     return Windows::scratch(window, min_days);
 }
 
-void rolling(const Rows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
-             const Rows& scratch, std::int64_t* counts) {
+void rolling(const BitRows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
+             const BitRows& scratch, std::int64_t* counts) {
     check_range(days, from, to);
     check_window(window, min_days);
     check_scratch(scratch, rolling_scratch(window, min_days));
@@ -192,8 +193,8 @@ std::size_t grow_scratch(std::size_t window, std::size_t min_days) {
     return Windows::scratch(window, min_days) + window + 2;
 }
 
-void grow(const Rows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
-          const Bits* ever, const Rows& scratch, Growth* growth) {
+void grow(const BitRows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
+          const Bits* ever, const BitRows& scratch, Growth* growth) {
     check_range(days, from, to);
     check_window(window, min_days);
     check_scratch(scratch, grow_scratch(window, min_days));
@@ -226,7 +227,7 @@ void grow(const Rows& days, std::size_t from, std::size_t to, std::size_t window
     }
 }
 
-void first_seen(const Rows& days, std::size_t from, std::size_t to, Bits& ever, std::int64_t* counts) {
+void first_seen(const BitRows& days, std::size_t from, std::size_t to, Bits& ever, std::int64_t* counts) {
     check_range(days, from, to);
     std::int64_t known = ever.count();
     for (std::size_t row = from; row < to; ++row) {
@@ -249,8 +250,8 @@ std::size_t returning_scratch(const Span& span) {
     return reach > span.apart ? 2 * (reach - span.apart) + 4 : 0;
 }
 
-void returning(const Rows& days, std::size_t from, std::size_t to, const Span& span, const Rows& scratch,
-               std::int64_t* counts) {
+void returning(const BitRows& days, std::size_t from, std::size_t to, const Span& span,
+               const BitRows& scratch, std::int64_t* counts) {
     check_range(days, from, to);
     check_window(span.apart, 1);
     const std::size_t reach = span.back + span.ahead + 1;
@@ -295,7 +296,7 @@ std::size_t days_active_scratch(std::size_t rows) {
     return 3 * planes_for(rows) + 1;
 }
 
-DayCounts::DayCounts(const Rows& scratch, std::size_t most) : scratch_(scratch), most_(most) {
+DayCounts::DayCounts(const BitRows& scratch, std::size_t most) : scratch_(scratch), most_(most) {
     check_scratch(scratch, days_active_scratch(most));
 }
 
@@ -303,7 +304,7 @@ void DayCounts::clear() const {
     Counter(&scratch_[1], most_).clear();
 }
 
-void DayCounts::add(const Rows& days, std::size_t from, std::size_t to) const {
+void DayCounts::add(const BitRows& days, std::size_t from, std::size_t to) const {
     check_range(days, from, to);
     Counter(&scratch_[1], most_).add(days, from, to);
 }
@@ -321,7 +322,7 @@ std::uint32_t DayCounts::at_least(std::size_t min_days, Bits& out) const {
     return static_cast<std::uint32_t>(Counter(&scratch_[1], most_).at_least(min_days, &out));
 }
 
-void days_active(const Rows& days, std::size_t from, std::size_t to, const Rows& scratch,
+void days_active(const BitRows& days, std::size_t from, std::size_t to, const BitRows& scratch,
                  std::int64_t* counts) {
     check_range(days, from, to);
     const DayCounts active(scratch, to - from);
@@ -330,8 +331,8 @@ void days_active(const Rows& days, std::size_t from, std::size_t to, const Rows&
     active.histogram(counts);
 }
 
-std::uint32_t active_at_least(const Rows& days, std::size_t from, std::size_t to, std::size_t min_days,
-                              const Rows& scratch, Bits& out) {
+std::uint32_t active_at_least(const BitRows& days, std::size_t from, std::size_t to, std::size_t min_days,
+                              const BitRows& scratch, Bits& out) {
     check_range(days, from, to);
     const DayCounts active(scratch, to - from);
     active.clear();
@@ -339,7 +340,7 @@ std::uint32_t active_at_least(const Rows& days, std::size_t from, std::size_t to
     return active.at_least(min_days, out);
 }
 
-void retention(const Rows& cohorts, const Rows& periods, std::int64_t* counts) {
+void retention(const BitRows& cohorts, const BitRows& periods, std::int64_t* counts) {
     for (std::size_t c = 0; c < cohorts.size(); ++c) {
         std::size_t from, to;
         extent(cohorts[c], from, to);

@@ -2,7 +2,7 @@
 
 // Questions about the day bitmaps of many users, answered exactly.
 //
-// They are asked chunk outermost: decode the days of one chunk into `Rows`, let the
+// They are asked chunk outermost: decode the days of one chunk into `BitRows`, let the
 // algebra add that chunk's figures to the caller's arrays, clear, next chunk. A year of rows takes 3 MB and
 // the scratch rows beside it stay under 1 MB for windows of 30 days, whatever the population. No call
 // allocates, and each takes a few milliseconds for a year of one chunk, so a caller that looks for interrupts
@@ -25,11 +25,11 @@ namespace mau::bitmap {
 /// The days of one chunk, a row each, or working space: a view of memory that somebody else owns and aligned
 /// to 8 bytes at least (64 is faster). It has no destructor, so it may live in a frame that calls the
 /// backend.
-class Rows {
+class BitRows {
   public:
     static constexpr std::size_t bytes(std::size_t rows) { return rows * sizeof(Bits); }
 
-    Rows(void* memory, std::size_t rows) : rows_(static_cast<Bits*>(memory)), size_(rows) {}
+    BitRows(void* memory, std::size_t rows) : rows_(static_cast<Bits*>(memory)), size_(rows) {}
 
     std::size_t size() const { return size_; }
     Bits& operator[](std::size_t row) const { return rows_[row]; }
@@ -41,12 +41,12 @@ class Rows {
 };
 
 /// Who was active on at least one of the rows [from, to).
-void unite(const Rows& days, std::size_t from, std::size_t to, Bits& out);
+void unite(const BitRows& days, std::size_t from, std::size_t to, Bits& out);
 
 /// Adds to counts[0 .. to - from) how many users were active within the `window` days that end with each row,
 /// on at least `min_days` of them. DAU, WAU and MAU are windows of 1, 7 and 30.
-void rolling(const Rows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
-             const Rows& scratch, std::int64_t* counts);
+void rolling(const BitRows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
+             const BitRows& scratch, std::int64_t* counts);
 std::size_t rolling_scratch(std::size_t window, std::size_t min_days);
 
 /// The active users of a day's window against those of the window just before it, which ends `window` days
@@ -65,13 +65,13 @@ struct Growth {
 /// Adds each row's growth to growth[0 .. to - from). Needs 2 * window - 1 rows before `from`; `ever`, if
 /// given, holds who was active before row 0. With min_days > 1, "active" in a window is on at least so many
 /// of its days; "never" stays never.
-void grow(const Rows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
-          const Bits* ever, const Rows& scratch, Growth* growth);
+void grow(const BitRows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
+          const Bits* ever, const BitRows& scratch, Growth* growth);
 std::size_t grow_scratch(std::size_t window, std::size_t min_days);
 
 /// Adds to counts[0 .. to - from) how many users were active on that row for the first time ever. `ever`
 /// holds who was active before `from` and has [from, to) added to it.
-void first_seen(const Rows& days, std::size_t from, std::size_t to, Bits& ever, std::int64_t* counts);
+void first_seen(const BitRows& days, std::size_t from, std::size_t to, Bits& ever, std::int64_t* counts);
 
 /// Which days r30v2 looks at around day t, t - back to t + ahead, and how far two visits have to lie apart.
 /// The default is Synapse's at any time of day t but its first second, where ahead is 0 (see r30v2_days
@@ -84,8 +84,8 @@ struct Span {
 
 /// Adds to counts[0 .. to - from) how many users have two active days at least `apart` days apart in the span
 /// of each row.
-void returning(const Rows& days, std::size_t from, std::size_t to, const Span& span, const Rows& scratch,
-               std::int64_t* counts);
+void returning(const BitRows& days, std::size_t from, std::size_t to, const Span& span,
+               const BitRows& scratch, std::int64_t* counts);
 std::size_t returning_scratch(const Span& span);
 
 /// On how many days each user of a chunk was active, over any number of days: add the rows of one block after
@@ -93,9 +93,9 @@ std::size_t returning_scratch(const Span& span);
 /// between two calls of clear.
 class DayCounts {
   public:
-    DayCounts(const Rows& scratch, std::size_t most);
+    DayCounts(const BitRows& scratch, std::size_t most);
     void clear() const;
-    void add(const Rows& days, std::size_t from, std::size_t to) const;
+    void add(const BitRows& days, std::size_t from, std::size_t to) const;
     /// Adds to counts[k] how many users were active on exactly k days, for k = 1 .. most. counts[0] is left
     /// alone: who was never active is not known here.
     void histogram(std::int64_t* counts) const;
@@ -103,19 +103,19 @@ class DayCounts {
     std::uint32_t at_least(std::size_t min_days, Bits& out) const;
 
   private:
-    Rows scratch_;
+    BitRows scratch_;
     std::size_t most_;
 };
 std::size_t days_active_scratch(std::size_t most);
 
 /// What DayCounts says of the rows [from, to).
-void days_active(const Rows& days, std::size_t from, std::size_t to, const Rows& scratch,
+void days_active(const BitRows& days, std::size_t from, std::size_t to, const BitRows& scratch,
                  std::int64_t* counts);
-std::uint32_t active_at_least(const Rows& days, std::size_t from, std::size_t to, std::size_t min_days,
-                              const Rows& scratch, Bits& out);
+std::uint32_t active_at_least(const BitRows& days, std::size_t from, std::size_t to, std::size_t min_days,
+                              const BitRows& scratch, Bits& out);
 
 /// Adds to counts[c * periods.size() + p] how many users of cohort c were active in period p. A cohort costs
 /// only as much as the span of user numbers it covers.
-void retention(const Rows& cohorts, const Rows& periods, std::int64_t* counts);
+void retention(const BitRows& cohorts, const BitRows& periods, std::int64_t* counts);
 
 }  // namespace mau::bitmap

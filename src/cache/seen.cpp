@@ -120,11 +120,11 @@ std::uint64_t check_of(const Key& key, Span span) {
 }
 
 /// The user's entry in its set; an empty span where there is none.
-struct Found {
+struct Entry {
     std::size_t i = kEntries;
     Span span;
 };
-Found find(Set& set, const Key& key) {
+Entry find(Set& set, const Key& key) {
     for (std::size_t i = 0; i < kEntries; ++i) {
         const Span span(pg_atomic_read_u64(&set.spans[i]));
         if (pg_atomic_read_u64(&set.checks[i]) == check_of(key, span)) return {i, span};
@@ -146,7 +146,7 @@ bool all_to_invalidate = false, settings_to_invalidate = false;
 void write(const Pending& pending) {
     Set& set = set_of(pending.key);
     Span span = pending.span;
-    Found place = find(set, pending.key);
+    Entry place = find(set, pending.key);
     if (place.i < kEntries) {
         // The day's other clients are marked still.
         if (place.span.from() / kDay == span.from() / kDay) span.add_clients(place.span.clients());
@@ -234,7 +234,7 @@ Key key_of(std::string_view user_id) {
 
 bool hit(const Key& key, Instant at, unsigned client, bool count_miss) {
     if (!key.usable) return false;
-    const Found found = find(set_of(key), key);
+    const Entry found = find(set_of(key), key);
     const bool known = found.i < kEntries && at >= found.span.from() && at <= found.span.until() &&
                        (client & found.span.clients()) == client;
     if (known)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pg/locks.hpp"
 #include "seats/seats.hpp"
 #include "cache/seen.hpp"
 
@@ -109,16 +110,16 @@ bool walk_expired(const Config& config, const Range& range, Each&& each) {
 }
 
 /// Users whose rows have expired.
-struct Found {
+struct ExpiredUsers {
     std::vector<std::string_view> user_ids;  // in the memory that is current
     Instant next = INT64_MIN;                // where to go on
     bool seen_since = false;
 };
 
 /// Finds at most `most` of them from `from` on.
-Found find_expired(const Config& config, Instant from, Instant cutoff, Services services,
-                   const std::vector<std::string_view>& reserved, std::int64_t most) {
-    Found found;
+ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Services services,
+                          const std::vector<std::string_view>& reserved, std::int64_t most) {
+    ExpiredUsers found;
     if (!OidIsValid(config.cohort_by_time)) {
         const pg::Rows rows = expired_query.read_latest(cutoff, services == Services::native, reserved, most);
         for (std::uint64_t i = 0; i < rows.count; ++i) found.user_ids.push_back(rows.at(i, 0).text());
@@ -300,8 +301,8 @@ Expired remove_expired(const Config& config, Instant cutoff, const std::vector<s
     }
     for (bool more = true; more && expired.rows < max_rows;) {
         scratch.run([&] {
-            const Found found = find_expired(config, from, cutoff, Services::all, reserved,
-                                             std::min(kBatch, max_rows - expired.rows));
+            const ExpiredUsers found = find_expired(config, from, cutoff, Services::all, reserved,
+                                                    std::min(kBatch, max_rows - expired.rows));
             expired.seen_since = expired.seen_since || found.seen_since;
             const std::int64_t left = remove(config, found.user_ids, cutoff);
             expired.rows += left;

@@ -4,6 +4,7 @@
 
 #include "cohort/cohort.hpp"
 #include "cohort/leaving.hpp"
+#include "pg/locks.hpp"
 #include "pg/values.hpp"
 #include "seats/seats.hpp"
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "pg/locks.hpp"
 #include "pg/values.hpp"
 #include "cache/seen.hpp"
 

@@ -118,11 +118,11 @@ std::uint32_t Folder::number_of(std::string_view service) {
     return number;
 }
 
-Folder::Visit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const {
+Folder::PackedVisit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const {
     if (day < first_kept_) day = kBefore;
     return {std::uint64_t{static_cast<std::uint32_t>(chunk_of(user_no))} << 32 |
                 (static_cast<std::uint32_t>(day) ^ 0x80000000U),
-            service, static_cast<std::uint16_t>(platform), place_of(user_no)};
+            service, static_cast<std::uint16_t>(platform), position_of(user_no)};
 }
 
 void Folder::add(std::int64_t user_no, Day day, Platform platform, std::string_view service) {
@@ -131,7 +131,7 @@ void Folder::add(std::int64_t user_no, Day day, Platform platform, std::string_v
 }
 
 void Folder::flush() {
-    std::sort(visits_.begin(), visits_.end(), [](const Visit& a, const Visit& b) {
+    std::sort(visits_.begin(), visits_.end(), [](const PackedVisit& a, const PackedVisit& b) {
         return a.chunk_and_day != b.chunk_and_day ? a.chunk_and_day < b.chunk_and_day : a.rest() < b.rest();
     });
     auto users = std::make_unique<bitmap::Bits>();
@@ -140,7 +140,7 @@ void Folder::flush() {
         for (; first != visits_.end() && chunks_.size() < kRows;) {
             users->clear();
             auto next = first;
-            for (; next != visits_.end() && next->same_bitmap(*first); ++next) users->set(next->place);
+            for (; next != visits_.end() && next->same_bitmap(*first); ++next) users->set(next->position);
             merge(first->chunk(), first->day(), first->service, first->platform, *users);
             first = next;
         }
@@ -242,7 +242,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         visits_.resize(before + static_cast<std::size_t>(most));
         const Step step = pg::guard([&]() -> Step {
             Step done;
-            Visit* to = visits_.data() + before;
+            PackedVisit* to = visits_.data() + before;
             std::size_t last = 0;  // mostly the service of the row before
             while (done.taken < most) {
                 CHECK_FOR_INTERRUPTS();

@@ -25,11 +25,11 @@ inline constexpr Day kBefore = INT32_MIN;
 DateADT to_date_datum(Day day);
 Day from_date_datum(DateADT date);
 
-/// The chunk of a user, and the place in it.
+/// The chunk of a user, and the position in it.
 inline std::int32_t chunk_of(std::int64_t user_no) {
     return static_cast<std::int32_t>(user_no >> 16);
 }
-inline std::uint16_t place_of(std::int64_t user_no) {
+inline std::uint16_t position_of(std::int64_t user_no) {
     return static_cast<std::uint16_t>(user_no & 0xFFFF);
 }
 

@@ -82,12 +82,12 @@ std::int64_t Folder::purge(std::int64_t max_rows) {
     std::vector<std::int32_t> chunks;
     open();
     for (std::int32_t after = -1;;) {
-        struct Found {
+        struct NextChunk {
             std::int32_t chunk = -1;
             bool old = false;
         };
-        const Found found = pg::guard([&]() -> Found {
-            Found next;
+        const NextChunk found = pg::guard([&]() -> NextChunk {
+            NextChunk next;
             ScanKeyData keys[2];
             ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(after));
             walk_.begin(GetActiveSnapshot(), keys, 1);

@@ -20,7 +20,7 @@ std::int64_t active(const Config& config, const Question& question, DayRange day
     std::int64_t users = 0;
     Layout layout{*range};
     if (min_days == 1) layout.row_of.assign(length(*range), 0);  // all of them in one
-    const bitmap::Rows space = scratch(bitmap::days_active_scratch(length(*range)) + 1);
+    const bitmap::BitRows space = scratch(bitmap::days_active_scratch(length(*range)) + 1);
     const bitmap::DayCounts counts(space, length(*range));
     bitmap::Bits& who = space[space.size() - 1];
     Chunks chunks(config, question, layout);
@@ -67,11 +67,11 @@ std::vector<std::vector<std::int64_t>> series(const Config& config, const Questi
     for (const std::size_t window : windows)
         most = std::max(most, bitmap::rolling_scratch(window, of_window(window)));
     const std::size_t longest = *std::max_element(windows.begin(), windows.end());
-    const bitmap::Rows space = scratch(most);
+    const bitmap::BitRows space = scratch(most);
     Layout layout{days};
     layout.before = arrived != nullptr;
     for_blocks(config, question, days, layout, static_cast<Day>(longest) - 1, 0, [&](const Block& block) {
-        const bitmap::Rows rows = block.days();
+        const bitmap::BitRows rows = block.days();
         for (std::size_t i = 0; i < windows.size(); ++i) {
             check_for_interrupts();
             bitmap::rolling(rows, block.from, block.to, windows[i], of_window(windows[i]), space,
@@ -121,7 +121,7 @@ Datum growth(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
         std::vector<bitmap::Growth> growth(length(days), bitmap::Growth{});
-        const bitmap::Rows space = scratch(bitmap::grow_scratch(window, min_days));
+        const bitmap::BitRows space = scratch(bitmap::grow_scratch(window, min_days));
         Layout layout{days};
         layout.before = true;
         for_blocks(*directory::config(), question, days, layout, static_cast<Day>(2 * window) - 1, 0,

@@ -28,7 +28,7 @@ std::optional<DayRange> touched(const Config& config, DayRange days, Day back, D
 struct Block {
     const Chunks& chunks;
     std::size_t from, to, offset;
-    bitmap::Rows days(Platform platform = Platform::unknown) const { return chunks.days(platform); }
+    bitmap::BitRows days(Platform platform = Platform::unknown) const { return chunks.days(platform); }
 };
 
 /// Calls the body for each block of days of each chunk, with at least `back` rows before those that are asked

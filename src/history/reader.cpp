@@ -65,7 +65,7 @@ struct Memory {
 };
 Memory allocate(std::size_t rows) {
     return pg::guard([&]() -> Memory {
-        void* const begin = palloc_extended(bitmap::Rows::bytes(rows) + 64, MCXT_ALLOC_HUGE);
+        void* const begin = palloc_extended(bitmap::BitRows::bytes(rows) + 64, MCXT_ALLOC_HUGE);
         return {reinterpret_cast<bitmap::Bits*>((reinterpret_cast<std::uintptr_t>(begin) + 63) &
                                                 ~std::uintptr_t{63}),
                 begin};
@@ -140,8 +140,8 @@ std::int64_t first_user_of(std::int32_t chunk) {
     return std::int64_t{chunk} << 16;
 }
 
-bitmap::Rows scratch(std::size_t rows) {
-    return bitmap::Rows(allocate(rows).rows, rows);
+bitmap::BitRows scratch(std::size_t rows) {
+    return bitmap::BitRows(allocate(rows).rows, rows);
 }
 
 void keep_accounts_of_service(const Question& question, std::int32_t chunk, bitmap::Bits& users,
@@ -154,7 +154,7 @@ void keep_accounts_of_service(const Question& question, std::int32_t chunk, bitm
         const pg::Rows rows = accounts_of_services_query.read(first_user_of(chunk), first_user_of(chunk + 1));
         for (std::uint64_t i = 0; i < rows.count; ++i)
             if (native || rows.at(i, 1).text() == *question.service)
-                theirs->set(place_of(rows.at(i, 0).integer()));
+                theirs->set(position_of(rows.at(i, 0).integer()));
     });
     scratch.reset();
     if (native)
@@ -197,9 +197,9 @@ void Chunks::close() {
     });
 }
 
-bitmap::Rows Chunks::days(Platform platform) const {
-    return bitmap::Rows(bits_ + (layout_.by_platform ? static_cast<std::size_t>(platform) * rows_ : 0),
-                        size());
+bitmap::BitRows Chunks::days(Platform platform) const {
+    return bitmap::BitRows(bits_ + (layout_.by_platform ? static_cast<std::size_t>(platform) * rows_ : 0),
+                           size());
 }
 
 /// How many rows the block has.
@@ -287,11 +287,11 @@ void Chunks::load_mask() {
         else
             mask_->clear();
         for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::uint16_t place = place_of(rows.at(i, 0).integer());
+            const std::uint16_t position = position_of(rows.at(i, 0).integer());
             if (mask.leaves_out)
-                mask_->reset(place);
+                mask_->reset(position);
             else
-                mask_->set(place);
+                mask_->set(position);
         }
     });
     scratch_.reset();
@@ -343,8 +343,8 @@ void Chunks::load_visits(Day last) {
     while (const Unfolded::Visit* const visit = visits_.head()) {
         if (visit->chunk > chunk_ || (visit->chunk == chunk_ && visit->day > last)) return;
         visits_.pop();
-        if (visit->chunk < chunk_ || (keep_ && !keep_->test(visit->place))) continue;
-        row_for(visit->day, visit->platform)->set(visit->place);
+        if (visit->chunk < chunk_ || (keep_ && !keep_->test(visit->position))) continue;
+        row_for(visit->day, visit->platform)->set(visit->position);
     }
 }
 

@@ -52,7 +52,7 @@ class Unfolded {
     struct Visit {
         std::int32_t chunk;
         Day day;
-        std::uint16_t place;
+        std::uint16_t position;
         int platform;
     };
 
@@ -86,7 +86,7 @@ class Chunks {
     /// The day of row 0.
     Day first_day() const { return block_.first; }
     /// The days of the block; by platform, those of one.
-    bitmap::Rows days(Platform platform = Platform::unknown) const;
+    bitmap::BitRows days(Platform platform = Platform::unknown) const;
     /// Who was active before the first row.
     const bitmap::Bits& before() const { return *before_; }
     /// Who of the chunk is asked for; null: everybody.
@@ -125,11 +125,11 @@ class Chunks {
 void keep_accounts_of_service(const Question& question, std::int32_t chunk, bitmap::Bits& users,
                               pg::Scratch& scratch);
 
-/// The chunk of a user, and the place in it, are those of history/history.hpp.
+/// The chunk of a user, and the position in it, are those of history/history.hpp.
 std::int64_t first_user_of(std::int32_t chunk);
 
 /// Working space for the algebra, in the current memory context.
-bitmap::Rows scratch(std::size_t rows);
+bitmap::BitRows scratch(std::size_t rows);
 
 /// Looks for interrupts: between two calls of the algebra.
 inline void check_for_interrupts() {

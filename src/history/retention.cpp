@@ -67,7 +67,7 @@ class Accounts {
             return n;
         });
         for (int i = 0; i < count; ++i)
-            signups.add(chunk_of(batch_[i].user_no), place_of(batch_[i].user_no), batch_[i].cohort);
+            signups.add(chunk_of(batch_[i].user_no), position_of(batch_[i].user_no), batch_[i].cohort);
         return count == kBatch;
     }
     void close() {
@@ -75,14 +75,14 @@ class Accounts {
     }
 
   private:
-    struct Account {
+    struct Signup {
         std::int64_t user_no;
         std::uint32_t cohort;
     };
     static constexpr int kBatch = 1024;
     const Periods& periods_;
     std::size_t cohort_ = 0;
-    Account batch_[kBatch];
+    Signup batch_[kBatch];
     pg::EntryWalk walk_;
 };
 
@@ -123,7 +123,7 @@ class Counting {
                     table.sizes[which[n]] += cohorts_[n].count();
                 }
                 std::fill(counts_.begin(), counts_.end(), 0);
-                bitmap::retention(bitmap::Rows(&cohorts_[0], n), chunks_.days(), counts_.data());
+                bitmap::retention(bitmap::BitRows(&cohorts_[0], n), chunks_.days(), counts_.data());
                 for (std::size_t c = 0; c < n; ++c)
                     for (std::size_t p = 0; p < periods_; ++p)
                         table.active[which[c] * periods_ + p] += counts_[c * periods_ + p];
@@ -149,7 +149,7 @@ class Counting {
     const std::size_t periods_;
     Chunks chunks_;
     pg::Scratch scratch_;
-    bitmap::Rows cohorts_;  // and who is asked for
+    bitmap::BitRows cohorts_;  // and who is asked for
     std::vector<std::int64_t> counts_;
 };
 

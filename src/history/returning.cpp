@@ -34,7 +34,7 @@ struct ByClient {
 };
 
 /// The rows of all platforms, united into `out`.
-void unite_platforms(const Chunks& chunks, std::size_t rows, const bitmap::Rows& out) {
+void unite_platforms(const Chunks& chunks, std::size_t rows, const bitmap::BitRows& out) {
     for (std::size_t row = 0; row < rows; ++row) {
         out[row] = chunks.days(Platform::unknown)[row];
         for (int p = 1; p < kPlatforms; ++p) out[row] |= chunks.days(static_cast<Platform>(p))[row];
@@ -46,8 +46,8 @@ ByClient r30v2_at(const Config& config, Instant at) {
     const DayRange days = r30v2_days(at);
     const std::size_t rows = length(days);
     const bitmap::Span span{rows - 1, 0, 31};
-    const bitmap::Rows space = scratch(bitmap::returning_scratch(span));
-    const bitmap::Rows united = scratch(rows);
+    const bitmap::BitRows space = scratch(bitmap::returning_scratch(span));
+    const bitmap::BitRows united = scratch(rows);
     Layout layout{days};
     layout.by_platform = true;
     Chunks chunks(config, as_synapse_counts(), layout);
@@ -78,7 +78,7 @@ Datum r30v2_series(FunctionCallInfo fcinfo) {
     pg::with_spi([&] {
         std::vector<std::int64_t> users(length(days), 0);
         const bitmap::Span span;  // at any time of the day but its first second
-        const bitmap::Rows space = scratch(bitmap::returning_scratch(span));
+        const bitmap::BitRows space = scratch(bitmap::returning_scratch(span));
         for_blocks(*directory::config(), question, days, {days}, static_cast<Day>(span.back),
                    static_cast<Day>(span.ahead), [&](const Block& block) {
                        bitmap::returning(block.days(), block.from, block.to, span, space,
@@ -90,15 +90,15 @@ Datum r30v2_series(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-struct Account {
-    std::uint16_t place;
+struct Registered {
+    std::uint16_t position;
     Instant registered_at;
 };
 
 /// The accounts of one chunk after the other that are known to have registered.
-class Accounts {
+class RegisteredUsers {
   public:
-    explicit Accounts(const Config& config) : found_(bitmap::kUsers) {
+    explicit RegisteredUsers(const Config& config) : found_(bitmap::kUsers) {
         pg::guard([&] { walk_.open(config.users_table, "users_pkey"); });
     }
     void read(std::int32_t chunk) {
@@ -113,21 +113,21 @@ class Accounts {
                 CHECK_FOR_INTERRUPTS();
                 using namespace directory::users;
                 if (slot->tts_isnull[registered_at] || count == found_.size()) continue;
-                found_[count++] = {place_of(DatumGetInt64(slot->tts_values[user_no])),
+                found_[count++] = {position_of(DatumGetInt64(slot->tts_values[user_no])),
                                    DatumGetInt64(slot->tts_values[registered_at])};
             }
             walk_.end();
             return count;
         });
     }
-    const Account* begin() const { return found_.data(); }
-    const Account* end() const { return found_.data() + count_; }
+    const Registered* begin() const { return found_.data(); }
+    const Registered* end() const { return found_.data() + count_; }
     void close() {
         pg::guard([&] { walk_.close(); });
     }
 
   private:
-    std::vector<Account> found_;
+    std::vector<Registered> found_;
     std::size_t count_ = 0;
     pg::IndexWalk walk_;
 };
@@ -141,19 +141,19 @@ ByClient r30_at(const Config& config, Instant at) {
     Layout layout{days};
     layout.by_platform = true;
     Chunks chunks(config, question, layout);
-    Accounts accounts(config);
-    const bitmap::Rows united = scratch(kDays);
-    const bitmap::Rows space = scratch(kDays + 1);  // accounts old enough on each day; those who are in
+    RegisteredUsers accounts(config);
+    const bitmap::BitRows united = scratch(kDays);
+    const bitmap::BitRows space = scratch(kDays + 1);  // accounts old enough on each day; those who are in
     while (chunks.next()) {
         space.clear();
         accounts.read(chunks.chunk());
-        for (const Account& account : accounts) {
+        for (const Registered& account : accounts) {
             const Day old_enough = std::max<Day>(day_of(account.registered_at) + kDays + 1 - days.first, 0);
-            if (old_enough < kDays) space[static_cast<std::size_t>(old_enough)].set(account.place);
+            if (old_enough < kDays) space[static_cast<std::size_t>(old_enough)].set(account.position);
         }
         for (std::size_t row = 1; row < kDays; ++row) space[row] |= space[row - 1];
         bitmap::Bits& in = space[kDays];
-        const auto count = [&](const bitmap::Rows& rows) {
+        const auto count = [&](const bitmap::BitRows& rows) {
             in.clear();
             for (std::size_t row = 0; row < kDays; ++row) {
                 bitmap::Bits seen = rows[row];

@@ -5,27 +5,27 @@
 
 namespace mau {
 
-void Signups::Users::add(std::uint16_t place) {
+void Signups::Users::add(std::uint16_t position) {
     if (bits_) {
-        bits_->set(place);
+        bits_->set(position);
         return;
     }
-    places_.push_back(place);
-    if (places_.size() < bitmap::kArrayLimit) return;
+    positions_.push_back(position);
+    if (positions_.size() < bitmap::kArrayLimit) return;
     bits_ = std::make_unique<bitmap::Bits>();
     bits_->clear();
-    for (const std::uint16_t known : places_) bits_->set(known);
-    places_ = {};
+    for (const std::uint16_t known : positions_) bits_->set(known);
+    positions_ = {};
 }
 
 void Signups::Users::add_to(bitmap::Bits& users) const {
     if (bits_) users |= *bits_;
-    for (const std::uint16_t place : places_) users.set(place);
+    for (const std::uint16_t position : positions_) users.set(position);
 }
 
 std::size_t Signups::Users::bytes() const {
     constexpr std::size_t kNode = 112;  // of the map, and what the allocator adds
-    return kNode + (bits_ ? sizeof(bitmap::Bits) : places_.capacity() * sizeof(std::uint16_t));
+    return kNode + (bits_ ? sizeof(bitmap::Bits) : positions_.capacity() * sizeof(std::uint16_t));
 }
 
 void Signups::begin(std::int32_t first) {
@@ -36,7 +36,7 @@ void Signups::begin(std::int32_t first) {
     left_out_.reset();
 }
 
-void Signups::add(std::int32_t chunk, std::uint16_t place, std::uint32_t cohort) {
+void Signups::add(std::int32_t chunk, std::uint16_t position, std::uint32_t cohort) {
     if (chunk < first_ || (left_out_ && chunk >= *left_out_)) return;
     const Key key{chunk, cohort};
     if (latest_ == users_.end() || latest_->first != key) {
@@ -46,7 +46,7 @@ void Signups::add(std::int32_t chunk, std::uint16_t place, std::uint32_t cohort)
     }
     Users& users = latest_->second;
     bytes_ -= users.bytes();
-    users.add(place);
+    users.add(position);
     bytes_ += users.bytes();
     if (bytes_ > most_bytes_) make_room();
 }

@@ -25,12 +25,12 @@ class Signups {
     /// A set of users of a chunk: a few as places, many as a bitmap.
     class Users {
       public:
-        void add(std::uint16_t place);
+        void add(std::uint16_t position);
         void add_to(bitmap::Bits& users) const;
         std::size_t bytes() const;
 
       private:
-        std::vector<std::uint16_t> places_;
+        std::vector<std::uint16_t> positions_;
         std::unique_ptr<bitmap::Bits> bits_;
     };
 
@@ -38,7 +38,7 @@ class Signups {
 
     /// Forgets everything; collects chunks from `first` on.
     void begin(std::int32_t first);
-    void add(std::int32_t chunk, std::uint16_t place, std::uint32_t cohort);
+    void add(std::int32_t chunk, std::uint16_t position, std::uint32_t cohort);
     /// The first chunk that was left out, or nothing if all are here.
     std::optional<std::int32_t> left_out() const { return left_out_; }
     const std::map<Key, Users>& users() const { return users_; }

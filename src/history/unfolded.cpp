@@ -45,7 +45,7 @@ const Unfolded::Visit* Unfolded::head() {
     const std::int64_t user_no = batch_.at(row_, 0).integer();
     const int platform = DatumGetInt16(batch_.at(row_, 2).datum());
     visit_ = {chunk_of(user_no), from_date_datum(DatumGetDateADT(batch_.at(row_, 1).datum())),
-              place_of(user_no), platform};
+              position_of(user_no), platform};
     return &visit_;
 }
 

@@ -24,7 +24,7 @@ struct Bill {
 /// Months are worked on in groups, so that memory is bounded.
 void bill(pg::ResultSet& result, const Config& config, const Question& question,
           const std::vector<billing::Month>& months, std::size_t more_than, Day now,
-          const bitmap::Rows& space) {
+          const bitmap::BitRows& space) {
     constexpr std::size_t kGroup = 36;  // their days are one block
     constexpr Day kBack = 29;
     for (std::size_t begin = 0; begin < months.size(); begin += kGroup) {
@@ -35,7 +35,7 @@ void bill(pg::ResultSet& result, const Config& config, const Question& question,
         bitmap::Bits& who = space[space.size() - 1];
         Chunks chunks(config, question, {{days.first - kBack, days.last}});
         while (chunks.next()) {
-            const bitmap::Rows rows = chunks.days();
+            const bitmap::BitRows rows = chunks.days();
             for (std::size_t m = begin; m < end; ++m) {
                 const auto from = static_cast<std::size_t>(months[m].days.first - days.first + kBack);
                 const Day last = std::min(months[m].days.last, now);  // of what came later, nothing
@@ -73,7 +73,7 @@ Datum billing_months(FunctionCallInfo fcinfo) {
         const auto months = billing::months(range, known ? known->first : now + 1, now);
         const std::vector<std::string> names =
             question.service ? std::vector<std::string>{*question.service} : services();
-        const bitmap::Rows space =
+        const bitmap::BitRows space =
             scratch(std::max(bitmap::rolling_scratch(30, 1), bitmap::days_active_scratch(31)) + 1);
         for (const std::string& service : names) {
             question.service = service;

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "cache/seen.hpp"
+#include "pg/locks.hpp"
 #include "pg/shmem.hpp"
 #include "pg/values.hpp"
 #include "seats/tally.hpp"

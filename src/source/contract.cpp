@@ -3,9 +3,10 @@
 namespace mau::source {
 
 std::string substitute(std::string text, std::string_view name, std::string_view value) {
-    const std::string place = "{" + std::string(name) + "}";
-    for (std::size_t at = text.find(place); at != std::string::npos; at = text.find(place, at + value.size()))
-        text.replace(at, place.size(), value);
+    const std::string placeholder = "{" + std::string(name) + "}";
+    for (std::size_t at = text.find(placeholder); at != std::string::npos;
+         at = text.find(placeholder, at + value.size()))
+        text.replace(at, placeholder.size(), value);
     return text;
 }
 

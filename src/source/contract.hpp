@@ -77,7 +77,7 @@ struct Contract {
 };
 
 /// Where a homeserver's tables are, and what can be known of them before they are read.
-struct Place {
+struct Homeserver {
     std::string schema;       // a quoted identifier
     std::string server_name;  // of mau.settings, a quoted literal; empty where it is not set
     std::function<bool(const char* table, const char* column)> has;
@@ -86,7 +86,7 @@ struct Place {
 };
 
 /// Makes the contract of a homeserver.
-using MakeContract = Contract (*)(const Place& place);
+using MakeContract = Contract (*)(const Homeserver& homeserver);
 
 struct Kind {
     const char* name;
@@ -94,11 +94,11 @@ struct Kind {
 };
 
 /// The homeservers we know, one file each.
-Contract synapse(const Place& place);
-Contract prosody(const Place& place);
-Contract ejabberd(const Place& place);
-Contract dendrite(const Place& place);
-Contract custom(const Place& place);
+Contract synapse(const Homeserver& homeserver);
+Contract prosody(const Homeserver& homeserver);
+Contract ejabberd(const Homeserver& homeserver);
+Contract dendrite(const Homeserver& homeserver);
+Contract custom(const Homeserver& homeserver);
 
 inline constexpr Kind kKinds[] = {
     {"synapse", synapse},   {"prosody", prosody}, {"ejabberd", ejabberd},

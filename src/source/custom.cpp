@@ -62,25 +62,25 @@ bool accepts(Type type, Oid oid) {
 
 /// The query of a part as it is run: without a semicolon at its end, its places filled in. Empty where not
 /// given.
-std::string query_of(const Place& place, const char* part) {
-    const auto found = place.queries.find(part);
-    if (found == place.queries.end()) return {};
+std::string query_of(const Homeserver& homeserver, const char* part) {
+    const auto found = homeserver.queries.find(part);
+    if (found == homeserver.queries.end()) return {};
     std::string query = found->second;
     query.erase(query.find_last_not_of("; \t\r\n") + 1);
-    query = substitute(query, "schema", place.schema);
-    return substitute(query, "since", std::to_string(place.since));
+    query = substitute(query, "schema", homeserver.schema);
+    return substitute(query, "since", std::to_string(homeserver.since));
 }
 
 /// What parsing tells of a query.
-struct Found {
+struct ParsedQuery {
     int columns;
     const char** names;
     Oid* types;
 };
 
 /// Parses a query without running anything of it.
-Found parse(const std::string& sql) {
-    return pg::guard([text = sql.c_str()]() -> Found {
+ParsedQuery parse(const std::string& sql) {
+    return pg::guard([text = sql.c_str()]() -> ParsedQuery {
         List* const statements = raw_parser(text, RAW_PARSE_DEFAULT);
         if (list_length(statements) != 1)
             ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("it must be one SELECT")));
@@ -89,7 +89,7 @@ Found parse(const std::string& sql) {
             parse_analyze_fixedparams(static_cast<RawStmt*>(linitial(statements)), text, types, 1, nullptr);
         if (query->commandType != CMD_SELECT || query->utilityStmt != nullptr || query->hasModifyingCTE)
             ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("it must be one SELECT")));
-        Found found{};
+        ParsedQuery found{};
         found.names = static_cast<const char**>(palloc(sizeof(char*) * (list_length(query->targetList) + 1)));
         found.types = static_cast<Oid*>(palloc(sizeof(Oid) * (list_length(query->targetList) + 1)));
         ListCell* cell;
@@ -109,7 +109,7 @@ std::string type_name(Oid type) {
 }
 
 /// What is wrong with a column, or nothing.
-std::string complaint(const Column& column, const Found& found) {
+std::string complaint(const Column& column, const ParsedQuery& found) {
     for (int i = 0; i < found.columns; ++i) {
         if (found.names[i] != std::string_view(column.name)) continue;
         if (accepts(column.type, found.types[i])) return {};
@@ -119,7 +119,7 @@ std::string complaint(const Column& column, const Found& found) {
 }
 
 /// The beginning of a SELECT of all of the contract's columns from a query that may lack optional ones.
-std::string projection(const Part& part, const Found& found) {
+std::string projection(const Part& part, const ParsedQuery& found) {
     std::string list;
     for (const Column& column : part.columns) {
         const bool there = std::any_of(found.names, found.names + found.columns, [&](const char* name) {
@@ -133,9 +133,10 @@ std::string projection(const Part& part, const Found& found) {
     return "(SELECT " + list + " FROM (";
 }
 
-/// The part of a place as a table expression with all of the contract's columns; empty where it is not given.
-std::string table_of(const Place& place, const char* name) {
-    const std::string query = query_of(place, name);
+/// The part of a homeserver as a table expression with all of the contract's columns; empty where it is not
+/// given.
+std::string table_of(const Homeserver& homeserver, const char* name) {
+    const std::string query = query_of(homeserver, name);
     if (query.empty()) return {};
     for (const Part& part : parts())
         if (part.name == std::string_view(name)) return projection(part, parse(query)) + query + "\n) q)";
@@ -144,8 +145,8 @@ std::string table_of(const Place& place, const char* name) {
 
 }  // namespace
 
-void check_queries(const Place& place) {
-    if (query_of(place, "activity").empty())
+void check_queries(const Homeserver& homeserver) {
+    if (query_of(homeserver, "activity").empty())
         throw Error(sqlstate::object_not_in_prerequisite_state, "mau.custom_source has no query for activity",
                     {},
                     "INSERT INTO mau.custom_source VALUES ('activity', 'SELECT user_id, last_seen FROM …'); "
@@ -157,9 +158,9 @@ void check_queries(const Place& place) {
         complaints += (complaints.empty() ? "" : "; ") + std::string(part) + ": " + what;
     };
     for (const Part& part : parts()) {
-        const std::string query = query_of(place, part.name);
+        const std::string query = query_of(homeserver, part.name);
         if (query.empty()) continue;
-        std::optional<Found> found;
+        std::optional<ParsedQuery> found;
         const std::string sql =
             part.name == std::string_view("usage") ? substitute(query, "at", "$1") : query;
         const auto trouble = pg::attempt([&] { found = parse(sql); });
@@ -193,11 +194,11 @@ void check_queries(const Place& place) {
                 "a timestamptz, floor(extract(epoch FROM t) * 1000)::bigint.");
 }
 
-Contract custom(const Place& place) {
+Contract custom(const Homeserver& homeserver) {
     Contract contract;
-    if (const std::string users = table_of(place, "users"); !users.empty())
+    if (const std::string users = table_of(homeserver, "users"); !users.empty())
         contract.users = "SELECT * FROM " + users + " u ORDER BY u.registered_at NULLS FIRST";
-    if (const std::string threepids = table_of(place, "threepids"); !threepids.empty()) {
+    if (const std::string threepids = table_of(homeserver, "threepids"); !threepids.empty()) {
         contract.threepids = "SELECT * FROM " + threepids + " t";
         contract.holders =
             "SELECT t.user_id, t.medium, t.address FROM " + threepids +
@@ -205,7 +206,7 @@ Contract custom(const Place& place) {
             " WHERE (t.medium, t.address) IN (SELECT r.medium, r.address"
             "   FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)) OR t.user_id = ANY ($3)";
     }
-    const std::string activity = table_of(place, "activity");
+    const std::string activity = table_of(homeserver, "activity");
     contract.activity =
         "SELECT * FROM " + activity +
         " a WHERE a.last_seen BETWEEN $1 AND $2 ORDER BY a.last_seen FETCH FIRST $3 ROWS WITH TIES";
@@ -219,7 +220,7 @@ Contract custom(const Place& place) {
                          " a WHERE a.last_seen > $1 + 86400000 LIMIT 1000) UNION ALL "
                          "(SELECT 'activity', 'last_seen is missing', a.user_id FROM " +
                          activity + " a WHERE a.last_seen IS NULL LIMIT 1000)";
-    if (const std::string visits = table_of(place, "visits"); !visits.empty()) {
+    if (const std::string visits = table_of(homeserver, "visits"); !visits.empty()) {
         contract.visits = "SELECT * FROM " + visits + " v WHERE v.day BETWEEN $1 AND $2 ORDER BY v.day";
         contract.malformed_visits = "(SELECT 'visits', 'day is negative', v.user_id FROM " + visits +
                                     " v WHERE v.day < 0 LIMIT 1000) UNION ALL "
@@ -230,7 +231,7 @@ Contract custom(const Place& place) {
                                     visits + " v WHERE v.day IS NULL LIMIT 1000)";
     }
     contract.rows_go = "in mau only: the query for activity does not answer them any more";
-    contract.usage = substitute(query_of(place, "usage"), "at", "$1");
+    contract.usage = substitute(query_of(homeserver, "usage"), "at", "$1");
     return contract;
 }
 

@@ -8,6 +8,6 @@ namespace mau::source {
 
 /// Makes sure that the queries are queries, with the contract's columns; the error names every column that is
 /// missing, unknown or of another type.
-void check_queries(const Place& place);
+void check_queries(const Homeserver& homeserver);
 
 }  // namespace mau::source

@@ -66,10 +66,10 @@ constexpr const char* kVisits =
 
 }  // namespace
 
-Contract dendrite(const Place& place) {
+Contract dendrite(const Homeserver& homeserver) {
     auto bound = [&](const char* text) {
         return substitute(substitute(text, "user_id", "'@' || a.localpart || ':' || a.server_name"), "schema",
-                          place.schema);
+                          homeserver.schema);
     };
     Contract contract;
     contract.needs = {
@@ -83,7 +83,7 @@ Contract dendrite(const Place& place) {
         " coalesce(nullif(a.appservice_id, ''), CASE WHEN a.account_type = 4 THEN 'appservice' END),"
         " coalesce(a.account_type = 2, false), coalesce(a.is_deactivated, false)"
         " FROM {schema}.userapi_accounts a WHERE {where} ORDER BY a.created_ts NULLS FIRST");
-    if (place.has("userapi_threepids", "server_name")) {
+    if (homeserver.has("userapi_threepids", "server_name")) {
         contract.needs.push_back({"userapi_threepids", {"threepid", "medium", "localpart", "server_name"}});
         contract.threepids_table = "userapi_threepids";
         contract.threepids = bound(
@@ -109,7 +109,7 @@ Contract dendrite(const Place& place) {
         " ELSE 'last_seen_ts is missing or negative' END, {user_id} FROM {schema}.userapi_devices a WHERE "
         "{where}"
         " AND (a.last_seen_ts >= 0 AND a.last_seen_ts <= $1 + 86400000) IS NOT TRUE LIMIT 1000");
-    const bool visits = place.has("userapi_daily_visits", "timestamp");
+    const bool visits = homeserver.has("userapi_daily_visits", "timestamp");
     if (visits) contract.needs.push_back({"userapi_daily_visits", {"localpart", "timestamp", "user_agent"}});
     contract.usage = bound(substitute(kUsage, "visits", visits ? kVisits : "").c_str());
     return contract;

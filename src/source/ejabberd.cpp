@@ -5,22 +5,22 @@
 
 namespace mau::source {
 
-Contract ejabberd(const Place& place) {
-    const bool hosts = place.has("last", "server_host");
-    const bool accounts = place.has("users", "username");
+Contract ejabberd(const Homeserver& homeserver) {
+    const bool hosts = homeserver.has("last", "server_host");
+    const bool accounts = homeserver.has("users", "username");
     auto bound = [&](std::string text) {
         // The older schema serves one host and does not say which: mau.settings.server_name does.
         const std::string host = hosts ? "{row}.server_host" : "{server_name}::text";
         text = substitute(text, "host", substitute(host, "row", "a"));
         text = substitute(text, "user_id",
-                          hosts || !place.server_name.empty()
+                          hosts || !homeserver.server_name.empty()
                               ? "a.username || '@' || " + substitute(host, "row", "a")
                               : "a.username::text");
         text = substitute(text, "and_host", hosts ? ", a.server_host" : "");
         text = substitute(text, "seconds", "substring(a.seconds FROM '^[0-9]{1,10}$')::bigint");
         // A text from a setting comes last, so that nothing is put into it.
-        return substitute(substitute(text, "schema", place.schema), "server_name",
-                          place.server_name.empty() ? "''" : place.server_name);
+        return substitute(substitute(text, "schema", homeserver.schema), "server_name",
+                          homeserver.server_name.empty() ? "''" : homeserver.server_name);
     };
     Contract contract;
     contract.needs = {{"last", {"username", "seconds", "state"}}};

@@ -53,8 +53,8 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
         no_cohort = {"mau " + std::string(forbidden ? "may" : "can") + "not read " + contract_.cohort_table +
                          ", members are known as far as " + contract_.activity_name + " tells",
                      "It is: " + trouble->message + ".",
-                     (forbidden ? "GRANT SELECT ON " + place_.schema + "." + quoted(contract_.cohort_table) +
-                                      " TO " + quoted(role) + "; then"
+                     (forbidden ? "GRANT SELECT ON " + homeserver_.schema + "." +
+                                      quoted(contract_.cohort_table) + " TO " + quoted(role) + "; then"
                                 : std::string("Mend it, then")) +
                          " call mau.detach() and mau.attach()."};
         return std::nullopt;

@@ -17,8 +17,8 @@ std::string number_seconds(const std::string& value) {
 
 }  // namespace
 
-Contract prosody(const Place& place) {
-    const std::string table = place.schema + ".prosody";
+Contract prosody(const Homeserver& homeserver) {
+    const std::string table = homeserver.schema + ".prosody";
     const auto bound = [&](std::string text) {
         text = substitute(
             text, "created_seconds",

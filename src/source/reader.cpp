@@ -98,8 +98,8 @@ std::int64_t filenode_of(Oid table) {
 Mark take_mark() {
     return pg::guard([]() -> Mark {
         Mark mark;
-        mark.place = static_cast<std::int64_t>(RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr)
-                                                                    : GetXLogInsertRecPtr());
+        mark.lsn = static_cast<std::int64_t>(RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr)
+                                                                  : GetXLogInsertRecPtr());
         const std::uint64_t next = U64FromFullTransactionId(ReadNextFullTransactionId());
         mark.next_xid = static_cast<std::int64_t>(next);
         PushActiveSnapshot(GetLatestSnapshot());
@@ -116,13 +116,13 @@ Mark take_mark() {
 TableState advance(const TableState& known, std::int64_t filenode, const Mark& mark) {
     TableState state{filenode, known.until, known.pending_until, known.pending_xid};
     if (mark.oldest_open >= mark.next_xid) {  // no transaction was in progress: this mark can be trusted
-        state.until = mark.place;
+        state.until = mark.lsn;
         state.pending_until = state.pending_xid = std::nullopt;
         return state;
     }
     if (known.pending_xid && mark.oldest_open >= *known.pending_xid) state.until = known.pending_until;
     if (!known.pending_xid || mark.oldest_open >= *known.pending_xid) {
-        state.pending_until = mark.place;
+        state.pending_until = mark.lsn;
         state.pending_xid = mark.next_xid;
     }
     return state;

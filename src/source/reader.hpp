@@ -33,22 +33,22 @@ struct Blocks {
     std::uint32_t first, end;
 };
 
-/// The blocks of a table whose pages changed after a place in the WAL (0 = all); runs less than `near` apart
-/// are one. Nothing for what is not a plain, logged table without children: read it whole.
+/// The blocks of a table whose pages changed after a location in the WAL (0 = all); runs less than `near`
+/// apart are one. Nothing for what is not a plain, logged table without children: read it whole.
 std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near = 32);
 
 /// The file that a table is in; a rewrite of the table changes it.
 std::int64_t filenode_of(Oid table);
 
-// Which changes a reading has seen. Every change of a page writes WAL and leaves its place on the page, so
-// the pages that changed after a place are found without a column that says so. A transaction that was under
-// way at a reading may have changed pages before the reading's mark and become visible after it; so a mark is
-// trusted only after a later reading at which all transactions that could have been under way at the mark
-// were over.
+// Which changes a reading has seen. Every change of a page writes WAL and leaves its location on the page, so
+// the pages that changed after a location are found without a column that says so. A transaction that was
+// under way at a reading may have changed pages before the reading's mark and become visible after it; so a
+// mark is trusted only after a later reading at which all transactions that could have been under way at the
+// mark were over.
 
-/// The moment of a reading: a place in the WAL, and what was under way.
+/// The moment of a reading: a location in the WAL, and what was under way.
 struct Mark {
-    std::int64_t place;        // in the WAL, taken before the snapshot
+    std::int64_t lsn;          // in the WAL, taken before the snapshot
     std::int64_t next_xid;     // transactions from here on came later
     std::int64_t oldest_open;  // the oldest transaction of others that the snapshot does not see
 };

@@ -74,20 +74,20 @@ MakeContract maker(std::string_view kind) {
                 "It is \"" + std::string(kind) + "\".", "The kinds are: " + known + ".");
 }
 
-Place place_of(const Config& config, const Source& source) {
-    Place place;
-    place.schema = quoted(source.schema);
-    if (config.settings.server_name) place.server_name = literal(*config.settings.server_name);
-    place.has = [&](const char* table, const char* column) {
+Homeserver homeserver_of(const Config& config, const Source& source) {
+    Homeserver homeserver;
+    homeserver.schema = quoted(source.schema);
+    if (config.settings.server_name) homeserver.server_name = literal(*config.settings.server_name);
+    homeserver.has = [&](const char* table, const char* column) {
         const Oid oid = table_oid(source.schema, table);
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
     };
-    place.queries = source.queries;
+    homeserver.queries = source.queries;
     // A time ahead of the clock does not show what was read.
     const Instant synced_at =
         source.synced_at <= pg::to_instant(GetCurrentTimestamp()) ? source.synced_at : 0;
-    place.since = std::max<Instant>(0, synced_at - overlap());
-    return place;
+    homeserver.since = std::max<Instant>(0, synced_at - overlap());
+    return homeserver;
 }
 
 void Reading::begin() {

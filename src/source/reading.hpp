@@ -47,7 +47,7 @@ std::string_view beginning(std::string_view text, std::size_t most);
 MakeContract maker(std::string_view kind);
 
 /// Where a source's tables are, and the settings that its kind needs.
-Place place_of(const Config& config, const Source& source);
+Homeserver homeserver_of(const Config& config, const Source& source);
 
 /// One reading of a homeserver's tables.
 class Reading {
@@ -55,8 +55,8 @@ class Reading {
     Reading(const Config& config, const Source& source)
         : config_(config),
           source_(source),
-          place_(place_of(config, source)),
-          contract_(maker(source.kind)(place_)) {}
+          homeserver_(homeserver_of(config, source)),
+          contract_(maker(source.kind)(homeserver_)) {}
 
     /// Makes sure that all that is needed is there; the error names all that is not.
     void check_there(const char* hint) const;
@@ -87,7 +87,7 @@ class Reading {
     }
     const Contract& contract() const { return contract_; }
     /// Up to when rows were read for good (ms): a later one may have been committed after the last sync.
-    Instant read_for_good() const { return place_.since; }
+    Instant read_for_good() const { return homeserver_.since; }
     bool has_usage() const { return !contract_.usage.empty(); }
 
     using Params = std::vector<std::pair<Oid, pg::Param>>;
@@ -153,7 +153,7 @@ class Reading {
 
     const Config& config_;
     const Source& source_;
-    const Place place_;
+    const Homeserver homeserver_;
     const Contract contract_;
     Oid role_ = InvalidOid;  // who reads
     Mark mark_{};

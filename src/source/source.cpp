@@ -115,7 +115,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         const auto config = directory::config();
         if (source.kind == "custom") {
             source.queries = queries(custom_queries_query);
-            check_queries(place_of(*config, source));
+            check_queries(homeserver_of(*config, source));
         }
         Reading reading(*config, source);
         reading.check_there("Pass the schema that holds the homeserver's tables, such as public.");

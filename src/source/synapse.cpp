@@ -62,8 +62,8 @@ constexpr const char* kR30v2 =
 
 }  // namespace
 
-Contract synapse(const Place& place) {
-    const std::string& schema = place.schema;
+Contract synapse(const Homeserver& homeserver) {
+    const std::string& schema = homeserver.schema;
     Contract contract;
     contract.needs = {
         {"users", {"name", "creation_ts", "is_guest", "appservice_id", "user_type", "deactivated"}},
@@ -99,9 +99,9 @@ Contract synapse(const Place& place) {
         "SELECT i.user_id::text, i.last_seen::bigint, i.user_agent::text FROM {schema}.user_ips i"
         " WHERE i.last_seen BETWEEN $1 AND $2 ORDER BY i.last_seen FETCH FIRST $3 ROWS WITH TIES",
         "schema", schema);
-    const bool visits = place.has("user_daily_visits", "user_id") &&
-                        place.has("user_daily_visits", "timestamp") &&
-                        place.has("user_daily_visits", "user_agent");
+    const bool visits = homeserver.has("user_daily_visits", "user_id") &&
+                        homeserver.has("user_daily_visits", "timestamp") &&
+                        homeserver.has("user_daily_visits", "user_agent");
     if (visits) {
         contract.visits = substitute(
             "SELECT v.user_id::text, v.\"timestamp\"::bigint, v.user_agent::text"
@@ -118,7 +118,8 @@ Contract synapse(const Place& place) {
             "schema", schema);
     }
     contract.visits_table = "user_daily_visits";
-    if (place.has("monthly_active_users", "user_id") && place.has("monthly_active_users", "timestamp")) {
+    if (homeserver.has("monthly_active_users", "user_id") &&
+        homeserver.has("monthly_active_users", "timestamp")) {
         contract.cohort_table = "monthly_active_users";
         contract.cohort = substitute(
             "SELECT c.user_id::text, c.\"timestamp\"::bigint FROM {schema}.monthly_active_users c"

@@ -39,11 +39,11 @@ Day settled_day(Instant at) {
 /// Remembers the numbers and services of users.
 void VisitRows::look_up(const std::vector<std::string_view>& ids) {
     std::vector<pg::Found> rows = find(config_, ids);
-    std::vector<std::string_view> strangers;
+    std::vector<std::string_view> unknown_users;
     for (std::size_t i = 0; i < ids.size(); ++i)
-        if (!rows[i].exists && is_local(config_.settings, ids[i])) strangers.push_back(ids[i]);
-    if (!strangers.empty() && unknown_ == UnknownUsers::add) {
-        number_query.write(strangers);
+        if (!rows[i].exists && is_local(config_.settings, ids[i])) unknown_users.push_back(ids[i]);
+    if (!unknown_users.empty() && unknown_ == UnknownUsers::add) {
+        number_query.write(unknown_users);
         rows = find(config_, ids);
     }
     for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -122,7 +122,7 @@ void Reading::import_visits() {
                              " lacks the right to read it.",
                          contract_.visits_table.empty()
                              ? "Grant it, then call mau.detach() and mau.attach()."
-                             : "GRANT SELECT ON " + place_.schema + "." + quoted(name) + " TO " +
+                             : "GRANT SELECT ON " + homeserver_.schema + "." + quoted(name) + " TO " +
                                    quoted(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
                                    "; then call mau.detach() and mau.attach()."};
     } else {

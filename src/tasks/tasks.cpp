@@ -2,6 +2,7 @@
 
 #include "tasks/tasks.hpp"
 
+#include "pg/locks.hpp"
 #include "pg/table.hpp"
 #include "pg/values.hpp"
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "pg/locks.hpp"
 #include "pg/table.hpp"
 #include "tasks/tasks.hpp"
 #include "worker/slots.hpp"
@@ -19,7 +20,7 @@ pg::Statement nothing_query(
     "SELECT 'nothing recorded', 0::int8 WHERE NOT EXISTS (SELECT FROM mau.source)"
     " AND NOT EXISTS (SELECT FROM mau.users) AND NOT EXISTS (SELECT FROM mau.monthly_active_users)");
 pg::Statement fold_call("SELECT what, rows FROM mau.fold(now(), $1)", {INT8OID});
-// The reaper does not say "more"; a full batch says it.
+// Reap does not say "more"; a full batch says it.
 pg::Statement reap_call(
     "WITH reaped AS MATERIALIZED (SELECT what, users FROM mau.reap(now(), $1))"
     " TABLE reaped UNION ALL SELECT 'more', 1 FROM reaped HAVING sum(users) >= $1",
@@ -117,7 +118,7 @@ pg::Rows refresh() {
 
 }  // namespace
 
-const Task tasks[kTasks] = {
+const ScheduledTask tasks[kTasks] = {
     {"sync", "mau.sync(now(), batch_size)", [](std::int64_t size) { return sync_call.write(size); },
      [] { return 0; }, true},
     {"fold", "mau.fold(now(), batch_size)", [](std::int64_t size) { return fold_call.write(size); },
@@ -132,7 +133,7 @@ const Task tasks[kTasks] = {
      [] { return kDailyInterval; }, true},
 };
 
-std::optional<Begun> begin(const Task& task, bool urgent) {
+std::optional<Begun> begin(const ScheduledTask& task, bool urgent) {
     const std::int64_t tick = options.tick_interval;
     // Half a tick early rather than half a tick late.
     const std::int64_t age = std::max<std::int64_t>(0, task.interval() * 1000 - tick * 500);
@@ -143,7 +144,7 @@ std::optional<Begun> begin(const Task& task, bool urgent) {
     return Begun{row.at(0, 0).integer(), row.at(0, 1).optional_integer()};
 }
 
-Batch run_batch(const Task& task) {
+Batch run_batch(const ScheduledTask& task) {
     Batch batch;
     batch.paused = !pg::try_lock(pg::LockSpace::task, kBatchLock) || is_paused();
     if (batch.paused) return batch;
@@ -170,7 +171,7 @@ Batch run_batch(const Task& task) {
     return batch;
 }
 
-void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t handled) {
+void end(const ScheduledTask& task, const Begun& begun, const Batch& last, std::int64_t handled) {
     const std::int64_t tick = options.tick_interval;
     if (last.busy || last.idle || last.restoring || last.paused)
         undo_query.write(task.name, begun.at, begun.before, last.idle);
@@ -181,7 +182,7 @@ void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t h
                         std::max<std::int64_t>(tick, task.interval()));
 }
 
-void fail(const Task& task, const pg::Trouble& trouble) {
+void fail(const ScheduledTask& task, const pg::Trouble& trouble) {
     fail_query.write(task.name, std::int64_t{options.tick_interval}, trouble.text(), trouble.state);
 }
 

@@ -19,7 +19,7 @@ struct Batch {
 };
 
 /// A task: the SQL function behind it, and how often it is due.
-struct Task {
+struct ScheduledTask {
     const char* name;
     const char* call;  // as pg_stat_activity shows it
     pg::Rows (*run)(std::int64_t batch_size);
@@ -29,7 +29,7 @@ struct Task {
 
 /// In the order in which they are run.
 inline constexpr int kTasks = 6;
-extern const Task tasks[kTasks];
+extern const ScheduledTask tasks[kTasks];
 
 /// When a run was begun, and what mau.tasks said of the one before.
 struct Begun {
@@ -39,13 +39,13 @@ struct Begun {
 
 /// Begins a run if it is due, or if mau.wake_worker() asked for it. A run that was begun before and never
 /// ended is counted as a failure first.
-std::optional<Begun> begin(const Task& task, bool urgent);
+std::optional<Begun> begin(const ScheduledTask& task, bool urgent);
 /// Runs a batch by the task's function.
-Batch run_batch(const Task& task);
+Batch run_batch(const ScheduledTask& task);
 /// Ends a run by what its last batch said: how it went, and when the next is due.
-void end(const Task& task, const Begun& begun, const Batch& last, std::int64_t handled);
+void end(const ScheduledTask& task, const Begun& begun, const Batch& last, std::int64_t handled);
 /// Notes an error, and puts the next run off.
-void fail(const Task& task, const pg::Trouble& trouble);
+void fail(const ScheduledTask& task, const pg::Trouble& trouble);
 
 /// Whether a COPY by the extension's owner, or by a superuser, into a table of mau's is under way, as in a
 /// restore; needs the right to see all sessions. (What the tables say is looked at with every batch.)

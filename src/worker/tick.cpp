@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "pg/locks.hpp"
 #include "pg/spi.hpp"
 #include "pg/table.hpp"
 #include "worker/schedule.hpp"
@@ -126,8 +127,8 @@ class Tick {
 
   private:
     bool look_around();
-    bool run(const schedule::Task& task);
-    bool passes(const schedule::Task* task, const Ending& ending);
+    bool run(const schedule::ScheduledTask& task);
+    bool passes(const schedule::ScheduledTask* task, const Ending& ending);
     bool may_go_on();
     void report();
 
@@ -163,7 +164,7 @@ bool Tick::look_around() {
 
 /// Whether the tick goes on after a transaction (of a task, unless null); if not, notes why. An error goes to
 /// mau.tasks and to the log.
-bool Tick::passes(const schedule::Task* task, const Ending& ending) {
+bool Tick::passes(const schedule::ScheduledTask* task, const Ending& ending) {
     if (!ending.trouble) {
         if (ending.locking == Locking::absent) extension_ = Extension::absent;
         if (ending.locking == Locking::other_version) extension_ = Extension::other_version;
@@ -197,7 +198,7 @@ bool Tick::may_go_on() {
 }
 
 /// Runs a task if it is due. Returns whether the tick goes on.
-bool Tick::run(const schedule::Task& task) {
+bool Tick::run(const schedule::ScheduledTask& task) {
     const bool urgent = slots::look(MyDatabaseId).urgent;
     std::optional<schedule::Begun> begun;
     Ending ending = transact("mau: begin a task", [&] { begun = schedule::begin(task, urgent); });
@@ -235,7 +236,7 @@ void Tick::report() {
 
 void Tick::run() {
     if (look_around())
-        for (const schedule::Task& task : schedule::tasks)
+        for (const schedule::ScheduledTask& task : schedule::tasks)
             if (!options.enabled || timed_out || !run(task)) break;
     report();
 }

@@ -1,6 +1,7 @@
 #include "worker/worker.hpp"
 
 #include "rules/calendar.hpp"
+#include "pg/locks.hpp"
 #include "pg/table.hpp"
 #include "pg/values.hpp"
 #include "worker/schedule.hpp"

@@ -1,4 +1,4 @@
-// Many clients who admit newcomers to a house with a limit, in every shape of transaction, while a watcher counts and
+// Many clients who admit newcomers to a server with a limit, in every shape of transaction, while a watcher counts and
 // things go wrong on purpose. For test/t/200_cap.pl; prints what came of it as lines of "name value".
 //
 // Each client takes the next newcomer (or, now and then, somebody who came already) and puts one to four of them

@@ -8,7 +8,7 @@
 -- What is done is decided from the seed and the state of the model alone, so a seed gives the same operations whatever mau answers, up
 -- to the first difference, where it stops. SET truth.show = on shows each operation before it is done.
 --
--- Which of two equally old rows the reaper takes is nobody's business: two operations never have the same ms, and where one reap has
+-- Which of two equally old rows reap takes is nobody's business: two operations never have the same ms, and where one reap has
 -- seated two people who have lost their seats since, none is asked to choose. For the same reason these do not occur: guests, bridged
 -- users, or deactivated users with a threepid; a registration that takes back what was known; one that makes a native of a member whose
 -- id lies in a bridge's namespace, since whether there is a seat for it is decided by the server's clock; changes of server_name,
@@ -302,12 +302,12 @@ BEGIN
     END IF;
 END $$;
 
--- Whether the reaper might have to choose between equally old rows.
+-- Whether reap might have to choose between equally old rows.
 CREATE FUNCTION pg_temp.tied(at timestamptz) RETURNS boolean LANGUAGE sql AS $$
     SELECT EXISTS (SELECT FROM model.cohort(at) WHERE service = 'native' AND NOT is_reserved GROUP BY last_seen HAVING count(*) > 1)
 $$;
 
--- Takes out of the model those expired rows that mau has taken out: mau keeps an expired row until the reaper comes or an admission
+-- Takes out of the model those expired rows that mau has taken out: mau keeps an expired row until a reap or an admission
 -- needs the seat. All other rows stay in the model, so that they are missed where mau has lost one.
 CREATE FUNCTION pg_temp.follow(now_ms bigint) RETURNS void LANGUAGE sql AS $$
     DELETE FROM model.members m

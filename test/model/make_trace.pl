@@ -230,7 +230,7 @@ does('reap');
 counted();
 active('@boss');
 
-# Scene 5: the house is closed.
+# Scene 5: the server is closed (hs_disabled).
 settings(hs_disabled => $true, max_mau_value => 10, reserved => []);
 native('@help', user_type => 'support');
 checked_newcomers();

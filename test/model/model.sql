@@ -9,10 +9,10 @@
 --
 -- Points that the description leaves open are read like this (each is marked "open" where it is decided):
 --   * the appservice of a user stands for a request with that appservice's token;
---   * a registered reserved user goes ahead also while the reaper has not given the row yet;
---   * a tracked bridged user without a row is blocked when the house is full, though its row would take no seat;
+--   * a registered reserved user goes ahead also while no reap has given the row yet;
+--   * a tracked bridged user without a row is blocked when the server is full, though its row would take no seat;
 --   * a deactivated user's row goes when the user is deactivated, or else when it expires;
---   * an expired row stays until the reaper takes it out (mau may do so earlier: see pg_temp.follow in differential.sql);
+--   * an expired row stays until a reap takes it out (mau may do so earlier: see pg_temp.follow in differential.sql);
 --   * registering again replaces what was known.
 
 \set ON_ERROR_STOP on
@@ -58,7 +58,7 @@ CREATE TABLE threepids (medium text, address text, owner text NOT NULL, PRIMARY 
 
 CREATE TABLE members (member text PRIMARY KEY, last_seen bigint NOT NULL);
 
--- The latest time by which the reaper has worked.
+-- The latest time up to which reap has run.
 CREATE TABLE reaped (latest bigint);
 INSERT INTO reaped VALUES (NULL);
 
@@ -189,7 +189,7 @@ BEGIN ATOMIC
       AND t.address = canonical(remove_threepid.medium, remove_threepid.address);
 END;
 
--- Registering does not make a user active, except with a reserved threepid: that takes a seat at once, full house or not.
+-- Registering does not make a user active, except with a reserved threepid: that takes a seat at once, full server or not.
 CREATE FUNCTION register_user(user_id text, registered_at timestamptz DEFAULT now(), user_type text DEFAULT NULL,
     appservice_id text DEFAULT NULL, is_guest boolean DEFAULT false, medium text DEFAULT NULL, address text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -343,7 +343,7 @@ BEGIN
     RETURN blocked;
 END $$;
 
----------------------------------------------------------------------------------------------------------------------- the reaper
+---------------------------------------------------------------------------------------------------------------------- reap
 
 -- Registered reserved users get their rows (as Synapse does when it starts); expired rows go; then, with a limit, the oldest rows
 -- above it. Better: only rows that are counted take a seat, so only they go, and rows of reserved users outside the count take none.

@@ -16,7 +16,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw($node $mode cluster house members load held counters_right scenario restart_at_once);
+our @EXPORT = qw($node $mode cluster limited_database members load held counters_right scenario restart_at_once);
 
 my $seed = $ENV{MAU_SEED} || 1 + time % 1_000_000;
 note "MAU_SEED=$seed";
@@ -50,11 +50,11 @@ sub cluster
 	return;
 }
 
-# A new database with a house that takes so many.
-sub house
+# A new database of a server that takes so many members.
+sub limited_database
 {
 	my ($max) = @_;
-	my $database = 'house' . ++$number;
+	my $database = 'limited' . ++$number;
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	$node->safe_psql(
 		$database, qq{

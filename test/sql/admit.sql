@@ -15,7 +15,7 @@ SELECT admit('a'), admit('a', '59 min'), admit('a', '61 min');
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 2, server_notices_mxid = '@notices:example.com', mau_trial_days = 7;
 -- A newcomer while there are seats, and one while there are none: kept out, but seen (a blocked user's request is known).
 SELECT admit('b'), admit('c');
--- A member is admitted, also to a full house.
+-- A member is admitted, also to a full server.
 SELECT admit('a', '3 h');
 -- Who is let in without a seat, and is no member then: trial, support, notices, appservice. A guest is kept out.
 SELECT mau.register_user('@trial:example.com', t('-1 day')), mau.register_user('@help:example.com', t('-100 days'), user_type => 'support'),
@@ -29,7 +29,7 @@ SELECT admit('notices');
 INSERT INTO mau.reserved_threepids VALUES ('email', 'vip@example.com');
 SELECT mau.add_threepid('@vip:example.com', 'email', 'VIP@example.com');
 SELECT admit('vip');
--- A tracked appservice user is blocked by a full house (the reference's table), and joins without a seat else.
+-- A tracked appservice user is blocked by a full server (the reference's table), and joins without a seat else.
 UPDATE mau.settings SET track_appservice_user_ips = true;
 SELECT admit('irc_a', '2 h');
 UPDATE mau.settings SET max_mau_value = 4;

@@ -63,7 +63,7 @@ SELECT see('edge', '119 h 59 min 59 s'), see('edge', '119 h 59 min 59.999 s'), s
 -- The trial of an appservice is for its registered users: unknown users are on no trial.
 SELECT see('_slack_new');
 
--- A token of an appservice opens every door while appservices are not tracked.
+-- A token of an appservice lets everybody pass while appservices are not tracked.
 UPDATE mau.settings SET track_appservice_user_ips = false, limit_usage_by_mau = true, mau_trial_days = 0;
 SELECT mau.check_auth_blocking('@new:example.com', appservice_id => 'irc', at => t('0')) IS NULL AS by_token,
        mau.check_auth_blocking('@new:example.com', appservice_id => '', at => t('0')) IS NULL AS by_no_token,

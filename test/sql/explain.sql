@@ -9,7 +9,7 @@ SELECT mau.register_user('@a:example.com', t('-100 days')), see('a', '-2 days');
 SELECT * FROM mau.explain('@a:example.com', t('0'));
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1, mau_trial_days = 7, admin_contact = 'mailto:admin@example.com';
 SELECT * FROM mau.explain('@a:example.com', t('0'));
--- A stranger in front of a full house, and of one that is not.
+-- A stranger at a full server, and at one that is not.
 SELECT * FROM mau.explain('@new:example.com', t('0'));
 UPDATE mau.settings SET max_mau_value = 2;
 SELECT step, rule, holds, detail FROM mau.explain('@new:example.com', t('0')) WHERE rule IN ('server is full', 'verdict');

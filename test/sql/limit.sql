@@ -11,7 +11,7 @@ SELECT see('a', '2 h'), see('b', '2 h'), see('c', '2 h');
 -- Raised by one: one more. (The maximum is that of the moment.)
 UPDATE mau.settings SET max_mau_value = 3;
 SELECT see('c'), see('d');
--- Lowered: members stay until the reaper comes, newcomers find the house full.
+-- Lowered: members stay until the next reap, newcomers find the server full.
 UPDATE mau.settings SET max_mau_value = 1;
 SELECT see('a', '4 h'), see('d', '4 h'), mau.monthly_active_count(t('4 h'));
 -- A limit without a maximum is a limit of 0.
@@ -43,7 +43,7 @@ SELECT user_id FROM mau.monthly_active_users ORDER BY 1;
 TRUNCATE mau.monthly_active_users;
 SELECT see('a'), 1 / (see('b') = 'nothing')::int;
 SELECT see('c'), see('d'), see('e'), see('f');
--- Appservice users take no seat, tracked or not, and find one in a full house.
+-- Appservice users take no seat, tracked or not, and find one on a full server.
 UPDATE mau.settings SET track_appservice_user_ips = true;
 SELECT mau.register_user('@irc_a:example.com', t('-100 days'), appservice_id => 'irc');
 SELECT see('irc_a'), mau.monthly_active_count(t('0'));

@@ -38,7 +38,7 @@ SELECT who, see(who), see(who, '1 min'), see(who, '2 h', 'web'), see(who, '2 h 1
 SELECT who, see(who, '3 min'), see(who, '2 h 2 min', 'web'), see(who, '12 h'), see(who, '12 h 1 min') FROM unnest('{guest,support,bridged,trial}'::text[]) who;
 TABLE marks;
 TRUNCATE mau.visits;
--- Who found the house full; who was in trial in the morning; who lost the seat and comes back the same day.
+-- Who found the server full; who was in trial in the morning; who lost the seat and comes back the same day.
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1, mau_trial_days = 0;
 SELECT see('full'), see('full', '1 min'), see('full', '2 h');
 UPDATE mau.settings SET max_mau_value = 10;
@@ -119,7 +119,7 @@ SELECT user_id, mau.last_seen(user_id) - t('3 days 2 h') AS moved FROM unnest('{
 DROP TRIGGER hear ON mau.monthly_active_users; DROP TRIGGER hear ON mau.users; DROP TRIGGER hear ON mau.visits;
 TRUNCATE mau.visits, heard;
 
--- Random sightings, time going on, each in a transaction of its own, some of which are undone; the reaper and fold come by. Every visit
+-- Random sightings, time going on, each in a transaction of its own, some of which are undone; reap and fold run. Every visit
 -- is there, and was written once.
 CREATE TABLE expected (user_id text COLLATE "C", day date, platform int);
 CREATE TABLE written (rows bigint DEFAULT 0);

@@ -1,4 +1,4 @@
--- The reaper: expired rows go, then the oldest counted rows above the limit; reserved users never.
+-- Reap: expired rows go, then the oldest counted rows above the limit; reserved users never.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

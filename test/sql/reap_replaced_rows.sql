@@ -1,4 +1,4 @@
--- The reaper looks up users whose rows have dead versions that are still in the index. What the index's scan notes of them lives
+-- Reap looks up users whose rows have dead versions that are still in the index. What the index's scan notes of them lives
 -- as long as the scan, whatever else is read (here a long column) and given back in between.
 CREATE EXTENSION mau;
 

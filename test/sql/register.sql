@@ -56,7 +56,7 @@ UPDATE mau.settings SET mau_stats_only = true;
 -- Again with the threepid: never back in time.
 SELECT see('vip', '2 h'), mau.register_user('@vip:example.com', t('-3 h'), medium => 'email', address => 'vip@example.com');
 SELECT mau.last_seen('@vip:example.com') - t('0') AS seen;
--- A full house does not matter (Synapse inserts without asking).
+-- A full server does not matter (Synapse inserts without asking).
 UPDATE mau.settings SET limit_usage_by_mau = true;
 SELECT mau.register_user('@vip4:example.com', t('-3 h'), medium => 'email', address => 'vip2@example.com');
 -- now() is the default.

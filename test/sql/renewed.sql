@@ -47,7 +47,7 @@ UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 4;
 INSERT INTO mau.monthly_active_users (user_id, "timestamp", renewed) VALUES
     ('@seen1', ms('-1 day'), ms('-40 days')), ('@seen2', ms('-30 days'), ms('-35 days')), ('@old1', ms('-30 days') - 1, ms('-31 days')), ('@new', ms('0'), ms('0'));
 SELECT mau.monthly_active_count(t('0')), see('x1'), see('x2'), mau.monthly_active_count(t('0'));
--- The reaper takes the one, and tells the index of the others.
+-- Reap takes the one, and tells the index of the others.
 SELECT * FROM mau.reap(t('0'));
 TABLE cohort;
 SELECT mau.monthly_active_count(t('1 ms')), see('x2', '1 ms');

@@ -37,7 +37,7 @@ SELECT mau.remove_threepid('@first:example.com', 'msisdn', '49123'), mau.remove_
 SELECT mau.registered_reserved_users();
 SELECT mau.add_threepid('@first:example.com', 'email', 'first@example.com'), mau.add_threepid('@second:example.com', 'msisdn', '49123');
 
--- A registered reserved user has a seat in a full house: joins without taking another's.
+-- A registered reserved user has a seat on a full server: joins without taking another's.
 SELECT see('a'), see('b'), see('c');
 SELECT see('first'), see('third');
 SELECT mau.monthly_active_count(t('0'));
@@ -68,7 +68,7 @@ SELECT users FROM mau.reap(t('0')) WHERE what = 'seated';
 SELECT * FROM mau.monthly_active_count_by_service(t('10000 h'));
 SELECT mau.monthly_active_count(t('10000 h'));
 
--- Registration with a reserved threepid, in any case, at any position, while the house is full.
+-- Registration with a reserved threepid, in any case, at any position, while the server is full.
 SELECT see('a'), see('b');
 SELECT count(*) FROM mau.monthly_active_users WHERE service = 'native';
 SELECT address, mau.check_auth_blocking(medium => medium, address => address, at => t('0')) IS NULL AS open

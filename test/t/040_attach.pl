@@ -120,7 +120,7 @@ sub real_synapse
 	};
 	set_settings($node, $tracking, "limit_usage_by_mau = true, max_mau_value = 14, admin_contact = 'mailto:admin\@example.com'");
 	$node->safe_psql($tracking, "INSERT INTO mau.reserved_threepids (medium, address) VALUES ('email', 'Reserved\@Example.com')");
-	is_deeply(decode_json($check->("'\@t2:example.com'") || '{}'), $body, "$tracking: a full house blocks one who is not a member");
+	is_deeply(decode_json($check->("'\@t2:example.com'") || '{}'), $body, "$tracking: a full server blocks one who is not a member");
 	is_deeply(decode_json($check->("NULL") || '{}'), $body, "$tracking: and a registration");
 	is($check->("'\@u1:example.com'"), '', "$tracking: a member goes in");
 	is($check->("medium => 'email', address => '$_'"), '', "$tracking: the reserved e-mail registers, as $_")

@@ -261,7 +261,7 @@ is(login('u1@example.com'), 'online', 'a member comes in');
 is(login('next@example.com', 'register'), 'online', 'the last seat is taken by somebody who registers');
 is(sql(q{SELECT count(*) FROM mau.monthly_active_users WHERE user_id = 'next@example.com'}), 1, 'who is in the cohort now');
 is(sql(q{SELECT is_registered FROM mau.users WHERE user_id = 'next@example.com'}), 't', 'and known as registered');
-like(login('late@example.com', 'register'), qr/^refused: resource-constraint: Monthly Active User Limit Exceeded \(mailto:admin/, 'nobody registers into a full house');
+like(login('late@example.com', 'register'), qr/^refused: resource-constraint: Monthly Active User Limit Exceeded \(mailto:admin/, 'nobody registers on a full server');
 ctl('register', 'byhand', 'example.com', 'secret');
 like(login('byhand@example.com'), qr/^refused: resource-constraint/, 'nobody new logs in');
 is(login('u1@example.com'), 'online', 'a member still does');

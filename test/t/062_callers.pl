@@ -59,7 +59,7 @@ SKIP:
 	@answers = $call->($register, sprintf($login, 'bob'), sprintf($login, 'carol'), sprintf($login, 'alice'), $register, $reserved);
 	is($answers[2], 'ALLOW', 'a seat is left: one may register');
 	is($answers[3], 'NOT_SPAM', 'and the last one is taken at login');
-	is($answers[4], 'M_RESOURCE_LIMIT_EXCEEDED', 'a full house: nobody new logs in');
+	is($answers[4], 'M_RESOURCE_LIMIT_EXCEEDED', 'a full server: nobody new logs in');
 	is($answers[5], 'NOT_SPAM', 'a member does');
 	is($answers[6], 'DENY', 'nobody registers');
 	is($answers[7], 'ALLOW', 'but the owner of a reserved address');

@@ -1,5 +1,5 @@
 # Shared memory has room for 1024 databases. One beyond them is served as without it: the limit holds, and status and health say what is
-# the matter, not that mau was not preloaded. A database is known by its OID and the file that CREATE DATABASE made: with another time of
+# the matter, not that mau was not preloaded. The worker leaves out what is beyond them, and says so there. A database is known by its OID and the file that CREATE DATABASE made: with another time of
 # that file it is another one, which is cheaper than a thousand databases.
 
 use strict;
@@ -31,5 +31,25 @@ unlike($ask->('SELECT reason FROM mau.health()'), qr/shared_preload_libraries/, 
 is($ask->(q(SELECT string_agg(mau.record_activity('@' || i || ':x'), ' ') FROM generate_series(1, 3) i)), 'joined joined full', 'the limit holds');
 is($ask->(q(SELECT mau.record_activity('@1:x'), mau.monthly_active_count())), 'unchanged|2', 'and what is known is not recorded twice');
 $node->stop;
+
+# The worker of a server with more databases. All but the last are rows of the catalog without a folder, which ticks cannot connect to.
+$node = PostgreSQL::Test::Cluster->new('left_out');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\nautovacuum = off\n");
+$node->start;
+$ask->(q(SET allow_system_table_mods = on;
+    INSERT INTO pg_database
+        SELECT (jsonb_populate_record(d, jsonb_build_object('oid', 1000000 + i, 'datname', 'other' || i))).*
+        FROM pg_database d, generate_series(1, 1100) i WHERE datname = 'postgres'));
+$ask->('CREATE DATABASE last');
+$node->safe_psql('last', 'CREATE EXTENSION mau');
+$node->append_conf('postgresql.conf', "mau.databases = '*'\n");
+$node->restart;
+ok($node->poll_query_until('last', q(SELECT worker = 'left out' FROM mau.status)), 'status of the last says that it is left out')
+    or diag($node->safe_psql('last', 'SELECT worker FROM mau.status'));
+like($node->safe_psql('last', 'SELECT reason FROM mau.health()'),
+    qr/more databases than the worker serves.*mau\.databases/, 'and health what to do about it');
+ok($node->wait_for_log(qr{mau's worker serves 1024 databases and leaves out 78}), 'the log says how many');
+$node->stop('immediate');
 
 done_testing();

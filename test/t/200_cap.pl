@@ -1,6 +1,6 @@
-# The cap holds (rule R4) and nobody waits (rule R6): many clients admit newcomers to a house with a limit, in every shape of
+# The cap holds (rule R4) and nobody waits (rule R6): many clients admit newcomers to a server with a limit, in every shape of
 # transaction, in READ COMMITTED and REPEATABLE READ, while a watcher counts; also when clients die, the server crashes, an admin
-# changes the table and the maximum, and the reaper is at work. test/load/cap_client.cpp does the loading.
+# changes the table and the maximum, and reap runs. test/load/cap_client.cpp does the loading.
 # MAU_SEED and MAU_SCENARIO: see test/perl/MauLoad.pm.
 
 use strict;
@@ -15,13 +15,13 @@ use Test::More;
 
 # --- The scenarios ----------------------------------------------------------------------------------------------
 
-# 20 % rollbacks, savepoints, exception blocks, batches, the reaper; and somebody who sits in an open transaction.
+# 20 % rollbacks, savepoints, exception blocks, batches, reap; and somebody who sits in an open transaction.
 sub crowd
 {
 	my ($isolation, $clients, $users, $max) = @_;
 	scenario "crowd, $isolation" => sub {
 		my ($name) = @_;
-		my $database = house($max);
+		my $database = limited_database($max);
 		my $result = load(
 			$database,     '--isolation', $isolation, '--clients', $clients, '--users', $users, '--hold',
 			'--sql-every', 700,           'SELECT * FROM mau.reap()');
@@ -38,7 +38,7 @@ sub same_user
 	my ($users) = @_;
 	scenario 'same user' => sub {
 		my ($name) = @_;
-		my $database = house($users);
+		my $database = limited_database($users);
 		my $result = load($database, '--isolation', 'repeatable read', '--users', $users, '--shape', 'same', '--rollback', 5);
 		held($name, $result, $users);
 		is(
@@ -57,7 +57,7 @@ sub expiry
 	my ($users, $max) = @_;
 	scenario 'expiry' => sub {
 		my ($name) = @_;
-		my $database = house($max);
+		my $database = limited_database($max);
 		$node->safe_psql(
 			$database, qq{
 			INSERT INTO mau.monthly_active_users
@@ -85,7 +85,7 @@ sub loss
 {
 	my ($name, $users, $max, @how) = @_;
 	scenario $name => sub {
-		my $database = house($max);
+		my $database = limited_database($max);
 		my $result =
 		  load($database, '--losses', '--users', $users, '--clients', 8, '--isolation', 'repeatable read', @how);
 		held($name, $result, $max);
@@ -102,7 +102,7 @@ sub admin
 	my ($users, $max) = @_;
 	scenario 'admin' => sub {
 		my ($name)   = @_;
-		my $database = house($max);
+		my $database = limited_database($max);
 		my $time     = 'floor(extract(epoch FROM now()) * 1000)';
 		my $result   = load(
 			$database, '--rows-go', '--users', $users, '--clients', 8,
@@ -130,7 +130,7 @@ sub recount
 	my ($users, $rows) = @_;
 	scenario 'recount' => sub {
 		my ($name)   = @_;
-		my $database = house(10 * $rows);
+		my $database = limited_database(10 * $rows);
 		my $time     = 'floor(extract(epoch FROM now()) * 1000)';
 		$node->safe_psql($database, qq{INSERT INTO mau.monthly_active_users SELECT '\@big' || i, $time FROM generate_series(1, $rows) i});
 		my $result = load(
@@ -149,7 +149,7 @@ sub maximum
 	my ($users, $max) = @_;
 	scenario 'maximum' => sub {
 		my ($name) = @_;
-		my $database = house($max / 2);
+		my $database = limited_database($max / 2);
 		my @set = map { "UPDATE mau.settings SET max_mau_value = $_" } $max, $max / 4, $max;
 		my $result = load(
 			$database, '--users', $users, '--clients', 8, '--rows-go',
@@ -174,7 +174,7 @@ sub prepared
 {
 	scenario 'prepared' => sub {
 		my ($name) = @_;
-		my $database = house(1);
+		my $database = limited_database(1);
 		my ($status, $out, $err) =
 		  $node->psql($database, q{BEGIN; SELECT mau.record_activity('@a'); PREPARE TRANSACTION 'it'});
 		isnt($status, 0, "$mode, $name: refused");
@@ -203,7 +203,7 @@ sub damage
 {
 	scenario 'damage' => sub {
 		my ($name) = @_;
-		my $database = house(10);
+		my $database = limited_database(10);
 		my $result = load($database, '--users', 30, '--clients', 2);
 		held($name, $result, 10);
 		$node->safe_psql(

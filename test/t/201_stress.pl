@@ -105,7 +105,7 @@ sub everything
 	my ($users, $max) = @_;
 	scenario 'everything' => sub {
 		my ($name) = @_;
-		my $database = house($max / 2);
+		my $database = limited_database($max / 2);
 		$node->safe_psql('postgres', "CREATE DATABASE elsewhere_$mode");
 		$node->safe_psql(
 			$database, MauSource::layout('public') . qq{
@@ -150,7 +150,7 @@ sub drops
 	my ($users, $max) = @_;
 	scenario 'drops' => sub {
 		my ($name) = @_;
-		my $database = house($max);
+		my $database = limited_database($max);
 		my $result = load(
 			$database, '--extension-goes', '--rows-go', '--isolation', 'both', '--users', $users, '--clients', 8, '--max', $max, '--days', 9,
 			'--beside-every', 30,
@@ -161,7 +161,7 @@ sub drops
 	return;
 }
 
-cluster('stress', 1, "mau.databases = 'house1, house2, elsewhere_preload'\nmau.tick_interval = 1\nmau.refresh_interval = 2\nmau.fold_interval = 1\nmau.reap_interval = 2\n");
+cluster('stress', 1, "mau.databases = 'limited1, limited2, elsewhere_preload'\nmau.tick_interval = 1\nmau.refresh_interval = 2\nmau.fold_interval = 1\nmau.reap_interval = 2\n");
 everything(8_000 * $times, 3_200 * $times);
 drops(4_000 * $times, 1_000 * $times);
 $node->stop;
