@@ -146,7 +146,7 @@ bool all_to_invalidate = false, settings_to_invalidate = false;
 void write(const Pending& pending) {
     Set& set = set_of(pending.key);
     Span span = pending.span;
-    Entry place = find(set, pending.key);
+    Entry entry = find(set, pending.key);
     if (place.i < kEntries) {
         // The day's other clients are marked still.
         if (place.span.from() / kDay == span.from() / kDay) span.add_clients(place.span.clients());

@@ -144,6 +144,57 @@ Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
     return result;
 }
 
+using Tallies = std::map<std::string, Tally>;  // by figure
+
+/// Adds some of the server's users to its figures; `counted`: those whom it counts, whenever they were seen.
+void add(const pg::Rows& rows, const Reading& reading, Instant at, bool counted, Tallies& tallies) {
+    std::vector<std::string_view> ids;
+    std::vector<std::int64_t> seen;
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        if (rows.at(i, 0).is_null() || rows.at(i, 1).is_null()) continue;
+        ids.push_back(rows.at(i, 0).text());
+        seen.push_back(rows.at(i, 1).integer());
+        for (auto& [figure, tally] : tallies) {
+            const Instant back = figure == "day" ? kDay : kWindow;
+            if (!counted && seen.back() <= at - back) continue;
+            ++tally.theirs;
+            tally.oldest = std::min(tally.oldest.value_or(seen.back()), seen.back());
+        }
+    }
+    const pg::Rows groups = tally_query.read_latest(ids, seen, at, reading.read_for_good());
+    for (std::uint64_t i = 0; i < groups.count; ++i) {
+        const auto tally = tallies.find(groups.at(i, 0).string());
+        if (tally == tallies.end()) continue;
+        Days& days = tally->second.reasons[groups.at(i, 1).string()];
+        days[groups.at(i, 2).optional_integer().value_or(0)] += groups.at(i, 3).integer();
+    }
+}
+
+/// Compares the members with those of the server's own cohort table.
+Comparison compare_cohort(const Reading& reading, const Facts& facts) {
+    const Contract& contract = reading.contract();
+    const std::string figure = "monthly active users beside " + contract.cohort_table;
+    Tallies tallies{{"counted", {}}};
+    const Tally& members = tallies["counted"];
+    const auto trouble = pg::attempt(
+        [&] {
+            reading.read_all(contract.counted, {},
+                             [&](const pg::Rows& rows) { add(rows, reading, facts.at, true, tallies); });
+        },
+        [](const pg::Trouble& t) { return t.state.compare(0, 2, "42") == 0; });
+    if (trouble || members.theirs == 0)
+        return {
+            figure, total(facts.ours), 0, 0,
+            trouble ? "it cannot be read: " + trouble->message : "it is empty: the server does not keep it"};
+    Comparison result = judge(figure, members, facts);
+    std::int64_t found = 0;
+    for (const auto& [reason, days] : members.reasons) found += total(days);
+    if (const std::int64_t expired = members.theirs - found; expired > 0)
+        result.reason =
+            std::to_string(expired) + " expired, which the server has yet to reap; " + result.reason;
+    return result;
+}
+
 }  // namespace
 
 std::vector<Comparison> compare(const Reading& reading, Instant at) {
@@ -156,69 +207,24 @@ std::vector<Comparison> compare(const Reading& reading, Instant at) {
     }
     const pg::Rows known = known_query.read_latest();
     const std::int64_t forgotten = known.at(0, 0).integer(), reserved = known.at(0, 1).integer();
-
-    auto tally = [&](const pg::Rows& rows, std::map<std::string, Tally>& tallies, bool only_counted) {
-        std::vector<std::string_view> ids;
-        std::vector<std::int64_t> seen;
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            if (rows.at(i, 0).is_null() || rows.at(i, 1).is_null()) continue;
-            ids.push_back(rows.at(i, 0).text());
-            seen.push_back(rows.at(i, 1).integer());
-            for (auto& [figure, one] : tallies) {
-                const Instant back = figure == "day" ? kDay : kWindow;
-                if (!only_counted && seen.back() <= at - back) continue;
-                ++one.theirs;
-                one.oldest = std::min(one.oldest.value_or(seen.back()), seen.back());
-            }
-        }
-        const pg::Rows groups = tally_query.read_latest(ids, seen, at, reading.read_for_good());
-        for (std::uint64_t i = 0; i < groups.count; ++i) {
-            const auto one = tallies.find(groups.at(i, 0).string());
-            if (one != tallies.end())
-                one->second
-                    .reasons[groups.at(i, 1).string()][groups.at(i, 2).optional_integer().value_or(0)] +=
-                    groups.at(i, 3).integer();
-        }
-    };
-
-    std::map<std::string, Tally> seen{{"month", {}}, {"day", {}}, {"counted", {}}};
-    reading.read_all(contract.last_seen, {{INT8OID, at + kFuture}},
-                     [&](const pg::Rows& rows) { tally(rows, seen, false); });
-    auto facts = [&](const char* figure, const std::string& only_ours) {
+    const auto facts = [&](const char* figure, const std::string& only_ours) {
         return Facts{ours[figure], forgotten, reserved, at, only_ours};
     };
+
+    Tallies seen{{"month", {}}, {"day", {}}, {"counted", {}}};
+    reading.read_all(contract.last_seen, {{INT8OID, at + kFuture}},
+                     [&](const pg::Rows& rows) { add(rows, reading, at, false, seen); });
     std::vector<Comparison> result{
         judge("users seen within 30 days", seen["month"], facts("month", contract.rows_go)),
         judge("users seen within 1 day", seen["day"], facts("day", contract.rows_go)),
         judge("monthly active users beside all users seen", seen["counted"],
               facts("counted", contract.rows_go)),
     };
-    if (contract.counted.empty()) return result;
-
-    std::map<std::string, Tally> members{{"counted", {}}};
-    const std::string figure = "monthly active users beside " + contract.cohort_table;
-    const auto trouble = pg::attempt(
-        [&] {
-            reading.read_all(contract.counted, {}, [&](const pg::Rows& rows) { tally(rows, members, true); });
-        },
-        [](const pg::Trouble& t) { return t.state.compare(0, 2, "42") == 0; });
-    if (trouble || members["counted"].theirs == 0) {
-        result.push_back({figure, total(ours["counted"]), 0, 0,
-                          trouble ? "it cannot be read: " + trouble->message
-                                  : "it is empty: the server does not keep it"});
-        return result;
-    }
-    Comparison cohort =
-        judge(figure, members["counted"],
-              facts("counted",
-                    "in mau only: the server's own trial, limit or reaper left them out, or it has not yet "
-                    "written them"));
-    std::int64_t found = 0;
-    for (const auto& [reason, days] : members["counted"].reasons) found += total(days);
-    if (const std::int64_t expired = members["counted"].theirs - found; expired > 0)
-        cohort.reason = std::to_string(expired) +
-                        " expired, which the server's reaper has yet to take out; " + cohort.reason;
-    result.push_back(cohort);
+    if (!contract.counted.empty())
+        result.push_back(compare_cohort(
+            reading, facts("counted",
+                           "in mau only: the server's own trial, limit or reap left them out, or it has not "
+                           "yet written them")));
     return result;
 }
 

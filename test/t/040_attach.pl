@@ -217,7 +217,7 @@ SELECT count(*) || ' differ' FROM expected e FULL JOIN mau.monthly_active_users 
 WHERE e.user_id IS NULL OR m.user_id IS NULL}), '0 differ', 'population, limited: the reserved ones, and the newest of the others');
 	is(last_seen($node, $database, $owner), ask($node, $database, "SELECT max(last_seen) FROM user_ips WHERE user_id = '$owner'"),
 		'population, limited: a reserved user who was seen has that time');
-	is( ask($node, $database, 'SELECT sum(users) FROM mau.reap(' . at($NOW) . ')'), 0, 'population, limited: the reaper finds nothing to do');
+	is( ask($node, $database, 'SELECT sum(users) FROM mau.reap(' . at($NOW) . ')'), 0, 'population, limited: reap finds nothing to do');
 	return;
 }
 

@@ -80,10 +80,10 @@ subtest 'Synapse: its own cohort table' => sub {
 	$node->safe_psql($d, 'INSERT INTO monthly_active_users VALUES ' . join ', ',
 		(map { "('\@u$_:x', " . $ago->($_) . ')' } 1 .. 3), "('\@old:x', " . $ago->(31) . ')', "('\@bridged:x', " . $ago->(1) . ')');
 	my $rows = compare($d);
-	is_deeply($rows->{$cohort}, [ 2, 4, 0, "1 expired, which the server's reaper has yet to take out; 1 for whom max_mau_value left no seat" ], 'who is there and not here');
+	is_deeply($rows->{$cohort}, [ 2, 4, 0, "1 expired, which the server has yet to reap; 1 for whom max_mau_value left no seat" ], 'who is there and not here');
 	is_deeply($rows->{$all}, [ 2, 3, 0, '1 for whom max_mau_value left no seat' ], 'the limit');
 	$node->safe_psql($d, q(DELETE FROM monthly_active_users WHERE user_id = '@u1:x'));
-	like(compare($d)->{$cohort}[3], qr/1 in mau only: the server's own trial, limit or reaper left them out/, 'who is here and not there');
+	like(compare($d)->{$cohort}[3], qr/1 in mau only: the server's own trial, limit or reap left them out/, 'who is here and not there');
 	$node->safe_psql($d, q{INSERT INTO monthly_active_users VALUES ('@lost:x', } . $ago->(3) . ')');
 	is(compare($d)->{$cohort}[2], 1, 'a member whom mau does not know is not explained');
 };

@@ -161,7 +161,7 @@ sub maximum
 		is(members($database), $max, "$mode, $name: exactly $max in the end");
 		$node->safe_psql($database, $set[1]);
 		$node->safe_psql($database, 'SELECT * FROM mau.reap()');
-		is(members($database), $max / 4, "$mode, $name: the reaper brings it down to the lower maximum");
+		is(members($database), $max / 4, "$mode, $name: reap brings it down to the lower maximum");
 		$result = load($database, '--users', 200, '--prefix', '@late', '--clients', 4);
 		held("$name, full", $result, $max / 4);
 		counters_right($name, $database);
