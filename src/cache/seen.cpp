@@ -147,26 +147,26 @@ void write(const Pending& pending) {
     Set& set = set_of(pending.key);
     Span span = pending.span;
     Entry entry = find(set, pending.key);
-    if (place.i < kEntries) {
+    if (entry.i < kEntries) {
         // The day's other clients are marked still.
-        if (place.span.from() / kDay == span.from() / kDay) span.add_clients(place.span.clients());
+        if (entry.span.from() / kDay == span.from() / kDay) span.add_clients(entry.span.clients());
     } else {
         Key before = pending.key;  // the user's own entry that one invalidation has made useless
         --before.generation;
-        place.i = find(set, before).i;
+        entry.i = find(set, before).i;
     }
-    if (place.i == kEntries) {
+    if (entry.i == kEntries) {
         Instant first = INT64_MAX;
         for (std::size_t i = 0; i < kEntries; ++i) {
             const Instant ends = Span(pg_atomic_read_u64(&set.spans[i])).until();
             if (ends >= first) continue;
             first = ends;
-            place.i = i;
+            entry.i = i;
         }
     }
-    pg_atomic_write_u64(&set.checks[place.i], 0);
-    pg_atomic_write_u64(&set.spans[place.i], span.word());
-    pg_atomic_write_u64(&set.checks[place.i], check_of(pending.key, span));
+    pg_atomic_write_u64(&set.checks[entry.i], 0);
+    pg_atomic_write_u64(&set.spans[entry.i], span.word());
+    pg_atomic_write_u64(&set.checks[entry.i], check_of(pending.key, span));
 }
 
 void forget_pending() {
