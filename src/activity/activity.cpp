@@ -117,7 +117,7 @@ Recorded record(const Config& config, const Sighting* sightings, std::size_t cou
         *outcome = otherwise;
         if (news) {
             if (steps.empty()) steps.reserve(std::min(kChunk, count));
-            steps.push_back(step_of(newest, sighting, outcome, key));
+            steps.push_back(Step{{newest, sighting, key, outcome}});
         }
         if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
             scratch.run([&] { recorded.deferred += record_chunk(config, steps, options); });
@@ -136,7 +136,7 @@ Outcome record(const Config& config, const Sighting& sighting, const seen::Key& 
         defer(&sighting, 1);
         return outcome;
     }
-    std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
+    std::vector<Step> steps{Step{{&sighting, &sighting + 1, key, &outcome}}};
     record_chunk(config, steps, RecordOptions());
     return outcome;
 }

@@ -67,19 +67,20 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
     Answer given;
     Outcome outcome = Outcome::unchanged;
     if (recording(config.settings) && !RecoveryInProgress() && can_write_rows(config)) {
-        std::vector<Step> steps{step_of(&sighting, &sighting + 1, &outcome, key)};
+        std::vector<Step> steps{Step{{&sighting, &sighting + 1, key, &outcome}}};
         const RecordOptions options;
         Chunk chunk(config, steps, options);
         chunk.record([&](const Step& step) {
-            Membership membership = step.membership;
-            take_for_member(step.rows, sighting.at, membership);
-            given = answer(config, sighting, step.account, membership);
+            Membership membership = step.found.membership;
+            take_for_member(step.found.rows, sighting.at, membership);
+            given = answer(config, sighting, step.found.account, membership);
             return !given.blocked;
         });
         // A step that met a lock has asked for no seat: then the number of members decides.
         if (!given.blocked && given.gate == Gate::if_seat)
-            given.blocked = outcome == Outcome::full ||
-                            (!steps[0].sure && full(config.settings, cohort::count_now(config, sighting.at)));
+            given.blocked =
+                outcome == Outcome::full || (steps[0].decision.basis == Basis::uncertain &&
+                                             full(config.settings, cohort::count_now(config, sighting.at)));
         if (!given.blocked) chunk.append_deferred();  // a refused user does not come in later
         chunk.release();
     } else {

@@ -31,42 +31,43 @@ namespace {
 void give_seats(const Config& config, Queue order, std::vector<Step>& steps, cohort::Seating& seating) {
     std::vector<Step*> queue;
     for (Step& step : steps) {
-        if (!step.locked || !takes_seat(step.account, step.membership)) continue;
+        if (!step.locked || !takes_seat(step.found.account, step.found.membership)) continue;
         // The user of an appservice, who has no seat, becomes a native user.
-        const bool moves =
-            *step.outcome == Outcome::refreshed && step.rows.member.text(cohort::service) != "native";
-        if (moves || *step.outcome == Outcome::joined) queue.push_back(&step);
+        const bool moves = step.decision.outcome == Outcome::refreshed &&
+                           step.found.rows.member.text(cohort::service) != "native";
+        if (moves || step.decision.outcome == Outcome::joined) queue.push_back(&step);
     }
     if (queue.empty()) return;
     if (!config.settings.limit_usage_by_mau)
         return seating.take_unlimited(static_cast<std::int64_t>(queue.size()));
     std::stable_sort(queue.begin(), queue.end(), [&](const Step* a, const Step* b) {
-        return order == Queue::first_come ? a->sighting->at < b->sighting->at
-                                          : a->sighting->at > b->sighting->at;
+        return order == Queue::first_come ? a->sighting().at < b->sighting().at
+                                          : a->sighting().at > b->sighting().at;
     });
     for (Step* const step : queue) {
-        const bool has_row = *step->outcome == Outcome::joined && step->rows.member.exists;
-        if (!seating.take(step->sighting->user_id, step->sighting->at, has_row))
-            *step->outcome = Outcome::full;
+        const bool has_row = step->decision.outcome == Outcome::joined && step->found.rows.member.exists;
+        if (!seating.take(step->sighting().user_id, step->sighting().at, has_row))
+            step->decision = without_seat(step->decision);
     }
 }
 
 /// Announces to the counters which rows of the cohort the statements have inserted or moved to another
 /// service. A row may have changed since it was read: reap removes rows, and inserts those of reserved users,
 /// without the users' locks.
-void tell_seats(const Config& config, const std::vector<Step>& steps, const Writes& writes) {
+void announce_rows(const Config& config, const std::vector<Step>& steps, const Writes& writes) {
     std::size_t next = 0;
     for (const Step& step : steps) {
-        if (!step.sure || step.written ||
-            (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed))
+        const Outcome outcome = step.decision.outcome;
+        if (step.decision.basis == Basis::uncertain || step.written ||
+            (outcome != Outcome::joined && outcome != Outcome::refreshed))
             continue;
-        const std::string_view service = directory::service(step.account);
-        const pg::Found& row = step.rows.member;
+        const std::string_view service = directory::service(step.found.account);
+        const pg::Found& row = step.found.rows.member;
         if (writes.made[next++]) {
             // Reap has removed the member's row since it was read, so the seat may be taken: the statements
             // are rolled back, and the sighting is judged again later.
-            if (*step.outcome == Outcome::refreshed && row.text(cohort::service) == service &&
-                needs_seat(config.settings, step.account, step.membership))
+            if (outcome == Outcome::refreshed && row.text(cohort::service) == service &&
+                needs_seat(config.settings, step.found.account, step.found.membership))
                 throw Error(sqlstate::serialization_failure, "a member's row has left the cohort");
             seats::add_rows(config, service, 1);
         } else if (row.exists && row.text(cohort::service) != service) {
@@ -80,107 +81,106 @@ void tell_seats(const Config& config, const std::vector<Step>& steps, const Writ
 /// number, so it is done also while another transaction holds the row: that transaction may mark the same
 /// visits, or be rolled back. A sighting that is deferred marks its visits later: by then the user may have
 /// been forgotten, and have another number.
-void plan_visits(const Config& config, Step& step, Writes& writes) {
-    const pg::Found& user = step.rows.user;
-    if (step.deferred || *step.outcome == Outcome::off || *step.outcome == Outcome::remote) return;
+Marking plan_visits(const Config& config, const Step& step, Writes& writes) {
+    Marking marking{step.found.visited};
+    const pg::Found& user = step.found.rows.user;
+    const Decision& decision = step.decision;
+    if (decision.deferred || decision.outcome == Outcome::off || decision.outcome == Outcome::remote)
+        return marking;
     const auto is_marked = [&](const Sighting& sighting) {
-        return step.visited.has(day_of(sighting.at), sighting.platform);
+        return marking.visited.has(day_of(sighting.at), sighting.platform);
     };
-    if (!std::all_of(step.sighting, step.end, is_marked)) {
-        if ((!user.exists && !step.sure) || !history::can_mark(config)) {
-            step.deferred = true;
-            return;
+    const Sighting* const end = step.sightings.end;
+    if (!std::all_of(step.sightings.newest, end, is_marked)) {
+        if ((!user.exists && decision.basis == Basis::uncertain) || !history::can_mark(config)) {
+            marking.deferred = true;
+            return marking;
         }
         const std::int64_t number =
             user.exists ? user.integer(directory::users::user_no) : history::kNoNumber;
         std::vector<history::Visit>& visits = user.exists ? writes.visits : writes.visits_of_new;
-        const std::string_view service = directory::service(step.account);
-        const std::int32_t before = step.visited.stored();
-        for (const Sighting* sighting = step.sighting; sighting != step.end; ++sighting) {
+        const std::string_view service = directory::service(step.found.account);
+        for (const Sighting* sighting = step.sightings.newest; sighting != end; ++sighting) {
             if (is_marked(*sighting)) continue;
             const Day day = day_of(sighting->at);
             visits.push_back({number, sighting->user_id, day, sighting->platform, service});
-            step.visited.add(day, sighting->platform);
+            marking.visited.add(day, sighting->platform);
         }
-        step.visited_changes = step.visited.stored() != before;
     }
-    step.marked = true;
+    marking.marked = true;
+    return marking;
 }
 
-/// Writes nothing for this user.
-void drop(Step& step) {
-    *step.outcome = Outcome::unchanged;
-    step.sure = false;
-}
-
-/// Defers the sighting: another session changed the rows after they were read, or holds a lock on a relation
-/// that has to be written.
-void defer(Step& step) {
-    drop(step);
-    step.deferred = true;
-}
+/// How far a row got without a statement.
+enum class InPlace { impossible, done, held_by_other };
 
 /// Updates the row that was just found in place, if that takes neither a seat nor a statement.
-void write_to_row(const Config& config, Looker& looker, Step& step) {
-    const Instant at = step.sighting->at;
+InPlace write_in_place(const Config& config, Looker& looker, const Step& step) {
+    const Sighting& sighting = step.sighting();
+    const Decision& decision = step.decision;
+    const UserRows& rows = step.found.rows;
     std::array<pg::Change, 3> changes;
     int count = 0;
     auto change = [&](int column, Datum value) {
         changes[static_cast<std::size_t>(count++)] = {column, value};
     };
-    const Target target = target_of(step);
-    const pg::Found& member = step.rows.member;
-    if (target == Target::member && looker.members_change() && member.exists && step.rows.user.exists &&
-        *step.outcome != Outcome::joined) {
-        if (*step.outcome == Outcome::refreshed) {
-            if (member.text(cohort::service) != directory::service(step.account)) return;
-            change(cohort::timestamp, Int64GetDatum(at));
-            if (at - member.integer(cohort::renewed) > cohort::kRenewal)
-                change(cohort::renewed, Int64GetDatum(at));
+    if (decision.target == Target::member && looker.members_change() && rows.member.exists &&
+        rows.user.exists && decision.outcome != Outcome::joined) {
+        if (decision.outcome == Outcome::refreshed) {
+            if (rows.member.text(cohort::service) != directory::service(step.found.account))
+                return InPlace::impossible;
+            change(cohort::timestamp, Int64GetDatum(sighting.at));
+            if (sighting.at - rows.member.integer(cohort::renewed) > cohort::kRenewal)
+                change(cohort::renewed, Int64GetDatum(sighting.at));
         }
-        if (step.visited_changes) change(cohort::visited, Int32GetDatum(step.visited.stored()));
+        if (step.visited_changes()) change(cohort::visited, Int32GetDatum(step.marking.visited.stored()));
         if (count > 0) forbid_read_only();
-        if (count > 0 && !looker.change_member(changes.data(), count)) return defer(step);
-        step.written = true;
-    } else if (target == Target::user && looker.users_change() && step.rows.user.exists &&
-               !step.rows.user.in_flight) {
-        if (must_update_last_seen(config, step)) change(directory::users::last_seen, Int64GetDatum(at));
-        if (step.visited_changes) change(directory::users::visited, Int32GetDatum(step.visited.stored()));
+        return count == 0 || looker.change_member(changes.data(), count) ? InPlace::done
+                                                                         : InPlace::held_by_other;
+    }
+    if (decision.target == Target::user && looker.users_change() && rows.user.exists &&
+        !rows.user.in_flight) {
+        if (must_update_last_seen(config, sighting, rows.user))
+            change(directory::users::last_seen, Int64GetDatum(sighting.at));
+        if (step.visited_changes())
+            change(directory::users::visited, Int32GetDatum(step.marking.visited.stored()));
         if (count > 0) forbid_read_only();
         // The first update in a session opens all indexes of the table.
-        if (count > 0 && !(pg::try_lock_with_indexes(config.users_table, RowExclusiveLock) &&
-                           looker.change_user(changes.data(), count)))
-            return defer(step);
-        step.written = true;
+        return count == 0 || (pg::try_lock_with_indexes(config.users_table, RowExclusiveLock) &&
+                              looker.change_user(changes.data(), count))
+                   ? InPlace::done
+                   : InPlace::held_by_other;
     }
+    return InPlace::impossible;
 }
 
 /// Collects the writes that need a statement.
-void plan(const Config& config, std::vector<Step>& steps, Writes& writes) {
-    for (Step& step : steps) {
-        const Sighting& sighting = *step.sighting;
-        const bool known = step.rows.user.exists;
-        switch (step.written ? Target::none : target_of(step)) {
+void plan(const Config& config, const std::vector<Step>& steps, Writes& writes) {
+    for (const Step& step : steps) {
+        const Sighting& sighting = step.sighting();
+        const pg::Found& user = step.found.rows.user;
+        const history::Visited& visited = step.marking.visited;
+        switch (step.written ? Target::none : step.decision.target) {
             case Target::none:
                 break;
             case Target::member:
                 // A member may have no row in mau.users: inserted by reap as reserved, or by an
                 // administrator.
-                if (!known) writes.newly_known.push_back(sighting.user_id);
-                if (*step.outcome != Outcome::unchanged)
-                    writes.members.push_back({sighting.user_id, sighting.at, directory::service(step.account),
-                                              step.visited.stored()});
-                else if (step.visited_changes)
-                    writes.visited_members.add(sighting.user_id, 0, step.visited);
+                if (!user.exists) writes.newly_known.push_back(sighting.user_id);
+                if (step.decision.outcome != Outcome::unchanged)
+                    writes.members.push_back({sighting.user_id, sighting.at,
+                                              directory::service(step.found.account), visited.stored()});
+                else if (step.visited_changes())
+                    writes.visited_members.add(sighting.user_id, 0, visited);
                 break;
             case Target::user:
-                if (step.rows.user.in_flight) break;  // judge() has deferred it, or nothing is to be written
-                if (!known)
-                    writes.noted_new.add(sighting.user_id, sighting.at, step.visited);
-                else if (must_update_last_seen(config, step))
-                    writes.noted.add(sighting.user_id, sighting.at, step.visited);
-                else if (step.visited_changes)
-                    writes.noted.add(sighting.user_id, INT64_MIN, step.visited);
+                if (user.in_flight) break;  // it is deferred, or nothing is to be written
+                if (!user.exists)
+                    writes.noted_new.add(sighting.user_id, sighting.at, visited);
+                else if (must_update_last_seen(config, sighting, user))
+                    writes.noted.add(sighting.user_id, sighting.at, visited);
+                else if (step.visited_changes())
+                    writes.noted.add(sighting.user_id, INT64_MIN, visited);
                 break;
         }
     }
@@ -206,7 +206,7 @@ bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, 
             std::optional<pg::NoWaiting> no_waiting;
             if (only_ours) no_waiting.emplace();
             writes.make();
-            tell_seats(config, steps, writes);
+            announce_rows(config, steps, writes);
         }
         history::mark(config, writes.visits_of_new);
     };
@@ -230,18 +230,18 @@ void remember(const Config& config, const std::vector<Step>& steps) {
     if (config.settings.hs_disabled) return;                       // a hit also says that requests go ahead
     if (config.generation != seen::settings_generation()) return;  // keys may have been made after a change
     for (const Step& step : steps) {
-        if (!step.sure || step.past) continue;
-        const Instant at = step.sighting->at;
+        if (step.decision.basis != Basis::certain) continue;
+        const Instant at = step.sighting().at;
         Instant last_seen = at;
-        if (*step.outcome == Outcome::unchanged)
-            last_seen = *step.membership.last_seen;
-        else if (*step.outcome != Outcome::joined && *step.outcome != Outcome::refreshed)
+        if (step.decision.outcome == Outcome::unchanged)
+            last_seen = *step.found.membership.last_seen;
+        else if (step.decision.outcome != Outcome::joined && step.decision.outcome != Outcome::refreshed)
             continue;
         const Instant end_of_day = (at / kDay + 1) * kDay - 1;
-        unsigned clients = step.visited.clients(day_of(at));
-        if (step.marked) clients |= client_of(step.sighting->platform);
-        seen::remember(step.key, at, std::min(last_seen + config.settings.last_seen_granularity, end_of_day),
-                       clients);
+        unsigned clients = step.marking.visited.clients(day_of(at));
+        if (step.marking.marked) clients |= client_of(step.sighting().platform);
+        seen::remember(step.sightings.key, at,
+                       std::min(last_seen + config.settings.last_seen_granularity, end_of_day), clients);
     }
 }
 
@@ -250,7 +250,7 @@ void remember(const Config& config, const std::vector<Step>& steps) {
 Chunk::Chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options)
     : config_(config), steps_(steps), options_(options) {
     for (Step& step : steps_) {
-        step.lock = pg::hash(step.sighting->user_id);
+        step.lock = pg::hash(step.sighting().user_id);
         step.locked = pg::try_lock(pg::LockSpace::user, step.lock);
     }
 }
@@ -260,16 +260,17 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     Looker looker(config_);
     looker.prepare_updates();
     for (Step& step : steps_) {
-        step.rows = looker.find(step.sighting->user_id);
-        interpret_rows(config_, step);
-        judge(config_, step, options_);
+        step.found = find(config_, looker, step.sighting());
+        step.decision = decide(config_, step.sighting(), step.found, step.locked, options_);
+        step.marking.visited = step.found.visited;
         if (may_go_on && !may_go_on(step)) {
-            drop(step);
-            step.deferred = false;
+            step.decision = Decision();  // nothing is written for this user
             continue;
         }
-        if (options_.visits) plan_visits(config_, step, writes);
-        write_to_row(config_, looker, step);
+        if (options_.visits) step.marking = plan_visits(config_, step, writes);
+        const InPlace in_place = write_in_place(config_, looker, step);
+        step.written = in_place == InPlace::done;
+        if (in_place == InPlace::held_by_other) step.decision = put_off();
     }
     looker.close();
     const bool only_ours = looker.members_change() && looker.users_change();
@@ -283,10 +284,11 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     if (!written)
         for (Step& step : steps_)
             if (!step.written &&
-                (target_of(step) != Target::none || (step.marked && IsolationIsSerializable())))
-                defer(step);
+                (step.decision.target != Target::none || (step.marking.marked && IsolationIsSerializable())))
+                step.decision = put_off();
     seating.done(written);
     remember(config_, steps_);
+    for (const Step& step : steps_) *step.sightings.outcome = step.decision.outcome;
 }
 
 void Chunk::release() {
@@ -297,7 +299,7 @@ void Chunk::release() {
 std::int64_t Chunk::append_deferred() const {
     std::vector<deferred::Call> calls;
     for (const Step& step : steps_)
-        if (step.deferred) add_calls(step.sighting, step.end, calls);
+        if (step.deferred()) add_calls(step.sightings.newest, step.sightings.end, calls);
     deferred::append(calls, options_.is_task ? deferred::WhenLocked::raise : deferred::WhenLocked::warn);
     return static_cast<std::int64_t>(calls.size());
 }

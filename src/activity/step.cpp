@@ -2,29 +2,21 @@
 
 namespace mau::activity {
 
-Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, const seen::Key& key) {
-    Step step;
-    step.sighting = sightings;
-    step.end = end;
-    step.outcome = outcome;
-    step.key = key;
-    return step;
-}
-
-void interpret_rows(const Config& config, Step& step) {
-    const Sighting& sighting = *step.sighting;
-    step.account = directory::account(config, sighting.user_id, step.rows.user);
-    step.membership = membership_of(step.rows.member);
+Finding find(const Config& config, Looker& looker, const Sighting& sighting) {
+    Finding found;
+    found.rows = looker.find(sighting.user_id);
+    found.account = directory::account(config, sighting.user_id, found.rows.user);
+    found.membership = membership_of(found.rows.member);
     // A member with a recent sighting counts whether reserved or not.
-    if (!config.reserved.empty() && !step.membership.holds(sighting.at))
-        step.membership.reserved = directory::is_reserved_user(config, sighting.user_id);
-    step.visited = visited_of(step.rows);
+    if (!config.reserved.empty() && !found.membership.holds(sighting.at))
+        found.membership.reserved = directory::is_reserved_user(config, sighting.user_id);
+    found.visited = visited_of(found.rows);
+    return found;
 }
 
-bool must_update_last_seen(const Config& config, const Step& step) {
-    if (!step.rows.user.exists || step.rows.user.is_null(directory::users::last_seen)) return true;
-    return step.sighting->at - step.rows.user.integer(directory::users::last_seen) >
-           config.settings.last_seen_granularity;
+bool must_update_last_seen(const Config& config, const Sighting& sighting, const pg::Found& user) {
+    if (!user.exists || user.is_null(directory::users::last_seen)) return true;
+    return sighting.at - user.integer(directory::users::last_seen) > config.settings.last_seen_granularity;
 }
 
 namespace {
@@ -51,31 +43,37 @@ Target target_of(Outcome outcome) {
 
 }  // namespace
 
-Target target_of(const Step& step) {
-    if (!step.sure) return Target::none;
-    return step.past ? Target::user : target_of(*step.outcome);
-}
-
-void judge(const Config& config, Step& step, const RecordOptions& options) {
-    const Sighting& sighting = *step.sighting;
-    *step.outcome =
-        judge_sighting(config.settings, sighting.user_id, step.account, step.membership, sighting.at);
+Decision decide(const Config& config, const Sighting& sighting, const Finding& found, bool locked,
+                const RecordOptions& options) {
+    const Outcome outcome =
+        judge_sighting(config.settings, sighting.user_id, found.account, found.membership, sighting.at);
+    const pg::Found& user = found.rows.user;
+    const bool is_news = must_update_last_seen(config, sighting, user);
     // Whether a newcomer takes a seat depends on the account, which the other transaction may change.
-    const bool is_newcomer = !step.rows.user.exists || *step.outcome == Outcome::joined;
-    if (!step.locked || step.rows.member.in_flight || (step.rows.user.in_flight && is_newcomer)) {
-        const Target target = target_of(*step.outcome);
-        step.deferred = (target == Target::member && *step.outcome != Outcome::unchanged) ||
-                        (target == Target::user && must_update_last_seen(config, step));
-        if (target != Target::none) *step.outcome = Outcome::unchanged;
-        return;
+    const bool is_newcomer = !user.exists || outcome == Outcome::joined;
+    if (!locked || found.rows.member.in_flight || (user.in_flight && is_newcomer)) {
+        const Target target = target_of(outcome);
+        const bool changes = (target == Target::member && outcome != Outcome::unchanged) ||
+                             (target == Target::user && is_news);
+        return {target == Target::none ? outcome : Outcome::unchanged, Target::none, Basis::uncertain,
+                changes};
     }
-    step.sure = true;
-    const pg::Found& user = step.rows.user;
     const bool known = !options.judge_known && user.exists && !user.is_null(directory::users::last_seen) &&
                        user.integer(directory::users::last_seen) >= sighting.at;
-    step.past = (sighting.at < options.horizon || known) && *step.outcome == Outcome::joined;
-    if (step.past) *step.outcome = Outcome::unchanged;
-    step.deferred = user.in_flight && target_of(step) == Target::user && must_update_last_seen(config, step);
+    const bool past = (sighting.at < options.horizon || known) && outcome == Outcome::joined;
+    const Target target = past ? Target::user : target_of(outcome);
+    return {past ? Outcome::unchanged : outcome, target, past ? Basis::past : Basis::certain,
+            user.in_flight && target == Target::user && is_news};
+}
+
+Decision without_seat(const Decision& decision) {
+    return {Outcome::full, target_of(Outcome::full), decision.basis, decision.deferred};
+}
+
+Decision put_off() {
+    Decision decision;
+    decision.deferred = true;
+    return decision;
 }
 
 }  // namespace mau::activity

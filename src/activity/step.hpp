@@ -1,5 +1,5 @@
-// The state of one user of a chunk between look and write, and the judgement: account and membership from the
-// rows, the outcome of the newest sighting, and the row that stores it.
+// One user's way through a chunk: the sightings, what the tables have of the user, the decision about the
+// newest sighting, and the visits to mark. Each is a value that is made from those before it.
 #pragma once
 
 #include "activity/activity.hpp"
@@ -7,41 +7,73 @@
 
 namespace mau::activity {
 
-/// The state of one user of a chunk.
-struct Step {
-    const Sighting* sighting = nullptr;  // the newest
-    const Sighting* end = nullptr;       // of the user's sightings
+/// The sightings of one user, the newest first.
+struct UserSightings {
+    const Sighting* newest = nullptr;
+    const Sighting* end = nullptr;
+    seen::Key key{};  // made before the rows are looked at
     Outcome* outcome = nullptr;
-    std::uint64_t lock = 0;
-    bool locked = false;
-    bool past = false;      // before the horizon: kept as last seen only
-    bool sure = false;      // judged on rows that no transaction in progress holds
-    bool written = false;   // the row that takes the sighting is written
-    bool marked = false;    // the days and clients of the sightings are in the history, or will be
-    bool deferred = false;  // a part of the sightings is recorded later
-    seen::Key key{};        // made before the rows were looked at
+};
+
+/// What the tables have of a user.
+struct Finding {
     UserRows rows{};
     Account account{};
     Membership membership{};
-    history::Visited visited;      // what the history has, this sighting's visits included
-    bool visited_changes = false;  // the row must be updated
+    history::Visited visited;
+};
+Finding find(const Config& config, Looker& looker, const Sighting& sighting);
+
+/// The row that stores a last sighting.
+enum class Target { none, member, user };
+
+/// What a decision rests on.
+enum class Basis {
+    uncertain,  // a transaction in progress has one of the rows, or another session the lock
+    certain,
+    past,  // certain, and the sighting is too old to add a member: it is kept as last seen only
 };
 
-/// The sightings of one user, the newest first.
-Step step_of(const Sighting* sightings, const Sighting* end, Outcome* outcome, const seen::Key& key);
+/// What happens to the newest sighting.
+struct Decision {
+    Outcome outcome = Outcome::unchanged;
+    Target target = Target::none;
+    Basis basis = Basis::uncertain;
+    bool deferred = false;  // it is recorded later
+};
 
-/// Sets account, membership and marked visits from the rows.
-void interpret_rows(const Config& config, Step& step);
+/// Decides by the committed rows. If another transaction in progress has one, a sighting that would change
+/// the committed rows is deferred, because that transaction may abort. `locked`: whether the user is locked.
+Decision decide(const Config& config, const Sighting& sighting, const Finding& found, bool locked,
+                const RecordOptions& options);
+/// The decision where no seat could be taken.
+Decision without_seat(const Decision& decision);
+/// The decision where the row cannot be written now.
+Decision put_off();
 
-/// Judges by the committed rows. If another transaction in progress holds one, a sighting that would change
-/// the committed rows is deferred, because that transaction may abort.
-void judge(const Config& config, Step& step, const RecordOptions& options);
+/// The visits of a user's sightings.
+struct Marking {
+    history::Visited visited;  // in the history, those that this call marks included
+    bool marked = false;       // all of the sightings' days and clients are
+    bool deferred = false;     // they are marked later
+};
+
+/// One user of a chunk.
+struct Step {
+    UserSightings sightings;
+    std::uint64_t lock = 0;
+    bool locked = false;
+    Finding found;
+    Decision decision;
+    Marking marking;
+    bool written = false;  // the row that stores the sighting is up to date
+
+    const Sighting& sighting() const { return *sightings.newest; }
+    bool deferred() const { return decision.deferred || marking.deferred; }
+    bool visited_changes() const { return marking.visited.stored() != found.visited.stored(); }
+};
 
 /// Whether a sighting outside the cohort is news enough to be written.
-bool must_update_last_seen(const Config& config, const Step& step);
-
-/// The row that stores the last sighting after an outcome.
-enum class Target { none, member, user };
-Target target_of(const Step& step);
+bool must_update_last_seen(const Config& config, const Sighting& sighting, const pg::Found& user);
 
 }  // namespace mau::activity

@@ -70,6 +70,13 @@ bool locked_by_ourselves(TupleTableSlot* slot) {
     return !TTS_IS_BUFFERTUPLE(slot) || locked_by(slot, TransactionIdIsCurrentTransactionId);
 }
 
+/// Whether the tuple has no mark of any updater or locker, also of one that is over.
+bool has_no_locks(TupleTableSlot* slot) {
+    return TTS_IS_BUFFERTUPLE(slot) &&
+           (reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data->t_infomask &
+            HEAP_XMAX_INVALID) != 0;
+}
+
 /// Makes a step of a scan in the memory that the scan was begun in. An index may keep what it allocates at a
 /// step until the scan ends, and the caller's memory may be reset before.
 template <class Step>
@@ -193,7 +200,7 @@ bool KeyedTable::next_version() {
     }
 }
 
-/// Locks a row without waiting. After it an update cannot wait: others can share the row by key share only.
+/// Locks a row without waiting. After it an update cannot wait: others can have key share only.
 bool KeyedTable::lock_row(ItemPointer tid) {
     TupleTableSlot* const locked = table_slot_create(table_, nullptr);
     TM_FailureData failure;
@@ -204,7 +211,10 @@ bool KeyedTable::lock_row(ItemPointer tid) {
 }
 
 bool KeyedTable::allows_updates(const OwnObjects& own) {
-    return guard([&] { return writable_directly(table_, own, ACL_UPDATE); });
+    return guard([&] {
+        end_command();  // rows that this very statement has written can be changed once more
+        return writable_directly(table_, own, ACL_UPDATE);
+    });
 }
 
 bool KeyedTable::update(const Change* changes, int count) {
@@ -212,6 +222,10 @@ bool KeyedTable::update(const Change* changes, int count) {
         if (TTS_EMPTY(slot_)) return false;
         if (!fresh_) fresh_ = MakeSingleTupleTableSlot(RelationGetDescr(table_), &TTSOpsVirtual);
         ItemPointerData tid = slot_->tts_tid;
+        // A row that nobody has locked is updated at once. heap_update() without waiting knows no row locks
+        // that it could go past, so a row with any mark of one is locked first, which spares the wait, too.
+        const bool unlocked = has_no_locks(slot_);
+        if (!unlocked && !lock_row(&tid)) return false;
         const auto columns = static_cast<std::size_t>(RelationGetDescr(table_)->natts);
         ExecClearTuple(fresh_);
         std::memcpy(fresh_->tts_values, slot_->tts_values, columns * sizeof(Datum));
@@ -221,17 +235,13 @@ bool KeyedTable::update(const Change* changes, int count) {
             fresh_->tts_isnull[changes[i].column] = false;
         }
         ExecStoreVirtualTuple(fresh_);
-        end_command();  // a row that this very statement has written can be changed once more
         bool new_index_entries = false, only_summarizing = false;
-        const auto replace = [&](bool wait) {
-            return compat::update_tuple(table_, &tid, fresh_, wait, &new_index_entries, &only_summarizing);
-        };
-        TM_Result result = replace(false);
-        if (result == TM_BeingModified && lock_row(&tid)) result = replace(true);
-        if (result == TM_Ok && new_index_entries) add_index_entries(table_, &fresh_, 1, only_summarizing);
+        const bool done = compat::update_tuple(table_, &tid, fresh_, !unlocked, &new_index_entries,
+                                               &only_summarizing) == TM_Ok;
+        if (done && new_index_entries) add_index_entries(table_, &fresh_, 1, only_summarizing);
         ExecClearTuple(fresh_);
         ExecClearTuple(slot_);
-        return result == TM_Ok;
+        return done;
     });
 }
 

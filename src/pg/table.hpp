@@ -73,8 +73,8 @@ class KeyedTable {
     /// Whether `update` can be called; needs ROW EXCLUSIVE on the table.
     bool allows_updates(const OwnObjects& own);
     /// Updates columns of the row that `find` found last, without waiting; returns false if another
-    /// transaction changed it first. The caller ends the command (`end_command`) before the row is read
-    /// again.
+    /// transaction changed it first. The caller ends the command (`end_command`) before the row is read or
+    /// updated again.
     bool update(const Change* changes, int count);
     void close();
 
