@@ -116,13 +116,13 @@ Datum Param::datum() const {
     return 0;
 }
 
-Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot) {
+Rows Statement::run(const Param* params, int count, Mode mode) {
     // Rows that row security hides would make figures wrong: PostgreSQL raises instead. Statements that write
     // are left, because others' triggers run in them.
     const bool before = row_security;
     if (mode != Mode::write) row_security = false;
     try {
-        const Rows rows = execute_plan(params, count, mode, snapshot);
+        const Rows rows = execute_plan(params, count, mode);
         row_security = before;
         return rows;
     } catch (...) {
@@ -131,7 +131,7 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
     }
 }
 
-Rows Statement::execute_plan(const Param* params, int count, Mode mode, Snapshot snapshot) {
+Rows Statement::execute_plan(const Param* params, int count, Mode mode) {
     return guard([&]() -> Rows {
         if (count != count_)
             elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
@@ -157,8 +157,8 @@ Rows Statement::execute_plan(const Param* params, int count, Mode mode, Snapshot
         if (mode == Mode::read)
             check(SPI_execute_plan(plan_, values, nulls, true, 0));
         else
-            check(SPI_execute_snapshot(plan_, values, nulls, snapshot ? snapshot : latest_snapshot(),
-                                       InvalidSnapshot, mode != Mode::write, true, 0));
+            check(SPI_execute_snapshot(plan_, values, nulls, latest_snapshot(), InvalidSnapshot,
+                                       mode != Mode::write, true, 0));
         MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);

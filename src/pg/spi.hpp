@@ -140,17 +140,10 @@ class Statement {
         return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read);
     }
 
-    /// Reads as a registered snapshot sees the database.
-    template <class... Args>
-    Rows read_with(Snapshot snapshot, const Args&... args) {
-        const std::array<Param, sizeof...(Args)> params{Param(args)...};
-        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read_with, snapshot);
-    }
-
   private:
-    enum class Mode { read, read_latest, read_with, write };
-    Rows run(const Param* params, int count, Mode mode, Snapshot snapshot = nullptr);
-    Rows execute_plan(const Param* params, int count, Mode mode, Snapshot snapshot);
+    enum class Mode { read, read_latest, write };
+    Rows run(const Param* params, int count, Mode mode);
+    Rows execute_plan(const Param* params, int count, Mode mode);
 
     const char* sql_;
     Oid types_[kMaxParams] = {};

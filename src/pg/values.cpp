@@ -23,11 +23,6 @@ std::optional<std::int64_t> Arguments::integer(int i) const {
     return DatumGetInt64(fcinfo_->args[i].value);
 }
 
-std::optional<Instant> Arguments::optional_instant(int i, const char* name) const {
-    if (is_null(i)) return std::nullopt;
-    return check_instant(DatumGetTimestampTz(fcinfo_->args[i].value), name);
-}
-
 std::int64_t Arguments::max_rows(int i) const {
     const std::int64_t most = integer(i).value_or(PG_INT64_MAX);
     if (most <= 0)

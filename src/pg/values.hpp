@@ -45,7 +45,6 @@ class Arguments {
     std::optional<std::int64_t> integer(int i) const;
     /// The instant of argument `i`; NULL, infinite and absurd times are errors that name the argument.
     Instant instant(int i, const char* name = "at") const;
-    std::optional<Instant> optional_instant(int i, const char* name) const;
     /// How many rows a task may handle: positive; NULL = all.
     std::int64_t max_rows(int i) const;
     /// A user id: not NULL, and valid.
