@@ -158,7 +158,7 @@ std::int64_t seat(const Config& config, const std::vector<std::string_view>& res
     pg::KeyedTable cohort;
     cohort.open(config.cohort_table, config.cohort_index, kCohortIndex);
     for (const std::string_view user : reserved) {
-        const pg::Found row = cohort.find(pg::key_datum(user));
+        const pg::Found row = cohort.find(pg::text_datum(user));
         if (!row.exists && !row.in_flight) missing.push_back(user);
     }
     cohort.close();
@@ -277,10 +277,7 @@ Census take_census(const Config& config) {
         if (!visible && !may_come(maker, snapshot, later)) continue;
 
         slot_getallattrs(slot);
-        auto text = [&](int column) {
-            const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
-            return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
-        };
+        auto text = [&](int column) { return pg::view_of(DatumGetPointer(slot->tts_values[column])); };
         if (text(service) != "native") continue;
         if (visible && !changing)
             ++census.settled;

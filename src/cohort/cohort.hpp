@@ -5,9 +5,6 @@
 
 namespace mau::cohort {
 
-/// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
-enum Column { user_id, timestamp, service, renewed, visited };
-
 /// The index is on `renewed`, not on "timestamp", so that a refresh is a HOT update. Always renewed <=
 /// "timestamp". A refresh that would make the difference greater than this sets `renewed`, too.
 inline constexpr Instant kRenewal = 15 * kDay;

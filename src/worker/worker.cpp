@@ -13,8 +13,6 @@ Options options = {true, nullptr, 60, 300, 3600, 300, 10000, 3, 600};
 
 namespace {
 
-constexpr int kDay = 86400;
-
 /// Splits mau.databases; the names point into `copy` and are as they are written, whatever their case.
 /// Returns false if it is no list.
 bool split(char* copy, List** names) {
@@ -54,16 +52,16 @@ void define_options() {
     DefineCustomIntVariable(
         "mau.refresh_interval", "How often the background worker writes a row into mau.snapshots.",
         "Raise it for fewer rows; no more often than mau.tick_interval.", &options.refresh_interval, 300, 1,
-        kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.reap_interval", "How often the background worker takes expired users out of the cohort.",
         "Counts are exact whatever it is; raise it to write less often, lower it to write less at once.",
-        &options.reap_interval, 3600, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        &options.reap_interval, 3600, 1, SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.fold_interval", "How often the background worker folds new visits into bitmaps.",
         "Figures are exact whatever it is; raise it to write less often, lower it to keep mau.visits "
         "small.",
-        &options.fold_interval, 300, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        &options.fold_interval, 300, 1, SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.batch_size", "How many rows the background worker handles in a transaction.",
         "Lower it where its transactions are too long for others; raise it to catch up faster.",
@@ -78,7 +76,7 @@ void define_options() {
         "Work that takes longer, such as a query of a homeserver's view that hangs, is ended and counted as "
         "a "
         "failure. Raise it if a batch or the daily comparison needs longer.",
-        &options.tick_timeout, 600, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        &options.tick_timeout, 600, 1, SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
 }
 
 void register_launcher() {
@@ -202,7 +200,7 @@ Datum worker_state(FunctionCallInfo fcinfo) {
     });
     const bool waits = launcher && serves && !slot.running && busy >= worker::options.max_workers &&
                        due(slot) < GetCurrentTimestamp();
-    using Cell = pg::ResultSet::Cell;
+    using Cell = pg::Param;
     auto time = [](bool known, TimestampTz at) { return known ? Cell::of(TimestampTzGetDatum(at)) : Cell(); };
     auto text = [](const char* value) { return value[0] ? Cell(value) : Cell(); };
     result.add({worker::slots::exist(),
