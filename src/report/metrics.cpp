@@ -166,22 +166,14 @@ namespace {
 Datum refresh(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     const TimestampTz exact = DatumGetTimestampTz(fcinfo->args[0].value);
-    pg::ResultSet result(fcinfo);
-    const tasks::Task task("refresh");
-    if (!task.begin()) {
-        result.add({"busy", std::int64_t{0}});
-        return Datum(0);
-    }
-    const std::int64_t purged = pg::with_spi([&] {
+    return tasks::run(fcinfo, "refresh", [&](const tasks::Task& task, pg::ResultSet& result) {
         past::refuse(at, "A snapshot is of the present; ask mau.daily_series for past days.");
         metrics::keep(metrics::figures(*directory::config(), at), exact);
-        const std::int64_t gone = metrics::purge(exact);
-        task.end(1 + gone);
-        return gone;
+        const std::int64_t purged = metrics::purge(exact);
+        task.end(1 + purged);
+        result.add({"snapshot", std::int64_t{1}});
+        result.add({"purged", purged});
     });
-    result.add({"snapshot", std::int64_t{1}});
-    result.add({"purged", purged});
-    return Datum(0);
 }
 
 Datum metrics_text(FunctionCallInfo fcinfo) {
