@@ -17,13 +17,7 @@ Datum fold(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.max_rows(1);
     pg::guard([] { PreventCommandIfReadOnly("mau.fold()"); });
-    pg::ResultSet result(fcinfo);
-    const tasks::Task task(history::kFoldTask);
-    if (!task.begin()) {
-        result.add({"busy", std::int64_t{0}});
-        return Datum(0);
-    }
-    pg::with_spi([&] {
+    return tasks::run(fcinfo, history::kFoldTask, [&](const tasks::Task& task, pg::ResultSet& result) {
         // A fold for a time to come must not purge the present.
         const Instant now = std::min(at, pg::to_instant(GetCurrentTimestamp()));
         const auto config = directory::config();
@@ -40,7 +34,6 @@ Datum fold(FunctionCallInfo fcinfo) {
         if (calls.carried_out > 0) result.add({"calls", calls.carried_out});
         if (calls.more || visits >= max_rows || purged >= max_rows) result.add({"more", std::int64_t{1}});
     });
-    return Datum(0);
 }
 
 }  // namespace

@@ -85,10 +85,7 @@ struct Elements {
             deconstruct_array(array, type, length, by_value, align, &values, &nulls, &count);
         });
     }
-    std::string_view text(int i) const {
-        const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(values[i]));
-        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
-    }
+    std::string_view text(int i) const { return pg::view_of(DatumGetPointer(values[i])); }
 };
 
 void check_same_length(const Elements& a, const char* a_name, const Elements& b, const char* b_name) {

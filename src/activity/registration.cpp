@@ -191,7 +191,7 @@ bool deactivate(const Config& config, std::string_view user_id) {
 /// Whether another transaction, not done yet, has inserted, changed or deleted the row of a threepid. (A
 /// statement does not see what was inserted.)
 bool is_in_flight(const Config& config, std::string_view medium, std::string_view address) {
-    const Datum keys_of_row[] = {pg::key_datum(medium), pg::key_datum(address)};
+    const Datum keys_of_row[] = {pg::text_datum(medium), pg::text_datum(address)};
     return pg::guard([&] {
         Relation const table = table_open(config.threepids_table, AccessShareLock);
         Oid const key = pg::compat::primary_key_of(table);
@@ -225,7 +225,7 @@ bool is_in_flight(const Config& config, std::string_view user_id) {
     pg::KeyedTable users, cohort;
     users.open(config.users_table, config.users_index, kUsersIndex);
     cohort.open(config.cohort_table, config.cohort_index, kCohortIndex);
-    const Datum key = pg::key_datum(user_id);
+    const Datum key = pg::text_datum(user_id);
     const bool in_flight = users.find(key).in_flight || cohort.find(key).in_flight;
     cohort.close();
     users.close();

@@ -28,7 +28,7 @@ class Looker {
         cohort_.open(config.cohort_table, config.cohort_index, kCohortIndex);
     }
     UserRows find(std::string_view user_id) {
-        const Datum key = pg::key_datum(user_id);
+        const Datum key = pg::text_datum(user_id);
         UserRows rows;
         rows.member = cohort_.find(key);
         rows.user = users_.find(key);

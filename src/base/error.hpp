@@ -13,10 +13,8 @@ namespace mau {
 namespace sqlstate {
 inline constexpr const char* invalid_parameter = "22023";
 inline constexpr const char* datetime_out_of_range = "22008";
-inline constexpr const char* null_not_allowed = "22004";
 inline constexpr const char* untranslatable_character = "22021";
 inline constexpr const char* data_corrupted = "XX001";
-inline constexpr const char* read_only_transaction = "25006";
 inline constexpr const char* insufficient_privilege = "42501";
 inline constexpr const char* undefined_schema = "3F000";
 inline constexpr const char* undefined_table = "42P01";

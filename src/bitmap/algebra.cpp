@@ -322,15 +322,6 @@ std::uint32_t DayCounts::at_least(std::size_t min_days, Bits& out) const {
     return static_cast<std::uint32_t>(Counter(&scratch_[1], most_).at_least(min_days, &out));
 }
 
-void days_active(const BitRows& days, std::size_t from, std::size_t to, const BitRows& scratch,
-                 std::int64_t* counts) {
-    check_range(days, from, to);
-    const DayCounts active(scratch, to - from);
-    active.clear();
-    active.add(days, from, to);
-    active.histogram(counts);
-}
-
 std::uint32_t active_at_least(const BitRows& days, std::size_t from, std::size_t to, std::size_t min_days,
                               const BitRows& scratch, Bits& out) {
     check_range(days, from, to);

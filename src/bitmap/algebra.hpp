@@ -108,9 +108,7 @@ class DayCounts {
 };
 std::size_t days_active_scratch(std::size_t most);
 
-/// What DayCounts says of the rows [from, to).
-void days_active(const BitRows& days, std::size_t from, std::size_t to, const BitRows& scratch,
-                 std::int64_t* counts);
+/// Who was active on at least min_days of the rows [from, to); returns how many they are.
 std::uint32_t active_at_least(const BitRows& days, std::size_t from, std::size_t to, std::size_t min_days,
                               const BitRows& scratch, Bits& out);
 

@@ -152,24 +152,4 @@ std::uint32_t decode(const void* data, std::size_t size, std::uint16_t key, Bits
     return n;
 }
 
-bool contains(const void* data, std::size_t size, std::uint16_t key, std::uint16_t user) {
-    const auto* bytes = static_cast<const std::uint8_t*>(data);
-    if (size < kHeaderBytes || get16(bytes + 8) != key) return false;
-    const std::size_t n = get16(bytes + 10) + 1;
-    if (size != encoded_size(n)) return false;
-    bytes += kHeaderBytes;
-    if (n > kArrayLimit) {  // 64-bit words, little endian: bytes in order
-        return bytes[user >> 3] >> (user & 7) & 1;
-    }
-    std::size_t low = 0, high = n;
-    while (low < high) {
-        const std::size_t middle = (low + high) / 2;
-        if (get16(bytes + 2 * middle) < user)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && get16(bytes + 2 * low) == user;
-}
-
 }  // namespace mau::bitmap

@@ -22,7 +22,6 @@ inline constexpr std::size_t kWords = kUsers / 64;
 inline constexpr std::size_t kHeaderBytes = 16;
 inline constexpr std::size_t kBitsetBytes = kUsers / 8;
 inline constexpr std::size_t kArrayLimit = 4096;  // more users than this are stored as a bitset
-inline constexpr std::size_t kMaxEncoded = kHeaderBytes + kBitsetBytes;
 
 /// A set of users of one chunk: bit u % 64 of word u / 64 is user u. `Bits b;` is not initialised, `Bits
 /// b{};` is empty.
@@ -68,8 +67,8 @@ constexpr std::size_t encoded_size(std::size_t users) {
     return kHeaderBytes + (users <= kArrayLimit ? users * 2 : kBitsetBytes);
 }
 
-/// Writes a set in its one canonical form and returns its length in bytes, at most kMaxEncoded; 0 for the
-/// empty set.
+/// Writes a set in its one canonical form and returns its length in bytes, at most encoded_size(kUsers);
+/// 0 for the empty set.
 std::size_t encode(const Bits& users, std::uint16_t key, std::uint8_t* out);
 
 /// Adds the users of an encoded set to `into`, only those that are also in `keep` if it is given, and returns
@@ -77,8 +76,5 @@ std::size_t encode(const Bits& users, std::uint16_t key, std::uint8_t* out);
 /// bytes are exactly what encode() writes for that key.
 std::uint32_t decode(const void* data, std::size_t size, std::uint16_t key, Bits& into,
                      const Bits* keep = nullptr);
-
-/// Whether a user is in an encoded set, without decoding it; false for bytes that are not one with that key.
-bool contains(const void* data, std::size_t size, std::uint16_t key, std::uint16_t user);
 
 }  // namespace mau::bitmap

@@ -158,7 +158,7 @@ std::int64_t seat(const Config& config, const std::vector<std::string_view>& res
     pg::KeyedTable cohort;
     cohort.open(config.cohort_table, config.cohort_index, kCohortIndex);
     for (const std::string_view user : reserved) {
-        const pg::Found row = cohort.find(pg::key_datum(user));
+        const pg::Found row = cohort.find(pg::text_datum(user));
         if (!row.exists && !row.in_flight) missing.push_back(user);
     }
     cohort.close();
@@ -217,14 +217,14 @@ std::optional<std::int64_t> counted_natives(const Config& config, Instant at, se
     return std::nullopt;
 }
 
-std::vector<HostCount> by_host(const pg::Rows& rows) {
-    std::vector<HostCount> hosts;
-    for (std::uint64_t i = 0; i < rows.count; ++i)
-        hosts.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
-    return hosts;
-}
-
 }  // namespace
+
+std::vector<Group> groups_of(const pg::Rows& rows) {
+    std::vector<Group> groups;
+    for (std::uint64_t i = 0; i < rows.count; ++i)
+        groups.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
+    return groups;
+}
 
 std::int64_t count(const Config& config, Instant at) {
     if (const auto users = counted_natives(config, at, seats::Purpose::statement)) return *users;
@@ -277,10 +277,7 @@ Census take_census(const Config& config) {
         if (!visible && !may_come(maker, snapshot, later)) continue;
 
         slot_getallattrs(slot);
-        auto text = [&](int column) {
-            const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(slot->tts_values[column]));
-            return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
-        };
+        auto text = [&](int column) { return pg::view_of(DatumGetPointer(slot->tts_values[column])); };
         if (text(service) != "native") continue;
         if (visible && !changing)
             ++census.settled;
@@ -304,12 +301,8 @@ std::int64_t count_rows_with_in_flight(const Config& config) {
     return census.settled + static_cast<std::int64_t>(moving.size());
 }
 
-std::vector<ServiceCount> count_by_service(Instant at) {
-    const pg::Rows rows = count_by_service_query.read(cutoff(at), directory::reserved_users_of_statement());
-    std::vector<ServiceCount> services;
-    for (std::uint64_t i = 0; i < rows.count; ++i)
-        services.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
-    return services;
+std::vector<Group> count_by_service(Instant at) {
+    return groups_of(count_by_service_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service) {
@@ -323,13 +316,13 @@ Lately lately_active(Instant at) {
     return {rows.at(0, 0).integer(), rows.at(0, 1).integer()};
 }
 
-std::vector<HostCount> count_by_host(Instant at) {
-    return by_host(count_by_host_query.read(cutoff(at), directory::reserved_users_of_statement()));
+std::vector<Group> count_by_host(Instant at) {
+    return groups_of(count_by_host_query.read(cutoff(at), directory::reserved_users_of_statement()));
 }
 
-std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
+std::vector<Group> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
     // Former members are beyond the window; a range that begins after its end holds none.
-    return by_host(active_by_host_query.read(at - period, cutoff(at), service));
+    return groups_of(active_by_host_query.read(at - period, cutoff(at), service));
 }
 
 std::vector<bool> write(const std::vector<Row>& rows) {

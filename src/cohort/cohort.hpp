@@ -5,9 +5,6 @@
 
 namespace mau::cohort {
 
-/// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
-enum Column { user_id, timestamp, service, renewed, visited };
-
 /// The index is on `renewed`, not on "timestamp", so that a refresh is a HOT update. Always renewed <=
 /// "timestamp". A refresh that would make the difference greater than this sets `renewed`, too.
 inline constexpr Instant kRenewal = 15 * kDay;
@@ -23,19 +20,18 @@ std::int64_t count_now(const Config& config, Instant at);
 /// cohort/seating.hpp.
 std::int64_t count_rows_with_in_flight(const Config& config);
 
-/// Users and their number, by service.
-struct ServiceCount {
-    std::string service;
+/// The users of a service or a host.
+struct Group {
+    std::string name;
     std::int64_t users;
 };
-std::vector<ServiceCount> count_by_service(Instant at);
+/// Reads rows (name text, users int8).
+std::vector<Group> groups_of(const pg::Rows& rows);
 
+/// Users and their number, by service.
+std::vector<Group> count_by_service(Instant at);
 /// The members that `count` counts, by the host in their ids.
-struct HostCount {
-    std::string host;
-    std::int64_t users;
-};
-std::vector<HostCount> count_by_host(Instant at);
+std::vector<Group> count_by_host(Instant at);
 
 /// How many users of a service (nothing = all) who count were last seen at `at - period` or later.
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service);
@@ -47,7 +43,7 @@ struct Lately {
 Lately lately_active(Instant at);
 
 /// The same by the host in their ids.
-std::vector<HostCount> active_by_host(Instant period, Instant at, std::optional<std::string_view> service);
+std::vector<Group> active_by_host(Instant period, Instant at, std::optional<std::string_view> service);
 
 /// Writes rows: joins the users or moves their last sighting forward, never back. Sorted by user id, no user
 /// twice. Returns for each whether the row is new; a reap may have removed the row after it was read.

@@ -103,22 +103,14 @@ Datum reap(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.max_rows(1);
-    pg::ResultSet result(fcinfo);
-    const tasks::Task task("reap");
-    if (!task.begin()) {
-        result.add({"busy", std::int64_t{0}});
-        return Datum(0);
-    }
-    const cohort::Reaped reaped = pg::with_spi([&] {
-        const cohort::Reaped done = cohort::reap(*directory::config(), at, max_rows);
-        task.end(done.seated + done.expired + done.deactivated + done.over_limit, at);
-        return done;
+    return tasks::run(fcinfo, "reap", [&](const tasks::Task& task, pg::ResultSet& result) {
+        const cohort::Reaped reaped = cohort::reap(*directory::config(), at, max_rows);
+        task.end(reaped.seated + reaped.expired + reaped.deactivated + reaped.over_limit, at);
+        result.add({"seated", reaped.seated});
+        result.add({"expired", reaped.expired});
+        result.add({"deactivated", reaped.deactivated});
+        result.add({"over limit", reaped.over_limit});
     });
-    result.add({"seated", reaped.seated});
-    result.add({"expired", reaped.expired});
-    result.add({"deactivated", reaped.deactivated});
-    result.add({"over limit", reaped.over_limit});
-    return Datum(0);
 }
 
 /// Sets `renewed` to "timestamp" if it is later: in rows that are written by hand.

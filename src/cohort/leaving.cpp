@@ -65,9 +65,6 @@ pg::Statement count_expired_query(
     " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)",
     {INT8OID, TEXTARRAYOID});
 
-/// Columns of the cohort, from 0 on.
-enum { kUserId, kTimestamp, kService, kRenewed, kVisited };
-
 /// Which expired rows to walk over, and whether as the caller's statement sees them or as committed now.
 struct Range {
     Instant from, cutoff;  // of `renewed`, by which the index finds them
@@ -93,14 +90,14 @@ bool walk_expired(const Config& config, const Range& range, Each&& each) {
     bool seen_since = false;
     while (TupleTableSlot* const slot = walk.next()) {
         CHECK_FOR_INTERRUPTS();
-        if (DatumGetInt64(slot->tts_values[kTimestamp]) >= range.cutoff) {
+        if (DatumGetInt64(slot->tts_values[timestamp]) >= range.cutoff) {
             seen_since = true;
             continue;
         }
-        if (range.services == Services::native && pg::text_of(slot, kService) != "native") continue;
+        if (range.services == Services::native && pg::text_of(slot, service) != "native") continue;
         const std::string_view* const end = range.reserved + range.reserved_count;
         // The list is that of reserved threepids' owners, and short.
-        if (std::find(range.reserved, end, pg::text_of(slot, kUserId)) != end) continue;
+        if (std::find(range.reserved, end, pg::text_of(slot, user_id)) != end) continue;
         if (!each(slot)) break;
     }
     walk.end();
@@ -131,17 +128,13 @@ ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Se
         std::int64_t left = most;
         CommandCounterIncrement();  // what this statement has done is seen
         return walk_expired(config, range, [&](TupleTableSlot* slot) {
-            const std::string_view id = pg::text_of(slot, kUserId);
-            ids = lappend(ids, cstring_to_text_with_len(id.data(), static_cast<int>(id.size())));
-            found.next = DatumGetInt64(slot->tts_values[kRenewed]);
+            ids = lappend(ids, DatumGetPointer(pg::make_text(pg::text_of(slot, user_id))));
+            found.next = DatumGetInt64(slot->tts_values[renewed]);
             return --left > 0;
         });
     });
     found.user_ids.reserve(static_cast<std::size_t>(list_length(ids)));
-    for (int i = 0; i < list_length(ids); ++i) {
-        const auto* const id = static_cast<const varlena*>(list_nth(ids, i));
-        found.user_ids.push_back({VARDATA_ANY(id), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(id))});
-    }
+    for (int i = 0; i < list_length(ids); ++i) found.user_ids.push_back(pg::view_of(list_nth(ids, i)));
     return found;
 }
 
@@ -155,7 +148,7 @@ void make_known(const Config& config, const std::string_view* first, const std::
     for (const std::string_view* id = first; id != last; ++id) {
         if (!wait && !pg::try_lock(pg::LockSpace::user, pg::hash(*id))) continue;
         locked.push_back(*id);
-        const pg::Found user = users.find(pg::key_datum(*id));
+        const pg::Found user = users.find(pg::text_datum(*id));
         if (wait || (!user.exists && !user.in_flight)) unknown.push_back(*id);
     }
     users.close();
@@ -229,7 +222,7 @@ class DirectRemoval {
             const bool seen_since = walk_expired(config_, range, [&](TupleTableSlot* slot) {
                 if (!move_last_seen(users, slot)) return true;
                 if (!pg::delete_row(cohort, slot, GetCurrentCommandId(true), snapshot)) return true;
-                if (pg::text_of(slot, kService) == "native") ++natives;
+                if (pg::text_of(slot, service) == "native") ++natives;
                 return ++expired.rows < most;
             });
             UnregisterSnapshot(snapshot);
@@ -250,11 +243,11 @@ class DirectRemoval {
         namespace column = directory::users;
         MemoryContextReset(row_);
         MemoryContext const outer = MemoryContextSwitchTo(row_);
-        const pg::Found user = users.find(slot->tts_values[kUserId]);
+        const pg::Found user = users.find(slot->tts_values[user_id]);
         MemoryContextSwitchTo(outer);
         if (!user.exists || user.in_flight) return false;
-        const Instant seen = DatumGetInt64(slot->tts_values[kTimestamp]);
-        const int visited = DatumGetInt32(slot->tts_values[kVisited]);
+        const Instant seen = DatumGetInt64(slot->tts_values[timestamp]);
+        const int visited = DatumGetInt32(slot->tts_values[cohort::visited]);
         pg::Change changes[2];
         int count = 0;
         if (seen > 0 && (user.is_null(column::last_seen) || user.integer(column::last_seen) < seen))

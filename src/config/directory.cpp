@@ -60,7 +60,7 @@ Oid trigger_function(const char* name) {
 pg::Statement settings_query(
     "SELECT limit_usage_by_mau, max_mau_value::pg_catalog.int8, mau_stats_only, "
     "mau_trial_days::pg_catalog.int8,"
-    " mau_limit_alerting, track_appservice_user_ips, hs_disabled, count_deactivated_users,"
+    " track_appservice_user_ips, hs_disabled, count_deactivated_users,"
     " pg_catalog.int8(extract(epoch FROM last_seen_granularity) OPERATOR(pg_catalog.*) 1000),"
     " admin_contact, hs_disabled_message, server_notices_mxid, server_name FROM mau.settings");
 pg::Statement reserved_query("SELECT medium, address FROM mau.reserved_threepids ORDER BY position");
@@ -110,15 +110,14 @@ std::shared_ptr<const Config> load() {
         s.max_mau_value = rows.at(0, 1).integer();
         s.mau_stats_only = rows.at(0, 2).boolean();
         s.mau_trial_days = rows.at(0, 3).integer();
-        s.mau_limit_alerting = rows.at(0, 4).boolean();
-        s.track_appservice_user_ips = rows.at(0, 5).boolean();
-        s.hs_disabled = rows.at(0, 6).boolean();
-        s.count_deactivated_users = rows.at(0, 7).boolean();
-        s.last_seen_granularity = rows.at(0, 8).integer();
-        s.admin_contact = rows.at(0, 9).optional_text();
-        s.hs_disabled_message = rows.at(0, 10).optional_text();
-        s.server_notices_mxid = text_or_nothing(rows.at(0, 11));
-        s.server_name = text_or_nothing(rows.at(0, 12));
+        s.track_appservice_user_ips = rows.at(0, 4).boolean();
+        s.hs_disabled = rows.at(0, 5).boolean();
+        s.count_deactivated_users = rows.at(0, 6).boolean();
+        s.last_seen_granularity = rows.at(0, 7).integer();
+        s.admin_contact = rows.at(0, 8).optional_text();
+        s.hs_disabled_message = rows.at(0, 9).optional_text();
+        s.server_notices_mxid = text_or_nothing(rows.at(0, 10));
+        s.server_name = text_or_nothing(rows.at(0, 11));
     }
     const pg::Rows reserved = reserved_query.read_latest();
     for (std::uint64_t i = 0; i < reserved.count; ++i)

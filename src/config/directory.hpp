@@ -62,6 +62,11 @@ struct Config {
     "CASE WHEN u.appservice_id OPERATOR(pg_catalog.<>) '' THEN u.appservice_id ELSE 'native' END"
 #define MAU_U_IS_SUPPORT "((u.user_type OPERATOR(pg_catalog.=) 'support') IS TRUE)"
 
+namespace cohort {
+/// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
+enum Column { user_id, timestamp, service, renewed, visited };
+}  // namespace cohort
+
 namespace directory {
 
 /// Registers the invalidation callback; called once per process.

@@ -101,8 +101,8 @@ void check_min_days(std::size_t min_days, std::size_t window) {
                     "Pass a smaller min_days, or a longer period.");
 }
 
-pg::ResultSet::Cell cell(Day day) {
-    return pg::ResultSet::Cell::of(DateADTGetDatum(to_date_datum(day)));
+pg::Param cell(Day day) {
+    return pg::Param::of(DateADTGetDatum(to_date_datum(day)));
 }
 
 std::optional<double> ratio(std::int64_t part, std::int64_t whole) {

@@ -43,7 +43,7 @@ Day days_of(FunctionCallInfo fcinfo, int i);
 void check_min_days(std::size_t min_days, std::size_t window);
 
 /// A day as the cell of an answer.
-pg::ResultSet::Cell cell(Day day);
+pg::Param cell(Day day);
 
 /// A share; nothing if the whole is 0.
 std::optional<double> ratio(std::int64_t part, std::int64_t whole);

@@ -38,10 +38,6 @@ pg::Statement retention_query(
     "::date - date '1970-01-01' FROM mau.settings",
     {INT8OID});
 
-namespace visits {
-enum Column { user_no, day, platform, service };  // of mau.visits
-}
-
 /// The rows of mau.visits as they are committed now: in the order of the table, or through the index where
 /// the table is nearly empty. All of it inside a guard only.
 class VisitScan {
@@ -169,9 +165,8 @@ void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platf
             ScanKeyData keys[4];
             ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(chunk));
             ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_DATE_EQ, DateADTGetDatum(to_date_datum(day)));
-            ScanKeyEntryInitialize(
-                &keys[2], 0, 3, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-                PointerGetDatum(cstring_to_text_with_len(name.data(), static_cast<int>(name.size()))));
+            ScanKeyEntryInitialize(&keys[2], 0, 3, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+                                   F_TEXTEQ, pg::make_text(name));
             ScanKeyInit(&keys[3], 4, BTEqualStrategyNumber, F_INT2EQ,
                         Int16GetDatum(static_cast<int16>(platform)));
             walk_.begin(GetActiveSnapshot(), keys, 4);

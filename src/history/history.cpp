@@ -24,10 +24,6 @@ pg::Statement mark_by_id_query(
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
 #undef MAU_DAY
 
-namespace visits {
-enum Column { user_no, day, platform, service };  // of mau.visits
-}
-
 }  // namespace
 
 DateADT to_date_datum(Day day) {
@@ -72,8 +68,7 @@ bool append(const Config& config, const Visit* visits, std::size_t count) {
                 row[visits::user_no] = Int64GetDatum(visit.user_no);
                 row[visits::day] = DateADTGetDatum(to_date_datum(visit.day));
                 row[visits::platform] = Int16GetDatum(static_cast<int16>(visit.platform));
-                row[visits::service] = PointerGetDatum(
-                    cstring_to_text_with_len(visit.service.data(), static_cast<int>(visit.service.size())));
+                row[visits::service] = pg::make_text(visit.service);
             }
             rows.close();
             pg::end_command();

@@ -21,6 +21,10 @@ namespace mau::history {
 /// The day that stands for all days before those that are kept.
 inline constexpr Day kBefore = INT32_MIN;
 
+namespace visits {
+enum Column { user_no, day, platform, service };  // of mau.visits
+}
+
 /// A day as PostgreSQL's date, and back.
 DateADT to_date_datum(Day day);
 Day from_date_datum(DateADT date);

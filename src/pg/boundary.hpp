@@ -76,6 +76,19 @@ auto guard(Call&& call) -> decltype(call()) {
     throw BackendError(detail::take_error(context));
 }
 
+/// A view of a text that is neither compressed nor out of line.
+inline std::string_view view_of(const void* text) {
+    return {VARDATA_ANY(text), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(text))};
+}
+
+/// Makes a text in the current memory context; `make_text` inside a guard only.
+inline Datum make_text(std::string_view text) {
+    return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
+}
+inline Datum text_datum(std::string_view text) {
+    return guard([&] { return make_text(text); });
+}
+
 /// What went wrong, as plain data that outlives the exception: recorded inside a catch block, raised after
 /// it.
 struct Failure {

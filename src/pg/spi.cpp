@@ -4,17 +4,29 @@ namespace mau::pg {
 
 namespace {
 
-Datum text_datum_here(std::string_view text) {
-    return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
-}
+/// What there is to know of a type of elements.
+struct ElementType {
+    Oid oid;
+    int length;
+    bool by_value;
+    char align;
+};
 
-Datum array_datum(Datum* elements, bool* nulls, std::size_t count, Oid type, int length, bool by_value,
-                  char align) {
+/// Makes an array of `items`; `convert` returns an item's datum, or nothing for NULL. Inside a guard only.
+template <class Item, class Convert>
+Datum array_datum(const void* items, std::size_t count, const ElementType& type, Convert&& convert) {
+    if (count == 0) return PointerGetDatum(construct_empty_array(type.oid));
+    auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * count));
+    auto* nulls = static_cast<bool*>(palloc(count));
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::optional<Datum> element = convert(static_cast<const Item*>(items)[i]);
+        nulls[i] = !element;
+        elements[i] = element.value_or(0);
+    }
     int dims[1] = {static_cast<int>(count)};
     int lower[1] = {1};
-    if (count == 0) return PointerGetDatum(construct_empty_array(type));
-    return PointerGetDatum(
-        construct_md_array(elements, nulls, 1, dims, lower, type, length, by_value, align));
+    return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lower, type.oid, type.length,
+                                              type.by_value, type.align));
 }
 
 /// Copies SPI's current result into plain arrays in the current memory; inside a guard only.
@@ -71,58 +83,44 @@ Bound bind(const std::pair<Oid, Param>* params, std::size_t count) {
 }  // namespace
 
 Datum Param::datum() const {
+    constexpr ElementType kInt8 = {INT8OID, 8, true, TYPALIGN_DOUBLE};
     switch (kind_) {
         case Kind::null:
             return 0;
         case Kind::scalar:
             return scalar_;
         case Kind::text:
-            return text_datum_here(text_);
+            return make_text(text_);
         case Kind::bytes:
-        case Kind::texts: {
-            const auto* items = static_cast<const std::string_view*>(items_);
-            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
-            auto* nulls = static_cast<bool*>(palloc(count_ + 1));
-            for (std::size_t i = 0; i < count_; ++i) {
-                nulls[i] = items[i].data() == nullptr;
-                elements[i] = nulls[i] ? 0 : text_datum_here(items[i]);
-            }
-            return array_datum(elements, nulls, count_, kind_ == Kind::bytes ? BYTEAOID : TEXTOID, -1, false,
-                               TYPALIGN_INT);
-        }
-        case Kind::integers: {
-            const auto* items = static_cast<const std::int64_t*>(items_);
-            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
-            for (std::size_t i = 0; i < count_; ++i) elements[i] = Int64GetDatum(items[i]);
-            return array_datum(elements, nullptr, count_, INT8OID, 8, true, TYPALIGN_DOUBLE);
-        }
-        case Kind::optional_integers: {
-            const auto* items = static_cast<const std::optional<std::int64_t>*>(items_);
-            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
-            auto* nulls = static_cast<bool*>(palloc(count_ + 1));
-            for (std::size_t i = 0; i < count_; ++i) {
-                nulls[i] = !items[i].has_value();
-                elements[i] = nulls[i] ? 0 : Int64GetDatum(*items[i]);
-            }
-            return array_datum(elements, nulls, count_, INT8OID, 8, true, TYPALIGN_DOUBLE);
-        }
-        case Kind::booleans: {
-            const auto* items = static_cast<const char*>(items_);
-            auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * (count_ + 1)));
-            for (std::size_t i = 0; i < count_; ++i) elements[i] = BoolGetDatum(items[i] != 0);
-            return array_datum(elements, nullptr, count_, BOOLOID, 1, true, TYPALIGN_CHAR);
-        }
+        case Kind::texts:
+            return array_datum<std::string_view>(
+                items_, count_,
+                {kind_ == Kind::bytes ? Oid{BYTEAOID} : Oid{TEXTOID}, -1, false, TYPALIGN_INT},
+                [](std::string_view item) {
+                    return item.data() ? std::optional(make_text(item)) : std::nullopt;
+                });
+        case Kind::integers:
+            return array_datum<std::int64_t>(items_, count_, kInt8,
+                                             [](std::int64_t item) { return Int64GetDatum(item); });
+        case Kind::optional_integers:
+            return array_datum<std::optional<std::int64_t>>(
+                items_, count_, kInt8, [](const std::optional<std::int64_t>& item) {
+                    return item ? std::optional(Int64GetDatum(*item)) : std::nullopt;
+                });
+        case Kind::booleans:
+            return array_datum<char>(items_, count_, {BOOLOID, 1, true, TYPALIGN_CHAR},
+                                     [](char item) { return BoolGetDatum(item != 0); });
     }
     return 0;
 }
 
-Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot) {
+Rows Statement::run(std::initializer_list<Param> params, Mode mode) {
     // Rows that row security hides would make figures wrong: PostgreSQL raises instead. Statements that write
     // are left, because others' triggers run in them.
     const bool before = row_security;
     if (mode != Mode::write) row_security = false;
     try {
-        const Rows rows = execute_plan(params, count, mode, snapshot);
+        const Rows rows = execute_plan(params, mode);
         row_security = before;
         return rows;
     } catch (...) {
@@ -131,8 +129,8 @@ Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot
     }
 }
 
-Rows Statement::execute_plan(const Param* params, int count, Mode mode, Snapshot snapshot) {
-    return guard([&]() -> Rows {
+Rows Statement::execute_plan(std::initializer_list<Param> params, Mode mode) {
+    return guard([&, count = static_cast<int>(params.size())]() -> Rows {
         if (count != count_)
             elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
         MemoryContext const memory = CurrentMemoryContext;  // SPI leaves us in its own
@@ -146,8 +144,8 @@ Rows Statement::execute_plan(const Param* params, int count, Mode mode, Snapshot
         Datum values[kMaxParams];
         char nulls[kMaxParams];
         for (int i = 0; i < count; ++i) {
-            nulls[i] = params[i].is_null() ? 'n' : ' ';
-            values[i] = params[i].datum();
+            nulls[i] = params.begin()[i].is_null() ? 'n' : ' ';
+            values[i] = params.begin()[i].datum();
         }
         // What we write, we write with a fresh snapshot: where the transaction's is older it shows such a row
         // twice.
@@ -157,8 +155,8 @@ Rows Statement::execute_plan(const Param* params, int count, Mode mode, Snapshot
         if (mode == Mode::read)
             check(SPI_execute_plan(plan_, values, nulls, true, 0));
         else
-            check(SPI_execute_snapshot(plan_, values, nulls, snapshot ? snapshot : latest_snapshot(),
-                                       InvalidSnapshot, mode != Mode::write, true, 0));
+            check(SPI_execute_snapshot(plan_, values, nulls, latest_snapshot(), InvalidSnapshot,
+                                       mode != Mode::write, true, 0));
         MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);

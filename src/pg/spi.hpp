@@ -5,13 +5,12 @@
 // must be decided on what is true now (the technique of PostgreSQL's own foreign keys).
 #pragma once
 
-#include <array>
-
 #include "pg/boundary.hpp"
 
 namespace mau::pg {
 
-/// A statement parameter: NULL, a scalar, or an array that borrows the caller's memory.
+/// A statement parameter, or a value of a result: NULL, a scalar, or an array that borrows the caller's
+/// memory.
 class Param {
   public:
     Param() = default;
@@ -26,6 +25,7 @@ class Param {
     Param(const std::optional<T>& value) {
         if (value) *this = Param(*value);
     }
+    Param(double value) : kind_(Kind::scalar), scalar_(Float8GetDatum(value)) {}
     /// Borrowed arrays; a text with a null data pointer is an SQL NULL.
     Param(const std::vector<std::string_view>& values)
         : kind_(Kind::texts), items_(values.data()), count_(values.size()) {}
@@ -36,6 +36,12 @@ class Param {
     Param(const std::vector<char>& values)  // char, because vector<bool> has no memory to borrow
         : kind_(Kind::booleans), items_(values.data()), count_(values.size()) {}
 
+    static Param of(Datum value) {
+        Param param;
+        param.kind_ = Kind::scalar;
+        param.scalar_ = value;
+        return param;
+    }
     /// A borrowed array of byte strings, as bytea[].
     static Param bytes(const std::vector<std::string_view>& values) {
         Param param(values);
@@ -65,11 +71,7 @@ class Field {
     int int4() const { return DatumGetInt32(datum_); }
     bool boolean() const { return DatumGetBool(datum_); }
     /// A view of a text; empty for NULL.
-    std::string_view text() const {
-        if (null_) return {};
-        const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(datum_));
-        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
-    }
+    std::string_view text() const { return null_ ? std::string_view() : view_of(DatumGetPointer(datum_)); }
     std::string string() const { return std::string(text()); }
     std::optional<std::string> optional_text() const {
         return null_ ? std::nullopt : std::optional<std::string>(text());
@@ -123,34 +125,24 @@ class Statement {
     /// Runs a statement that writes; sees, and decides on, what is committed now.
     template <class... Args>
     Rows write(const Args&... args) {
-        const std::array<Param, sizeof...(Args)> params{Param(args)...};
-        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::write);
+        return run({Param(args)...}, Mode::write);
     }
     /// Reads what is committed now, whatever the isolation level.
     template <class... Args>
     Rows read_latest(const Args&... args) {
-        const std::array<Param, sizeof...(Args)> params{Param(args)...};
-        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read_latest);
+        return run({Param(args)...}, Mode::read_latest);
     }
     /// Reads as the caller's statement sees the database; in a REPEATABLE READ transaction that has written,
     /// what is committed now and its own.
     template <class... Args>
     Rows read(const Args&... args) {
-        const std::array<Param, sizeof...(Args)> params{Param(args)...};
-        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read);
-    }
-
-    /// Reads as a registered snapshot sees the database.
-    template <class... Args>
-    Rows read_with(Snapshot snapshot, const Args&... args) {
-        const std::array<Param, sizeof...(Args)> params{Param(args)...};
-        return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::read_with, snapshot);
+        return run({Param(args)...}, Mode::read);
     }
 
   private:
-    enum class Mode { read, read_latest, read_with, write };
-    Rows run(const Param* params, int count, Mode mode, Snapshot snapshot = nullptr);
-    Rows execute_plan(const Param* params, int count, Mode mode, Snapshot snapshot);
+    enum class Mode { read, read_latest, write };
+    Rows run(std::initializer_list<Param> params, Mode mode);
+    Rows execute_plan(std::initializer_list<Param> params, Mode mode);
 
     const char* sql_;
     Oid types_[kMaxParams] = {};

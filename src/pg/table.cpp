@@ -313,11 +313,6 @@ void end_command() {
     CommandCounterIncrement();
 }
 
-Datum key_datum(std::string_view key) {
-    return guard(
-        [&] { return PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))); });
-}
-
 void IndexedTable::open(Oid table, Oid index, const char* name) {
     check_rights(table, ACL_SELECT);
     table_ = table_open(table, AccessShareLock);

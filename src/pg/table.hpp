@@ -21,17 +21,13 @@ struct Found {
     std::int64_t integer(int column) const { return DatumGetInt64(values[column]); }
     bool boolean(int column) const { return DatumGetBool(values[column]); }
     std::string_view text(int column) const {
-        if (nulls[column]) return {};
-        const auto* value = reinterpret_cast<const varlena*>(DatumGetPointer(values[column]));
-        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+        return nulls[column] ? std::string_view() : view_of(DatumGetPointer(values[column]));
     }
 };
 
 /// A text of a row, as long as the slot holds the row; inside a guard only.
 inline std::string_view text_of(TupleTableSlot* slot, int column) {
-    const auto* value =
-        pg_detoast_datum_packed(reinterpret_cast<varlena*>(DatumGetPointer(slot->tts_values[column])));
-    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+    return view_of(DatumGetTextPP(slot->tts_values[column]));
 }
 
 /// What mau itself has on a table: its trigger functions, and the number of CHECK constraints, which its
@@ -165,9 +161,6 @@ class EntryWalk : public IndexedTable {
 /// An index of a table by its name; none (InvalidOid) where there is none that can be used now: dropped, or
 /// not built yet, or not unique where it has to be.
 Oid usable_index(const char* name, Oid table, bool unique = false);
-
-/// A text datum for look-ups; lives as long as the memory that is current.
-Datum key_datum(std::string_view key);
 
 /// A 64-bit hash of an id, the same in every session of a server.
 std::uint64_t hash(std::string_view id);

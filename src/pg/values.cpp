@@ -23,11 +23,6 @@ std::optional<std::int64_t> Arguments::integer(int i) const {
     return DatumGetInt64(fcinfo_->args[i].value);
 }
 
-std::optional<Instant> Arguments::optional_instant(int i, const char* name) const {
-    if (is_null(i)) return std::nullopt;
-    return check_instant(DatumGetTimestampTz(fcinfo_->args[i].value), name);
-}
-
 std::int64_t Arguments::max_rows(int i) const {
     const std::int64_t most = integer(i).value_or(PG_INT64_MAX);
     if (most <= 0)
@@ -111,18 +106,12 @@ TriggerData* trigger_of(FunctionCallInfo fcinfo) {
     return trigger;
 }
 
-Datum text_datum(std::string_view text) {
-    return guard([&] {
-        return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
-    });
-}
-
 ResultSet::ResultSet(FunctionCallInfo fcinfo, Shape shape) {
     guard([&] { InitMaterializedSRF(fcinfo, shape == Shape::column ? MAT_SRF_USE_EXPECTED_DESC : 0); });
     info_ = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
 }
 
-void ResultSet::add(std::initializer_list<Cell> cells) {
+void ResultSet::add(std::initializer_list<Param> cells) {
     guard([&, first = cells.begin(), count = cells.size()] {
         constexpr std::size_t kMax = 32;
         Datum values[kMax];
@@ -130,12 +119,8 @@ void ResultSet::add(std::initializer_list<Cell> cells) {
         if (count > kMax || static_cast<int>(count) != info_->setDesc->natts)
             elog(ERROR, "mau: a row of %zu cells for %d columns", count, info_->setDesc->natts);
         for (std::size_t i = 0; i < count; ++i) {
-            const Cell& cell = first[i];
-            nulls[i] = cell.kind == Cell::Kind::null;
-            values[i] = cell.kind == Cell::Kind::text
-                            ? PointerGetDatum(cstring_to_text_with_len(cell.view.data(),
-                                                                       static_cast<int>(cell.view.size())))
-                            : cell.value;
+            nulls[i] = first[i].is_null();
+            values[i] = first[i].datum();
         }
         tuplestore_putvalues(info_->setResult, info_->setDesc, values, nulls);
     });

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "rules/calendar.hpp"
-#include "pg/boundary.hpp"
+#include "pg/spi.hpp"
 
 namespace mau {
 /// The first instant that is too far to be kept: the year 3000.
@@ -45,7 +45,6 @@ class Arguments {
     std::optional<std::int64_t> integer(int i) const;
     /// The instant of argument `i`; NULL, infinite and absurd times are errors that name the argument.
     Instant instant(int i, const char* name = "at") const;
-    std::optional<Instant> optional_instant(int i, const char* name) const;
     /// How many rows a task may handle: positive; NULL = all.
     std::int64_t max_rows(int i) const;
     /// A user id: not NULL, and valid.
@@ -63,41 +62,13 @@ class Arguments {
 /// otherwise, or has a trigger on another table call it, gets an error.
 TriggerData* trigger_of(FunctionCallInfo fcinfo);
 
-/// A text datum in the current memory context.
-Datum text_datum(std::string_view text);
-
 /// The rows of a set-returning function, in a tuplestore.
 class ResultSet {
   public:
     /// `Shape::column` for SETOF of a plain type, `Shape::row` for RETURNS TABLE.
     enum class Shape { row, column };
     explicit ResultSet(FunctionCallInfo fcinfo, Shape shape = Shape::row);
-    /// A cell: NULL, text, integer, boolean, timestamp or a ready datum.
-    struct Cell {
-        enum class Kind { null, text, datum } kind = Kind::null;
-        std::string_view view;
-        Datum value = 0;
-        Cell() = default;
-        Cell(std::nullopt_t) {}
-        Cell(std::string_view text) : kind(Kind::text), view(text) {}
-        Cell(const std::string& text) : Cell(std::string_view(text)) {}
-        Cell(const char* text) : Cell(std::string_view(text)) {}
-        Cell(bool value_) : kind(Kind::datum), value(BoolGetDatum(value_)) {}
-        Cell(int value_) : kind(Kind::datum), value(Int32GetDatum(value_)) {}
-        Cell(std::int64_t value_) : kind(Kind::datum), value(Int64GetDatum(value_)) {}
-        Cell(double value_) : kind(Kind::datum), value(Float8GetDatum(value_)) {}
-        template <class T>
-        Cell(const std::optional<T>& cell) {
-            if (cell) *this = Cell(*cell);
-        }
-        static Cell of(Datum value) {
-            Cell cell;
-            cell.kind = Kind::datum;
-            cell.value = value;
-            return cell;
-        }
-    };
-    void add(std::initializer_list<Cell> cells);
+    void add(std::initializer_list<Param> cells);
 
   private:
     ReturnSetInfo* info_;
@@ -134,7 +105,7 @@ inline std::optional<std::string_view> Arguments::text(int i) const {
     if (is_null(i)) return std::nullopt;
     auto* value = reinterpret_cast<varlena*>(DatumGetPointer(fcinfo_->args[i].value));
     if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value)) value = detail::detoasted(value);
-    return std::string_view(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
+    return view_of(value);
 }
 
 inline Instant Arguments::instant(int i, const char* name) const {

@@ -72,20 +72,13 @@ pg::Statement differences_query(
     "SELECT t.last_rows FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) 'reconcile'"
     " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
 
-std::vector<cohort::ServiceCount> by_service(const pg::Rows& rows) {
-    std::vector<cohort::ServiceCount> services;
-    for (std::uint64_t i = 0; i < rows.count; ++i)
-        services.push_back({rows.at(i, 0).string(), rows.at(i, 1).integer()});
-    return services;
-}
-
-void add_services(exposition::Text& text, const std::vector<cohort::ServiceCount>& services) {
+void add_services(exposition::Text& text, const std::vector<cohort::Group>& services) {
     for (const auto& [service, users] : services) text.sample(users, {{"app_service", service}});
 }
 
 /// Counts by service as two arrays, which borrow the names.
 struct Columns {
-    explicit Columns(const std::vector<cohort::ServiceCount>& counts) {
+    explicit Columns(const std::vector<cohort::Group>& counts) {
         for (const auto& [service, count] : counts) {
             services.push_back(service);
             users.push_back(count);
@@ -118,7 +111,7 @@ Figures figures(const Config& config, Instant at) {
     if (config.settings.limit_usage_by_mau) figures.max = config.settings.max_mau_value;
     figures.by_service = cohort::count_by_service(at);
     figures.daily_active_users = seen_query.read(at - kDay).at(0, 0).integer();
-    figures.accounts = by_service(accounts_of_services_query.read());
+    figures.accounts = cohort::groups_of(accounts_of_services_query.read());
     figures.accounts.push_back({"native", accounts_query.read().at(0, 0).integer()});
     return figures;
 }
@@ -140,16 +133,16 @@ std::string exposition(const Config& config, TimestampTz at) {
     // Figures that take a scan come from the last snapshot.
     if (const pg::Rows snapshot = last_snapshot_query.read(std::int64_t{at}); !snapshot.empty()) {
         text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
-        auto members = by_service(last_members_query.read(std::int64_t{at}));
+        auto members = cohort::groups_of(last_members_query.read(std::int64_t{at}));
         // A series that comes and goes breaks alerts; that of the natives is always there.
-        if (members.empty() || members[0].service != "native") members.insert(members.begin(), {"native", 0});
+        if (members.empty() || members[0].name != "native") members.insert(members.begin(), {"native", 0});
         add_services(text, members);
 
         text.gauge("synapse_admin_daily_active_users", "Current daily active users count");
         text.sample(snapshot.at(0, 1).integer());
 
         text.gauge("synapse_non_deactivated_user_count", "Accounts that are not deactivated, by service");
-        add_services(text, by_service(last_accounts_query.read(std::int64_t{at})));
+        add_services(text, cohort::groups_of(last_accounts_query.read(std::int64_t{at})));
 
         text.gauge("mau_snapshot_age_seconds",
                    "Age of the snapshot that the daily users and the figures by service are from");
@@ -173,22 +166,14 @@ namespace {
 Datum refresh(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     const TimestampTz exact = DatumGetTimestampTz(fcinfo->args[0].value);
-    pg::ResultSet result(fcinfo);
-    const tasks::Task task("refresh");
-    if (!task.begin()) {
-        result.add({"busy", std::int64_t{0}});
-        return Datum(0);
-    }
-    const std::int64_t purged = pg::with_spi([&] {
+    return tasks::run(fcinfo, "refresh", [&](const tasks::Task& task, pg::ResultSet& result) {
         past::refuse(at, "A snapshot is of the present; ask mau.daily_series for past days.");
         metrics::keep(metrics::figures(*directory::config(), at), exact);
-        const std::int64_t gone = metrics::purge(exact);
-        task.end(1 + gone);
-        return gone;
+        const std::int64_t purged = metrics::purge(exact);
+        task.end(1 + purged);
+        result.add({"snapshot", std::int64_t{1}});
+        result.add({"purged", purged});
     });
-    result.add({"snapshot", std::int64_t{1}});
-    result.add({"purged", purged});
-    return Datum(0);
 }
 
 Datum metrics_text(FunctionCallInfo fcinfo) {

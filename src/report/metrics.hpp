@@ -9,9 +9,9 @@ namespace mau::metrics {
 struct Figures {
     std::int64_t dau, wau, mau;       // natives who count
     std::optional<std::int64_t> max;  // nothing: no limit
-    std::vector<cohort::ServiceCount> by_service;
-    std::int64_t daily_active_users;             // all who were seen within a day: Synapse's daily figure
-    std::vector<cohort::ServiceCount> accounts;  // not deactivated, as known now
+    std::vector<cohort::Group> by_service;
+    std::int64_t daily_active_users;      // all who were seen within a day: Synapse's daily figure
+    std::vector<cohort::Group> accounts;  // not deactivated, as known now
 };
 Figures figures(const Config& config, Instant at);
 

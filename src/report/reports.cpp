@@ -51,7 +51,7 @@ void bill(pg::ResultSet& result, const Config& config, const Question& question,
         chunks.close();
         for (std::size_t m = begin; m < end; ++m) {
             const auto summary = billing::summarize(months[m], mau, days.first);
-            using Cell = pg::ResultSet::Cell;
+            using Cell = pg::Param;
             result.add({cell(months[m].days.first), *question.service, bills[m - begin].users,
                         bills[m - begin].over, summary ? Cell(summary->highest) : Cell(),
                         summary ? Cell(summary->mean) : Cell(), months[m].partial});
@@ -102,7 +102,7 @@ Datum forecast(FunctionCallInfo fcinfo) {
             throw Error(sqlstate::invalid_parameter, "target must not be negative",
                         "It is " + std::to_string(*target) + ".", "Leave it out to mean max_mau_value.");
         if (!target && config.settings.max_mau_value > 0) target = config.settings.max_mau_value;
-        using Cell = pg::ResultSet::Cell;
+        using Cell = pg::Param;
         const auto row = [&](Cell day, Cell mau, Cell per_day, Cell fit, Cell reaches, Cell left,
                              const std::string& text) {
             result.add({day, mau, Cell(target), per_day, fit, reaches, left, text});

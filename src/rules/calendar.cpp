@@ -30,6 +30,10 @@ gregorian::date epoch() {
     return gregorian::date(1970, 1, 1);
 }
 
+gregorian::date to_date(Day day) {
+    return epoch() + gregorian::days(checked(day));
+}
+
 Day days_since_epoch(const gregorian::date& date) {
     return static_cast<Day>((date - epoch()).days());
 }
@@ -55,23 +59,6 @@ DayRange r30v2_days(Instant at) {
     return {day_of(day_start(today) - 59 * kDay), first_second ? today : day_of(day_start(today) + kDay)};
 }
 
-gregorian::date to_date(Day day) {
-    return epoch() + gregorian::days(checked(day));
-}
-
-Day from_date(const gregorian::date& date) {
-    if (date.is_special()) throw std::out_of_range("the date is not a day of the calendar");
-    return checked(days_since_epoch(date));
-}
-
-Day first_day_of_week(Day day) {
-    return period_first(Period::week, period_index(Period::week, day));
-}
-
-Day last_day_of_week(Day day) {
-    return first_day_of_week(day) + kWeek - 1;
-}
-
 Day first_day_of_month(Day day) {
     return days_since_epoch(month_begin(day));
 }
@@ -84,19 +71,10 @@ Day next_month(Day day) {
     return last_day_of_month(day) + 1;
 }
 
-int days_in_month(Day day) {
-    return to_date(day).end_of_month().day();
-}
-
 std::string day_label(Day day) {
-    const int number = to_date(day).day();
-    return month_label(day) + (number < 10 ? "-0" : "-") + std::to_string(number);
-}
-
-std::string month_label(Day day) {
     const gregorian::date date = to_date(day);
-    const int month = date.month();
-    return std::to_string(date.year()) + (month < 10 ? "-0" : "-") + std::to_string(month);
+    const auto two_digits = [](int number) { return (number < 10 ? "-0" : "-") + std::to_string(number); };
+    return std::to_string(date.year()) + two_digits(date.month()) + two_digits(date.day());
 }
 
 Period period_called(std::string_view name) {

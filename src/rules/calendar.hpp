@@ -3,7 +3,7 @@
 // calendar: windows, days, weeks and months on epoch milliseconds. Everything is UTC: no time zone, no
 // daylight saving.
 //
-// Plain arithmetic (day_of, day_start, window_start) works on either side of 1970, so that a window may reach
+// Plain arithmetic (day_of, day_start) works on either side of 1970, so that a window may reach
 // back over it. Whatever has a name in the calendar (a date, a week, a month) exists from 1970-01-01 to
 // 2999-12-31; std::out_of_range says that a value lies outside.
 
@@ -12,10 +12,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-
-namespace boost::gregorian {
-class date;
-}
 
 namespace mau {
 
@@ -44,28 +40,10 @@ constexpr Instant day_start(Day day) {
     return day * kDay;
 }
 
-/// The oldest last-seen time, in ms, that still counts at an instant: 30 days of 24 hours before it.
-constexpr Instant window_start(Instant at) {
-    return at - kWindow;
-}
-
 /// The days whose visits Synapse's r30v2 looks at when it is asked at an instant; std::out_of_range if they
 /// are no Days. It wants (now - 60 d, now + 1 d), now in whole seconds; visits stand at midnight. So the 60th
 /// day back is never inside (59 is the last), and tomorrow always is, except in the first second of a day.
 DayRange r30v2_days(Instant at);
-
-/// A day as a date; std::out_of_range outside 1970..2999.
-boost::gregorian::date to_date(Day day);
-
-/// A date as a day; std::out_of_range outside 1970..2999 and for special values.
-Day from_date(const boost::gregorian::date& date);
-
-/// The Monday of the week that a day lies in. For the first days of 1970 that is 1969-12-29, day -3.
-/// std::out_of_range if the day is outside 1970..2999.
-Day first_day_of_week(Day day);
-
-/// The Sunday of the week that a day lies in; std::out_of_range if the day is outside 1970..2999.
-Day last_day_of_week(Day day);
 
 /// The first day of the month that a day lies in; std::out_of_range outside 1970..2999.
 Day first_day_of_month(Day day);
@@ -77,14 +55,8 @@ Day last_day_of_month(Day day);
 /// 1970..2999.
 Day next_month(Day day);
 
-/// How many days the month of a day has, 28 to 31; std::out_of_range outside 1970..2999.
-int days_in_month(Day day);
-
 /// A day as "yyyy-mm-dd"; std::out_of_range outside 1970..2999.
 std::string day_label(Day day);
-
-/// The month of a day as "yyyy-mm"; std::out_of_range outside 1970..2999.
-std::string month_label(Day day);
 
 /// The period called 'day', 'week' or 'month'; std::invalid_argument for anything else.
 Period period_called(std::string_view name);

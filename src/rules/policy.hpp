@@ -23,7 +23,6 @@ struct Settings {
     std::int64_t max_mau_value = 0;
     bool mau_stats_only = true;
     std::int64_t mau_trial_days = 0;
-    bool mau_limit_alerting = true;
     bool track_appservice_user_ips = false;
     bool hs_disabled = false;
     bool count_deactivated_users = true;

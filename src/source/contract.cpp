@@ -18,6 +18,17 @@ void complete(Contract& contract) {
                          " WHERE a.last_seen BETWEEN 0 AND $1 GROUP BY a.user_id";
 }
 
+std::string malformed(const std::string& relation, const std::string& column, const std::string& table) {
+    constexpr const char* kReasons[][2] = {
+        {"missing", "IS NULL"}, {"negative", "< 0"}, {"in the future", "> $1 + 86400000"}};
+    std::string query;
+    for (const auto& [reason, condition] : kReasons)
+        query += (query.empty() ? "" : " UNION ALL ") + ("(SELECT '" + relation) + "', '" + column + " is " +
+                 reason + "', t.user_id::text FROM " + table + " t WHERE t.\"" + column + "\" " + condition +
+                 " LIMIT 1000)";
+    return query;
+}
+
 std::vector<ContractQuery> queries_of(const Contract& contract) {
     const std::string whole = "true";
     std::vector<ContractQuery> queries;

@@ -108,6 +108,10 @@ inline constexpr Kind kKinds[] = {
 /// Writes `newest` and `last_seen` of a contract whose `activity` takes {where}.
 void complete(Contract& contract);
 
+/// Makes the query for malformed rows of a table: those without a usable time in `column`, by their
+/// `user_id`.
+std::string malformed(const std::string& relation, const std::string& column, const std::string& table);
+
 /// A query of a contract that reads all of its table.
 struct ContractQuery {
     std::string text;

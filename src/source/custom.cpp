@@ -213,22 +213,10 @@ Contract custom(const Homeserver& homeserver) {
     contract.newest = "SELECT max(a.last_seen) FROM " + activity + " a WHERE a.last_seen <= $1";
     contract.last_seen = "SELECT a.user_id, max(a.last_seen) FROM " + activity +
                          " a WHERE a.last_seen BETWEEN 0 AND $1 GROUP BY a.user_id";
-    contract.malformed = "(SELECT 'activity', 'last_seen is negative', a.user_id FROM " + activity +
-                         " a WHERE a.last_seen < 0 LIMIT 1000) UNION ALL "
-                         "(SELECT 'activity', 'last_seen is in the future', a.user_id FROM " +
-                         activity +
-                         " a WHERE a.last_seen > $1 + 86400000 LIMIT 1000) UNION ALL "
-                         "(SELECT 'activity', 'last_seen is missing', a.user_id FROM " +
-                         activity + " a WHERE a.last_seen IS NULL LIMIT 1000)";
+    contract.malformed = malformed("activity", "last_seen", activity);
     if (const std::string visits = table_of(homeserver, "visits"); !visits.empty()) {
         contract.visits = "SELECT * FROM " + visits + " v WHERE v.day BETWEEN $1 AND $2 ORDER BY v.day";
-        contract.malformed_visits = "(SELECT 'visits', 'day is negative', v.user_id FROM " + visits +
-                                    " v WHERE v.day < 0 LIMIT 1000) UNION ALL "
-                                    "(SELECT 'visits', 'day is in the future', v.user_id FROM " +
-                                    visits +
-                                    " v WHERE v.day > $1 + 86400000 LIMIT 1000) UNION ALL "
-                                    "(SELECT 'visits', 'day is missing', v.user_id FROM " +
-                                    visits + " v WHERE v.day IS NULL LIMIT 1000)";
+        contract.malformed_visits = malformed("visits", "day", visits);
     }
     contract.rows_go = "in mau only: the query for activity does not answer them any more";
     contract.usage = substitute(query_of(homeserver, "usage"), "at", "$1");

@@ -32,7 +32,7 @@ void Reading::record_missed(Instant until) {
         members.open(config_.cohort_table, config_.cohort_index, kCohortIndex);
         std::size_t left = 0;
         for (std::size_t i = 0; i < users.size(); ++i) {
-            const Datum key = pg::key_datum(users[i]);
+            const Datum key = pg::text_datum(users[i]);
             const pg::Found member = members.find(key);
             if (member.exists && member.integer(cohort::timestamp) + granularity >= seen[i]) continue;
             const pg::Found account = accounts.find(key);

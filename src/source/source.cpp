@@ -91,6 +91,23 @@ void report(pg::ResultSet& result, const Reading& reading) {
     if (reading.compared) result.add({"differed", reading.differences});
 }
 
+void warn(const Reading::Obstacle& obstacle) {
+    pg::guard([what = obstacle.what.c_str(), detail = obstacle.detail.c_str(), hint = obstacle.hint.c_str()] {
+        ereport(WARNING, (errmsg("%s", what), detail[0] ? errdetail("%s", detail) : 0, errhint("%s", hint)));
+    });
+}
+
+/// Runs a task's work on the source; an error of it is undone, noted, reported and handed back.
+template <class Work>
+std::optional<pg::Trouble> attempt_task(const tasks::Task& task, pg::ResultSet& result, Work&& work) {
+    auto trouble = pg::attempt(work);
+    if (trouble) {
+        task.fail(*trouble);
+        result.add({"trouble", std::int64_t{1}});
+    }
+    return trouble;
+}
+
 Datum attach(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     if (args.is_null(0) || args.is_null(1))
@@ -128,11 +145,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         note_attached_query.write(true);
         report(result, reading);
         for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
-            if (obstacle && !obstacle->hint.empty())
-                pg::guard([what = obstacle->what.c_str(), detail = obstacle->detail.c_str(),
-                           hint = obstacle->hint.c_str()] {
-                    ereport(WARNING, (errmsg("%s", what), errdetail("%s", detail), errhint("%s", hint)));
-                });
+            if (obstacle && !obstacle->hint.empty()) warn(*obstacle);
     });
     worker::wake_at_commit();
     return Datum(0);
@@ -142,22 +155,13 @@ Datum sync(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.max_rows(1);
-    pg::ResultSet result(fcinfo);
-    const tasks::Task task("sync");
-    if (!task.begin()) {
-        result.add({"busy", std::int64_t{0}});
-        return Datum(0);
-    }
-    pg::with_spi([&] {
+    return tasks::run(fcinfo, "sync", [&](const tasks::Task& task, pg::ResultSet& result) {
         const std::optional<Source> source = attached();
-        if (!source) {
-            result.add({"not attached", std::int64_t{0}});
-            return;
-        }
+        if (!source) return result.add({"not attached", std::int64_t{0}});
         const auto config = directory::config();
         std::optional<Reading> reading;
         bool complete = false;
-        const auto trouble = pg::attempt([&] {
+        const auto trouble = attempt_task(task, result, [&] {
             reading.emplace(*config, *source);
             reading->begin();
             complete = reading->sync(at, max_rows);
@@ -165,62 +169,42 @@ Datum sync(FunctionCallInfo fcinfo) {
         });
         if (trouble) {
             trouble_query.write(trouble->message, trouble->state);
-            task.fail(*trouble);
-            result.add({"trouble", std::int64_t{1}});
-            const char* const hint = trouble->hint.empty() ? "See mau.status." : trouble->hint.c_str();
-            pg::guard([message = trouble->message.c_str(), hint] {
-                ereport(WARNING, (errmsg("mau could not read the homeserver's tables: %s", message),
-                                  errdetail("Nothing is lost; the next sync goes on where this one began."),
-                                  errhint("%s", hint)));
-            });
-            return;
+            return warn({"mau could not read the homeserver's tables: " + trouble->message,
+                         "Nothing is lost; the next sync goes on where this one began.",
+                         trouble->hint.empty() ? "See mau.status." : trouble->hint});
         }
         task.end(reading->users + reading->threepids + reading->sightings + reading->visits);
         if (reading->compared) tasks::Task("reconcile").end(reading->differences);
         report(result, *reading);
         if (!complete) result.add({"more", std::int64_t{1}});
     });
-    return Datum(0);
 }
 
 Datum reconcile(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
-    pg::ResultSet result(fcinfo);
-    const tasks::Task task("reconcile");
-    if (!task.begin()) {
-        result.add({"busy", std::int64_t{0}});
-        return Datum(0);
-    }
-    pg::with_spi([&] {
+    return tasks::run(fcinfo, "reconcile", [&](const tasks::Task& task, pg::ResultSet& result) {
         const std::optional<Source> source = attached();
         if (!source) {
             task.end(0);
-            result.add({"nothing to compare with", std::int64_t{0}});
-            return;
+            return result.add({"nothing to compare with", std::int64_t{0}});
         }
         const auto config = directory::config();
         std::optional<Reading> reading;
-        const auto trouble = pg::attempt([&] {
+        const auto trouble = attempt_task(task, result, [&] {
             reading.emplace(*config, *source);
             reading->begin();
             reading->reconcile(at);
             reading->done();
         });
-        if (trouble) {
-            task.fail(*trouble);
-            result.add({"trouble", std::int64_t{1}});
-            pg::guard([message = trouble->message.c_str()] {
-                ereport(WARNING, (errmsg("mau could not compare with the homeserver's tables: %s", message),
-                                  errhint("See mau.tasks.")));
-            });
-            return;
-        }
+        if (trouble)
+            return warn({"mau could not compare with the homeserver's tables: " + trouble->message,
+                         {},
+                         "See mau.tasks."});
         task.end(reading->differences);
         for (int i = 0; i < kOutcomes; ++i)
             if (reading->outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading->outcomes[i]});
         result.add({"differed", reading->differences});
     });
-    return Datum(0);
 }
 
 /// Reads the figures of both sides. Errors: 22023 for an instant before the last sync: only the last sighting
@@ -254,30 +238,16 @@ Datum compare_with_source(FunctionCallInfo fcinfo) {
 /// Compares, and keeps the outcome in mau.comparison.
 Datum keep_comparison(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
-    pg::ResultSet result(fcinfo);
-    const tasks::Task task("compare");
-    if (!task.begin()) {
-        result.add({"busy", std::int64_t{0}});
-        return Datum(0);
-    }
-    pg::with_spi([&] {
+    return tasks::run(fcinfo, "compare", [&](const tasks::Task& task, pg::ResultSet& result) {
         static pg::Statement forget("DELETE FROM mau.comparison");
         static pg::Statement keep(
             "INSERT INTO mau.comparison (figure, at, mau, server, unexplained, reason)"
             " VALUES ($1, to_timestamp($2 / 1000.0), $3, $4, $5, $6)",
             {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID});
         const std::optional<Source> source = attached();
-        if (!source) {
-            result.add({"not attached", std::int64_t{0}});
-            return;
-        }
+        if (!source) return result.add({"not attached", std::int64_t{0}});
         std::vector<Comparison> figures;
-        const auto trouble = pg::attempt([&] { figures = compare_figures(*source, at); });
-        if (trouble) {
-            task.fail(*trouble);
-            result.add({"trouble", std::int64_t{1}});
-            return;
-        }
+        if (attempt_task(task, result, [&] { figures = compare_figures(*source, at); })) return;
         forget.write();
         for (const Comparison& one : figures)
             keep.write(one.figure, at, one.ours, one.theirs, one.unexplained, one.reason);
@@ -285,7 +255,6 @@ Datum keep_comparison(FunctionCallInfo fcinfo) {
         task.end(rows);
         result.add({"compared", rows});
     });
-    return Datum(0);
 }
 
 Datum detach(FunctionCallInfo fcinfo) {

@@ -108,14 +108,8 @@ Contract synapse(const Homeserver& homeserver) {
             " FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" BETWEEN $1 AND $2 ORDER BY "
             "v.\"timestamp\"",
             "schema", schema);
-        contract.malformed_visits = substitute(
-            "(SELECT 'user_daily_visits', 'timestamp is missing', v.user_id::text"
-            "   FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" IS NULL LIMIT 1000) UNION ALL "
-            "(SELECT 'user_daily_visits', 'timestamp is negative', v.user_id::text"
-            "   FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" < 0 LIMIT 1000) UNION ALL "
-            "(SELECT 'user_daily_visits', 'timestamp is in the future', v.user_id::text"
-            "   FROM {schema}.user_daily_visits v WHERE v.\"timestamp\" > $1 + 86400000 LIMIT 1000)",
-            "schema", schema);
+        contract.malformed_visits =
+            malformed("user_daily_visits", "timestamp", schema + ".user_daily_visits");
     }
     contract.visits_table = "user_daily_visits";
     if (homeserver.has("monthly_active_users", "user_id") &&
@@ -137,14 +131,7 @@ Contract synapse(const Homeserver& homeserver) {
         "SELECT i.user_id::text, max(i.last_seen)::bigint FROM {schema}.user_ips i"
         " WHERE i.last_seen BETWEEN 0 AND $1 GROUP BY i.user_id",
         "schema", schema);
-    contract.malformed = substitute(
-        "(SELECT 'user_ips', 'last_seen is missing', i.user_id::text FROM {schema}.user_ips i"
-        "  WHERE i.last_seen IS NULL LIMIT 1000) UNION ALL "
-        "(SELECT 'user_ips', 'last_seen is negative', i.user_id::text FROM {schema}.user_ips i"
-        "  WHERE i.last_seen < 0 LIMIT 1000) UNION ALL "
-        "(SELECT 'user_ips', 'last_seen is in the future', i.user_id::text FROM {schema}.user_ips i"
-        "  WHERE i.last_seen > $1 + 86400000 LIMIT 1000)",
-        "schema", schema);
+    contract.malformed = malformed("user_ips", "last_seen", schema + ".user_ips");
     contract.usage = substitute(substitute(kUsage, "r30v2", "'{}'::jsonb"), "schema", schema);
     if (visits)
         contract.usage_with_visits = substitute(substitute(kUsage, "r30v2", kR30v2), "schema", schema);

@@ -24,7 +24,7 @@ pg::Statement remember_table_query(
 /// clock: if they were left for later, their pages would have to be read again and again on a busy
 /// homeserver.
 Instant taken_until(Instant at) {
-    constexpr Instant kAhead = 300000;
+    using activity::kAhead;
     return at >= pg::to_instant(GetCurrentTimestamp()) - kAhead ? at + kAhead : at;
 }
 

@@ -24,7 +24,7 @@ std::vector<pg::Found> find(const Config& config, const std::vector<std::string_
     rows.reserve(ids.size());
     pg::KeyedTable users;
     users.open(config.users_table, config.users_index, kUsersIndex);
-    for (const std::string_view id : ids) rows.push_back(users.find(pg::key_datum(id)));
+    for (const std::string_view id : ids) rows.push_back(users.find(pg::text_datum(id)));
     users.close();
     return rows;
 }

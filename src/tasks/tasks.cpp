@@ -27,9 +27,6 @@ pg::Statement fail_query(
     " WHERE t.task OPERATOR(pg_catalog.=) $1",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID});
 
-constexpr std::int64_t kUnixShift =
-    static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-
 }  // namespace
 
 Task::Task(const char* name) : name_(name), started_(GetCurrentTimestamp()) {}
@@ -45,11 +42,11 @@ void Task::wait() const {
 void Task::end(std::int64_t rows, std::optional<Instant> at) const {
     std::optional<std::int64_t> latest;
     if (at) latest = pg::to_timestamp(*at);
-    end_query.write(name_, std::int64_t{started_ + kUnixShift}, rows, latest);
+    end_query.write(name_, std::int64_t{started_ + pg::kEpochShift}, rows, latest);
 }
 
 void Task::fail(const pg::Trouble& trouble) const {
-    fail_query.write(name_, std::int64_t{started_ + kUnixShift}, trouble.text(), trouble.state);
+    fail_query.write(name_, std::int64_t{started_ + pg::kEpochShift}, trouble.text(), trouble.state);
 }
 
 }  // namespace mau::tasks
@@ -71,9 +68,7 @@ Datum replace_task(FunctionCallInfo fcinfo) {
         bool null = false;
         Datum const name =
             heap_getattr(trigger->tg_trigtuple, 1, RelationGetDescr(trigger->tg_relation), &null);
-        if (null) return {};
-        text* const value = DatumGetTextPP(name);
-        return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+        return null ? std::string_view() : pg::view_of(DatumGetTextPP(name));
     });
     pg::with_spi([&] {
         static pg::Statement query("DELETE FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) $1",

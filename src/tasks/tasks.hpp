@@ -4,7 +4,7 @@
 
 #include "rules/calendar.hpp"
 
-#include "pg/spi.hpp"
+#include "pg/values.hpp"
 
 namespace mau::tasks {
 
@@ -26,5 +26,18 @@ class Task {
     const char* name_;
     TimestampTz started_;
 };
+
+/// Runs a task's function: `body` makes the rows, connected to SPI. One row `busy` if another session is at
+/// it.
+template <class Body>
+Datum run(FunctionCallInfo fcinfo, const char* name, Body&& body) {
+    pg::ResultSet result(fcinfo);
+    const Task task(name);
+    if (task.begin())
+        pg::with_spi([&] { body(task, result); });
+    else
+        result.add({"busy", std::int64_t{0}});
+    return Datum(0);
+}
 
 }  // namespace mau::tasks

@@ -118,7 +118,7 @@ void start_tick(Oid database) {
     static bool complained = false;
     slots::begin(database);
     if (!may_connect(database)) {  // it would hold a worker slot until it may
-        slots::report(database, slots::look(database).extension, false, "55006",
+        slots::report(database, slots::state(database).slot.extension, false, "55006",
                       "the database is being dropped, renamed or copied");
         return;
     }
@@ -127,7 +127,7 @@ void start_tick(Oid database) {
     bool const registered = RegisterDynamicBackgroundWorker(&worker, &handle);
     MemoryContextSwitchTo(outer);
     if (!registered) {
-        slots::report(database, slots::look(database).extension, false, "53400",
+        slots::report(database, slots::state(database).slot.extension, false, "53400",
                       "no background worker slot is free; raise max_worker_processes");
         if (complained) return;
         complained = true;

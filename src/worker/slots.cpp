@@ -100,45 +100,20 @@ TimestampTz due(const Slot& slot) {
 
 namespace slots {
 
-bool exist() {
-    return piece.get<Shared>() != nullptr;
-}
-
-Slot look(Oid database) {
-    Slot copy = {};
+State state(Oid database) {
+    State state = {};
     auto* shared = piece.get<Shared>();
-    if (!shared) return copy;
+    if (!shared) return state;
+    state.exists = true;
     LWLockAcquire(&shared->lock, LW_SHARED);
-    if (const Slot* slot = find(shared, database)) copy = *slot;
+    if (const Slot* slot = find(shared, database))
+        state.slot = *slot;
+    else
+        state.is_left_out = !find(shared, InvalidOid);
+    state.launched = shared->launched;
+    state.launcher = shared->launcher_pid;
     LWLockRelease(&shared->lock);
-    return copy;
-}
-
-bool is_left_out(Oid database) {
-    auto* shared = piece.get<Shared>();
-    if (!shared) return false;
-    LWLockAcquire(&shared->lock, LW_SHARED);
-    bool const left_out = !find(shared, database) && !find(shared, InvalidOid);
-    LWLockRelease(&shared->lock);
-    return left_out;
-}
-
-pid_t launcher() {
-    auto* shared = piece.get<Shared>();
-    if (!shared) return 0;
-    LWLockAcquire(&shared->lock, LW_SHARED);
-    pid_t const pid = shared->launcher_pid;
-    LWLockRelease(&shared->lock);
-    return pid;
-}
-
-bool launched() {
-    auto* shared = piece.get<Shared>();
-    if (!shared) return false;
-    LWLockAcquire(&shared->lock, LW_SHARED);
-    bool const launched = shared->launched;
-    LWLockRelease(&shared->lock);
-    return launched;
+    return state;
 }
 
 int long_ticks(TimestampTz now, Oid* databases, TimestampTz* started, int most) {

@@ -57,16 +57,15 @@ TimestampTz due(const Slot& slot);
 
 namespace slots {
 
-/// Whether there are any: whether the library was preloaded.
-bool exist();
-/// The slot of a database; all zero if it has none.
-Slot look(Oid database);
-/// Whether the launcher leaves a database out because all slots are taken by others.
-bool is_left_out(Oid database);
-/// The launcher's process id; 0: none is running.
-pid_t launcher();
-/// Whether a launcher has run since the server started.
-bool launched();
+/// The state of the worker for a database; all zero unless the library was preloaded.
+struct State {
+    bool exists;       // whether there are slots: the library was preloaded
+    bool is_left_out;  // all slots are taken by other databases
+    bool launched;     // a launcher has run since the server started
+    pid_t launcher;    // its process id; 0: none is running
+    Slot slot;         // all zero if the database has none
+};
+State state(Oid database);
 /// Copies the databases whose ticks have been under way for longer than kLongTick, and when these began;
 /// returns how many.
 int long_ticks(TimestampTz now, Oid* databases, TimestampTz* started, int most);

@@ -199,7 +199,7 @@ bool Tick::may_go_on() {
 
 /// Runs a task if it is due. Returns whether the tick goes on.
 bool Tick::run(const schedule::ScheduledTask& task) {
-    const bool urgent = slots::look(MyDatabaseId).urgent;
+    const bool urgent = slots::state(MyDatabaseId).slot.urgent;
     std::optional<schedule::Begun> begun;
     Ending ending = transact("mau: begin a task", [&] { begun = schedule::begin(task, urgent); });
     if (ending.trouble || ending.locking != Locking::done) return passes(&task, ending);

@@ -13,8 +13,6 @@ Options options = {true, nullptr, 60, 300, 3600, 300, 10000, 3, 600};
 
 namespace {
 
-constexpr int kDay = 86400;
-
 /// Splits mau.databases; the names point into `copy` and are as they are written, whatever their case.
 /// Returns false if it is no list.
 bool split(char* copy, List** names) {
@@ -54,16 +52,16 @@ void define_options() {
     DefineCustomIntVariable(
         "mau.refresh_interval", "How often the background worker writes a row into mau.snapshots.",
         "Raise it for fewer rows; no more often than mau.tick_interval.", &options.refresh_interval, 300, 1,
-        kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.reap_interval", "How often the background worker takes expired users out of the cohort.",
         "Counts are exact whatever it is; raise it to write less often, lower it to write less at once.",
-        &options.reap_interval, 3600, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        &options.reap_interval, 3600, 1, SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.fold_interval", "How often the background worker folds new visits into bitmaps.",
         "Figures are exact whatever it is; raise it to write less often, lower it to keep mau.visits "
         "small.",
-        &options.fold_interval, 300, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        &options.fold_interval, 300, 1, SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "mau.batch_size", "How many rows the background worker handles in a transaction.",
         "Lower it where its transactions are too long for others; raise it to catch up faster.",
@@ -78,7 +76,7 @@ void define_options() {
         "Work that takes longer, such as a query of a homeserver's view that hangs, is ended and counted as "
         "a "
         "failure. Raise it if a batch or the daily comparison needs longer.",
-        &options.tick_timeout, 600, 1, kDay, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        &options.tick_timeout, 600, 1, SECS_PER_DAY, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
 }
 
 void register_launcher() {
@@ -148,11 +146,9 @@ const char* unknown_databases(bool (*exists)(const char* name)) {
 namespace mau {
 namespace {
 
-using worker::Slot;
-
 Datum wake_worker(FunctionCallInfo) {
     worker::wake_at_commit();
-    return BoolGetDatum(worker::slots::launcher() != 0);
+    return BoolGetDatum(worker::slots::state(MyDatabaseId).launcher != 0);
 }
 
 /// Lists the ticks that take long, such as `"slow" (for 75 s)`; returns how many there are.
@@ -188,8 +184,8 @@ Datum resume_worker(FunctionCallInfo) {
 /// What of the worker is not in a table: settings, processes, and the slot of this database.
 Datum worker_state(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
-    const Slot slot = worker::slots::look(MyDatabaseId);
-    const pid_t launcher = worker::slots::launcher();
+    const worker::slots::State state = worker::slots::state(MyDatabaseId);
+    const worker::Slot& slot = state.slot;
     const bool serves = pg::guard([] { return worker::serves(get_database_name(MyDatabaseId)); });
     const char* const unknown = pg::guard([] {
         return worker::unknown_databases(
@@ -200,32 +196,32 @@ Datum worker_state(FunctionCallInfo fcinfo) {
         initStringInfo(&long_ticks);
         return list_long_ticks(&long_ticks);
     });
-    const bool waits = launcher && serves && !slot.running && busy >= worker::options.max_workers &&
+    const bool waits = state.launcher && serves && !slot.running && busy >= worker::options.max_workers &&
                        due(slot) < GetCurrentTimestamp();
-    using Cell = pg::ResultSet::Cell;
+    using Cell = pg::Param;
     auto time = [](bool known, TimestampTz at) { return known ? Cell::of(TimestampTzGetDatum(at)) : Cell(); };
     auto text = [](const char* value) { return value[0] ? Cell(value) : Cell(); };
-    result.add({worker::slots::exist(),
+    result.add({state.exists,
                 worker::options.enabled,
                 serves,
-                launcher ? Cell(static_cast<int>(launcher)) : Cell(),
+                state.launcher ? Cell(static_cast<int>(state.launcher)) : Cell(),
                 slot.running,
                 name(slot.extension),
                 time(slot.started != 0, slot.started),
                 time(slot.finished != 0 && slot.extension != worker::Extension::absent, slot.finished),
-                time(launcher && slot.started != 0, due(slot)),
+                time(state.launcher && slot.started != 0, due(slot)),
                 text(slot.error),
                 text(slot.error_state),
                 worker::options.tick_interval,
                 worker::options.refresh_interval,
                 worker::options.reap_interval,
                 worker::options.fold_interval,
-                worker::slots::launched(),
+                state.launched,
                 text(unknown),
                 text(long_ticks.data),
                 waits,
                 worker::options.tick_timeout,
-                serves && worker::slots::is_left_out(MyDatabaseId)});
+                serves && state.is_left_out});
     return Datum(0);
 }
 

@@ -28,6 +28,13 @@ struct Stopwatch {
     }
 };
 
+void days_active(const BitRows& days, std::size_t from, const BitRows& scratch, std::int64_t* counts) {
+    const DayCounts active(scratch, kDays - from);
+    active.clear();
+    active.add(days, from, kDays);
+    active.histogram(counts);
+}
+
 // Few users come daily, most come seldom: rates are a power of a uniform number, 6.6 % of the days on
 // average.
 void generate(std::size_t chunks, std::vector<std::vector<std::uint8_t>>& encoded, std::size_t& visits) {
@@ -43,7 +50,7 @@ void generate(std::size_t chunks, std::vector<std::vector<std::uint8_t>>& encode
             for (std::size_t u = 0; u < kUsers; ++u)
                 if (static_cast<std::uint32_t>(random() >> 32) < rate[u])
                     day.set(static_cast<std::uint16_t>(u));
-            std::uint8_t out[kMaxEncoded];
+            std::uint8_t out[encoded_size(kUsers)];
             const std::size_t size = encode(day, key_of(c), out);
             encoded.emplace_back(out, out + size);
             visits += day.count();
@@ -53,7 +60,7 @@ void generate(std::size_t chunks, std::vector<std::vector<std::uint8_t>>& encode
 
 void run(const char* name, std::size_t chunks, const std::vector<std::vector<std::uint8_t>>& encoded) {
     std::vector<Bits> memory(kDays), scratch_memory(400), cohorts(kWeeks), weeks(kWeeks);
-    const Rows days(memory.data(), memory.size()), scratch(scratch_memory.data(), scratch_memory.size());
+    const BitRows days(memory.data(), memory.size()), scratch(scratch_memory.data(), scratch_memory.size());
     std::vector<std::int64_t> counts(kDays), histogram(kDays + 1), table(kWeeks * kWeeks);
     std::vector<Growth> growth(kDays);
     Stopwatch decoding, series, at_least, growing, r30, r30_once, active_days, month, retained;
@@ -89,14 +96,14 @@ void run(const char* name, std::size_t chunks, const std::vector<std::vector<std
         returning(days, kDays - 1, kDays, Span{}, scratch, counts.data());
         r30_once.stop();
         active_days.go();
-        days_active(days, 0, kDays, scratch, histogram.data());
+        days_active(days, 0, scratch, histogram.data());
         active_days.stop();
         month.go();
-        days_active(days, kDays - 30, kDays, scratch, histogram.data());
+        days_active(days, kDays - 30, scratch, histogram.data());
         month.stop();
         retained.go();
         for (std::size_t w = 0; w < kWeeks; ++w) unite(days, w * 7, w * 7 + 7, weeks[w]);
-        retention(Rows(cohorts.data(), kWeeks), Rows(weeks.data(), kWeeks), table.data());
+        retention(BitRows(cohorts.data(), kWeeks), BitRows(weeks.data(), kWeeks), table.data());
         retained.stop();
     }
     std::printf(

@@ -198,7 +198,7 @@ long load_days(const std::string& database, long users, bool mixed, std::vector<
     Copy copy(connection, "mau.active_days (chunk, day, platform, service, users)");
     long visits = 0;
     std::vector<Bits> days(static_cast<std::size_t>(kDays * (mixed ? 5 : 1)));
-    std::uint8_t encoded[mau::bitmap::kMaxEncoded];
+    std::uint8_t encoded[mau::bitmap::encoded_size(mau::bitmap::kUsers)];
     for (long chunk = 0; chunk << 16 < users; ++chunk) {
         for (Bits& day : days) day.clear();
         for (long number = chunk << 16; number < std::min(users, (chunk + 1) << 16); ++number) {

@@ -45,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (users.count() != 0) std::abort();
         return 0;
     }
-    std::uint8_t again[kMaxEncoded];
+    std::uint8_t again[encoded_size(kUsers)];
     if (n != users.count() || encode(users, key, again) != bytes.size()) std::abort();
     if (std::memcmp(again, bytes.data(), bytes.size()) != 0) std::abort();
 

@@ -7,9 +7,10 @@ namespace mau::billing {
 namespace {
 
 Day day(int year, int month, int dom) {
-    return from_date(boost::gregorian::date(static_cast<unsigned short>(year),
-                                            static_cast<unsigned short>(month),
-                                            static_cast<unsigned short>(dom)));
+    using boost::gregorian::date;
+    const date day(static_cast<unsigned short>(year), static_cast<unsigned short>(month),
+                   static_cast<unsigned short>(dom));
+    return static_cast<Day>((day - date(1970, 1, 1)).days());
 }
 
 /// A month as "first last, known first last, partial".

@@ -39,7 +39,7 @@ struct Memory {
         return words.get() + (reinterpret_cast<std::uintptr_t>(words.get()) / 8 % 2 == 0 ? 1 : 0);
     }
     std::unique_ptr<std::uint64_t[]> words;
-    Rows view;
+    BitRows view;
 };
 
 Bits bits_of(const Users& users) {
@@ -54,8 +54,17 @@ Users users_of(const Bits& bits) {
     return users;
 }
 
+/// On how many of the rows [from, to) each user was active.
+void days_active(const BitRows& days, std::size_t from, std::size_t to, const BitRows& scratch,
+                 std::int64_t* counts) {
+    const DayCounts active(scratch, to - from);
+    active.clear();
+    active.add(days, from, to);
+    active.histogram(counts);
+}
+
 Bytes encoded(const Bits& bits, std::uint16_t key = 0) {
-    Bytes out(kMaxEncoded);
+    Bytes out(encoded_size(kUsers));
     out.resize(encode(bits, key, out.data()));
     return out;
 }
@@ -466,7 +475,7 @@ TEST_P(Bitmap, EverybodyEveryDay) {
 }
 
 TEST_P(Bitmap, NoDaysAtAll) {
-    const Rows none(nullptr, 0);
+    const BitRows none(nullptr, 0);
     const Memory scratch(100);
     Bits out;
     unite(none, 0, 0, out);
@@ -495,7 +504,7 @@ TEST_P(Bitmap, WrongArgumentsAreRefused) {
     EXPECT_THROW(first_seen(rows.view, 0, 11, out, counts), std::invalid_argument);
     EXPECT_THROW(returning(rows.view, 0, 10, (Span{59, 1, 0}), scratch.view, counts), std::invalid_argument);
     EXPECT_THROW(active_at_least(rows.view, 0, 10, 0, scratch.view, out), std::invalid_argument);
-    const auto short_by_one = [&](std::size_t needed) { return Rows(&scratch.view[0], needed - 1); };
+    const auto short_by_one = [&](std::size_t needed) { return BitRows(&scratch.view[0], needed - 1); };
     EXPECT_THROW(rolling(rows.view, 0, 10, 7, 1, short_by_one(rolling_scratch(7, 1)), counts),
                  std::invalid_argument);
     EXPECT_THROW(rolling(rows.view, 0, 10, 7, 2, short_by_one(rolling_scratch(7, 2)), counts),

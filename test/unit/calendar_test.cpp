@@ -12,8 +12,9 @@ namespace {
 using boost::gregorian::date;
 
 Day day(int year, int month, int dom) {
-    return from_date(date(static_cast<unsigned short>(year), static_cast<unsigned short>(month),
-                          static_cast<unsigned short>(dom)));
+    const date day(static_cast<unsigned short>(year), static_cast<unsigned short>(month),
+                   static_cast<unsigned short>(dom));
+    return static_cast<Day>((day - date(1970, 1, 1)).days());
 }
 
 TEST(Calendar, DaysOfInstantsRoundDown) {
@@ -35,32 +36,21 @@ TEST(Calendar, DaysOfInstantsRoundDown) {
 
 TEST(Calendar, TheWindowIsThirtyTimesTwentyFourHours) {
     EXPECT_EQ(kWindow, 2'592'000'000);
-    EXPECT_EQ(window_start(kWindow + 5), 5);
 }
 
-TEST(Calendar, DatesAndDaysAreTheSame) {
+TEST(Calendar, BeginsAndEnds) {
     EXPECT_EQ(day(1970, 1, 1), kFirstDay);
     EXPECT_EQ(day(2999, 12, 31), kLastDay);
-    EXPECT_EQ(to_date(day(2000, 2, 29)), date(2000, 2, 29));
-    for (Day d = kFirstDay; d <= kLastDay; d += 97) EXPECT_EQ(from_date(to_date(d)), d);
 }
 
 TEST(Calendar, OutsideTheCalendarIsAnError) {
-    EXPECT_THROW(to_date(-1), std::out_of_range);
-    EXPECT_THROW(to_date(kLastDay + 1), std::out_of_range);
-    EXPECT_THROW(to_date(std::numeric_limits<Day>::max()), std::out_of_range);
-    EXPECT_THROW(to_date(std::numeric_limits<Day>::min()), std::out_of_range);
-    EXPECT_THROW(from_date(date(1969, 12, 31)), std::out_of_range);
-    EXPECT_THROW(from_date(date(3000, 1, 1)), std::out_of_range);
-    EXPECT_THROW(from_date(date(boost::gregorian::not_a_date_time)), std::out_of_range);
-    EXPECT_THROW(from_date(date(boost::gregorian::pos_infin)), std::out_of_range);
-    EXPECT_THROW(first_day_of_week(-1), std::out_of_range);
-    EXPECT_THROW(last_day_of_week(kLastDay + 1), std::out_of_range);
+    EXPECT_THROW(day_label(-1), std::out_of_range);
+    EXPECT_THROW(day_label(kLastDay + 1), std::out_of_range);
+    EXPECT_THROW(day_label(std::numeric_limits<Day>::max()), std::out_of_range);
+    EXPECT_THROW(day_label(std::numeric_limits<Day>::min()), std::out_of_range);
     EXPECT_THROW(first_day_of_month(-1), std::out_of_range);
     EXPECT_THROW(last_day_of_month(kLastDay + 1), std::out_of_range);
     EXPECT_THROW(next_month(kLastDay + 1), std::out_of_range);
-    EXPECT_THROW(days_in_month(-1), std::out_of_range);
-    EXPECT_THROW(month_label(kLastDay + 1), std::out_of_range);
     for (const Period period : {Period::day, Period::week, Period::month}) {
         EXPECT_THROW(period_index(period, -1), std::out_of_range);
         EXPECT_THROW(period_index(period, kLastDay + 1), std::out_of_range);
@@ -71,28 +61,24 @@ TEST(Calendar, OutsideTheCalendarIsAnError) {
 }
 
 TEST(Calendar, WeeksBeginOnMonday) {
-    EXPECT_EQ(first_day_of_week(0), -3);
-    EXPECT_EQ(last_day_of_week(0), 3);
+    const auto monday_of = [](Day d) { return period_first(Period::week, period_index(Period::week, d)); };
+    EXPECT_EQ(monday_of(0), -3);
     // The week over a year's end, and the one with a leap day.
-    EXPECT_EQ(first_day_of_week(day(2025, 1, 1)), day(2024, 12, 30));
-    EXPECT_EQ(last_day_of_week(day(2024, 12, 31)), day(2025, 1, 5));
-    EXPECT_EQ(last_day_of_week(day(2024, 2, 29)), day(2024, 3, 3));
+    EXPECT_EQ(monday_of(day(2025, 1, 1)), day(2024, 12, 30));
+    EXPECT_EQ(monday_of(day(2024, 2, 29)), day(2024, 2, 26));
     for (Day d = kFirstDay; d <= kLastDay; d += 13) {
-        const Day monday = first_day_of_week(d);
+        const Day monday = monday_of(d);
         ASSERT_LE(monday, d);
         ASSERT_LT(d - monday, 7);
-        ASSERT_EQ(last_day_of_week(d), monday + 6);
-        if (monday >= kFirstDay) {
-            ASSERT_EQ(to_date(monday).day_of_week(), boost::gregorian::Monday);
-        }
+        ASSERT_EQ((date(1970, 1, 1) + boost::gregorian::days(monday)).day_of_week(),
+                  boost::gregorian::Monday);
     }
 }
 
 TEST(Calendar, Months) {
-    EXPECT_EQ(days_in_month(day(2024, 2, 1)), 29);
-    EXPECT_EQ(days_in_month(day(2023, 2, 28)), 28);
-    EXPECT_EQ(days_in_month(day(2100, 2, 1)), 28);
-    EXPECT_EQ(days_in_month(day(2000, 2, 1)), 29);
+    EXPECT_EQ(last_day_of_month(day(2023, 2, 28)), day(2023, 2, 28));
+    EXPECT_EQ(last_day_of_month(day(2100, 2, 1)), day(2100, 2, 28));
+    EXPECT_EQ(last_day_of_month(day(2000, 2, 1)), day(2000, 2, 29));
     EXPECT_EQ(first_day_of_month(day(2024, 2, 29)), day(2024, 2, 1));
     EXPECT_EQ(last_day_of_month(day(2024, 2, 1)), day(2024, 2, 29));
     EXPECT_EQ(next_month(day(2024, 1, 31)), day(2024, 2, 1));
@@ -101,12 +87,10 @@ TEST(Calendar, Months) {
     EXPECT_EQ(next_month(kLastDay), kLastDay + 1);
     EXPECT_EQ(day_label(day(2024, 2, 29)), "2024-02-29");
     EXPECT_EQ(day_label(day(2024, 12, 1)), "2024-12-01");
-    EXPECT_EQ(month_label(day(2024, 2, 29)), "2024-02");
-    EXPECT_EQ(month_label(day(2024, 9, 30)), "2024-09");
-    EXPECT_EQ(month_label(day(2024, 10, 1)), "2024-10");
-    EXPECT_EQ(month_label(day(2024, 12, 31)), "2024-12");
-    EXPECT_EQ(month_label(kFirstDay), "1970-01");
-    EXPECT_EQ(month_label(kLastDay), "2999-12");
+    EXPECT_EQ(day_label(day(2024, 9, 30)), "2024-09-30");
+    EXPECT_EQ(day_label(day(2024, 10, 1)), "2024-10-01");
+    EXPECT_EQ(day_label(kFirstDay), "1970-01-01");
+    EXPECT_EQ(day_label(kLastDay), "2999-12-31");
 }
 
 TEST(Calendar, PeriodsTileTheDays) {

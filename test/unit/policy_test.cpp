@@ -317,7 +317,6 @@ TEST(Defaults, AreThoseOfTheDesign) {
     EXPECT_EQ(settings.max_mau_value, 0);
     EXPECT_TRUE(settings.mau_stats_only);
     EXPECT_EQ(settings.mau_trial_days, 0);
-    EXPECT_TRUE(settings.mau_limit_alerting);
     EXPECT_FALSE(settings.track_appservice_user_ips);
     EXPECT_FALSE(settings.hs_disabled);
     EXPECT_TRUE(settings.count_deactivated_users);
