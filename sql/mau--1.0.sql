@@ -880,7 +880,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
                     WHEN NOT w.serves THEN 'mau.databases does not name this database'
-                         || coalesce('; it names what is no database: ' || w.unknown_databases, '')
+                         || coalesce('; it lists databases that do not exist: ' || w.unknown_databases, '')
                     WHEN w.launcher_pid IS NULL AND current_setting('max_worker_processes') = '0' THEN
                          'max_worker_processes is 0, so that the launcher cannot be started: raise it, and restart the server'
                     WHEN w.launcher_pid IS NULL AND NOT w.launched THEN
@@ -973,7 +973,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         (15, true, 'ok',
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
                 coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached'))
-             || coalesce('; mau.databases names what is no database: ' || w.unknown_databases, ''))
+             || coalesce('; mau.databases lists databases that do not exist: ' || w.unknown_databases, ''))
     ) c(rank, holds, health, reason)
     WHERE c.holds ORDER BY c.rank, c.health LIMIT 1;
     END

@@ -92,8 +92,8 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked) {
                         "End the transaction that has locked mau's tables.");
         pg::guard([] {
             ereport(WARNING,
-                    (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not keep what it was told"),
-                     errdetail("mau.deferred_calls is locked, and so is what the call writes."),
+                    (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not store a deferred call"),
+                     errdetail("mau.deferred_calls is locked, and so are the rows that the call writes."),
                      errhint("End the transaction that has locked mau's tables, and make the call again.")));
         });
         return;

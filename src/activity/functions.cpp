@@ -180,10 +180,10 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     Request request;
     if (!args.is_null(0)) request.user_id = args.user_id(0);
     if (medium.has_value() != address.has_value())
-        throw Error(sqlstate::invalid_parameter, "medium and address go together",
+        throw Error(sqlstate::invalid_parameter, "medium and address must be given together",
                     std::string(medium ? "address" : "medium") + " is NULL.", "Pass both, or neither.");
     if (request.user_id && medium)
-        throw Error(sqlstate::invalid_parameter, "a user and a threepid cannot both be asked for", {},
+        throw Error(sqlstate::invalid_parameter, "user_id cannot be combined with medium and address", {},
                     "Pass user_id for a user's request, medium and address for a registration.");
     request.threepid_given = medium.has_value();
     request.user_type = args.text(3);

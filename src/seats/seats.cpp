@@ -217,8 +217,7 @@ std::int64_t verify(const Config& config) {
     pg::release_lock(pg::LockSpace::seats, 1);
     if (off > 0)
         pg::guard([&] {
-            ereport(LOG, (errmsg("mau's counters were %lld rows off the table, and are mended",
-                                 static_cast<long long>(off))));
+            ereport(LOG, (errmsg("mau corrected its counters by %lld rows", static_cast<long long>(off))));
         });
     return off;
 }
@@ -239,7 +238,7 @@ std::string describe() {
                " databases have used mau since the server started)";
     if (!mine->known) return "counters to be taken from the table at the next admission";
     return std::to_string(mine->rows) + " native rows, " + std::to_string(mine->in_flight) +
-           " admissions in flight; counted " + std::to_string(mine->recounts) + " times, mended " +
+           " admissions in flight; counted " + std::to_string(mine->recounts) + " times, corrected " +
            std::to_string(mine->mended) +
            (mine->ahead > 0 ? "; " + std::to_string(mine->ahead) + " sightings ahead of the clock" : "");
 }

@@ -66,8 +66,7 @@ void Reading::read_users(const std::string& where) {
             }
             std::optional<Instant> at = rows.at(i, 1).optional_integer();
             if (at && (*at < 0 || *at >= kEndOfTime)) {
-                note(contract_.users_table, "registration time makes no sense; the user is taken without",
-                     id);
+                note(contract_.users_table, "registration time is out of range; imported without it", id);
                 at.reset();
             }
             accounts.user_ids.push_back(id);

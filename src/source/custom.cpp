@@ -188,10 +188,9 @@ void check_queries(const Homeserver& homeserver) {
     }
     if (complaints.empty()) return;
     throw Error(mismatch ? sqlstate::datatype_mismatch : sqlstate::undefined_column,
-                "mau.custom_source does not answer what is asked", complaints + ".",
-                "See COMMENT ON COLUMN mau.custom_source.query for the columns. Times are bigint, epoch "
-                "milliseconds: of "
-                "a timestamptz, floor(extract(epoch FROM t) * 1000)::bigint.");
+                "queries in mau.custom_source return wrong columns", complaints + ".",
+                "doc/sources.md lists the columns. Times are bigint, epoch milliseconds: "
+                "floor(extract(epoch FROM t) * 1000)::bigint.");
 }
 
 Contract custom(const Homeserver& homeserver) {

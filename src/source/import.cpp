@@ -50,12 +50,12 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
     if (trouble) {
         const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
         const bool forbidden = trouble->state == sqlstate::insufficient_privilege;
-        no_cohort = {"mau " + std::string(forbidden ? "may" : "can") + "not read " + contract_.cohort_table +
-                         ", members are known as far as " + contract_.activity_name + " tells",
+        no_cohort = {"mau cannot read " + contract_.cohort_table + "; members were imported from " +
+                         contract_.activity_name + " only",
                      "It is: " + trouble->message + ".",
                      (forbidden ? "GRANT SELECT ON " + homeserver_.schema + "." +
                                       quoted(contract_.cohort_table) + " TO " + quoted(role) + "; then"
-                                : std::string("Mend it, then")) +
+                                : std::string("Correct it, then")) +
                          " call mau.detach() and mau.attach()."};
         return std::nullopt;
     }

@@ -194,7 +194,7 @@ void Reading::check_rights() const {
     }
     if (grants.empty()) return;
     grants.pop_back();
-    throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
+    throw Error(sqlstate::insufficient_privilege, "permission denied for the homeserver's tables",
                 "Role " + std::string(user) + " lacks " +
                     (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
                 grants);

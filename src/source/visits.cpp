@@ -113,11 +113,11 @@ void Reading::import_visits() {
     } else if (const auto trouble = trouble_with_visits()) {
         const std::string name = contract_.visits_table.empty() ? "visits" : contract_.visits_table;
         if (trouble->state != sqlstate::insufficient_privilege)
-            no_visits = {"mau cannot read " + name + ", the past is known as far as sightings tell",
+            no_visits = {"mau cannot read " + name + "; history begins with the sightings",
                          "It is: " + trouble->message + ".",
-                         "Mend it, then call mau.detach() and mau.attach()."};
+                         "Correct it, then call mau.detach() and mau.attach()."};
         else
-            no_visits = {"mau may not read " + name + ", the past is known as far as sightings tell",
+            no_visits = {"mau cannot read " + name + "; history begins with the sightings",
                          "Role " + std::string(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
                              " lacks the right to read it.",
                          contract_.visits_table.empty()

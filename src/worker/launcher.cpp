@@ -43,7 +43,7 @@ void complain_of_unknown_databases() {
     if (std::strncmp(known, unknown, sizeof known - 1) == 0) return;
     strlcpy(known, unknown, sizeof known);
     if (unknown[0])
-        ereport(LOG, (errmsg("mau.databases names what is no database: %s", unknown),
+        ereport(LOG, (errmsg("mau.databases lists databases that do not exist: %s", unknown),
                       errhint("Names are compared as they are written, with their case.")));
 }
 

@@ -225,7 +225,7 @@ void Tick::report() {
         trouble_ = {"0A000", "extension and library are of different versions",
                     "Run ALTER EXTENSION mau UPDATE, or restart the server with the newer library."};
         pg::guard([&, message = trouble_.message.c_str(), hint = trouble_.hint.c_str()] {
-            ereport(LOG, (errmsg("mau's worker leaves database \"%s\" alone: %s", database_, message),
+            ereport(LOG, (errmsg("mau's worker skips database \"%s\": %s", database_, message),
                           errhint("%s", hint)));
         });
     }

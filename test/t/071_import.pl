@@ -141,7 +141,7 @@ subtest 'what cannot be read' => sub {
 	my $as = { extra_params => [ '-c', 'SET ROLE reader' ] };
 	my ($out, $err) = ask($node, $database, "SET ROLE reader; SELECT * FROM mau.attach('synapse', 'public', " . at($NOW) . ')');
 	unlike($err, qr/ERROR/, 'without the right: attached');
-	like($out, qr/mau may not read user_daily_visits/, 'which says so');
+	like($out, qr/mau cannot read user_daily_visits/, 'which says so');
 	like($err, qr/WARNING:.*HINT:  GRANT SELECT ON public.user_daily_visits TO reader; /s, 'with the remedy');
 	is(ask($node, $database, 'SELECT day FROM visits_now()'), '2026-11-20', 'the history begins with what was seen');
 	my $sync = sub { ask($node, $database, 'SET ROLE reader; SELECT what, rows FROM mau.sync(' . at($NOW + 2 * $DAY) . q{) WHERE what ~ 'visits|more|trouble'}) };
