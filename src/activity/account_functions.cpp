@@ -7,7 +7,7 @@
 namespace mau {
 namespace {
 
-/// A threepid among the arguments: both parts or none.
+/// A threepid among the arguments; both parts are required.
 struct ThreepidArgument {
     std::string_view medium, address;
 };

@@ -24,7 +24,7 @@ Datum fold(FunctionCallInfo fcinfo) {
         return Datum(0);
     }
     pg::with_spi([&] {
-        // A fold for a time to come must not purge the present.
+        // A fold for a future instant must not purge the present.
         const Instant now = std::min(at, pg::to_instant(GetCurrentTimestamp()));
         const auto config = directory::config();
         history::Folder folder(*config, history::first_kept_day(now));

@@ -19,7 +19,7 @@ Platform platform_of_agent(std::optional<std::string_view> user_agent) {
     return user_agent ? memo.platform_of(*user_agent) : Platform::unknown;
 }
 
-/// A call's sighting. The key comes first: while the cache's line is on its way, the rest is read.
+/// A call's sighting. The key comes first: while the cache line is being fetched, the rest is read.
 struct Call {
     explicit Call(const pg::Arguments& args)
         : user_id(args.user_id(0)),
@@ -35,7 +35,7 @@ struct Call {
     Sighting sighting;
 };
 
-/// An outcome's name as a text that is there for good: the answer is the same a thousand times a second.
+/// An outcome's name as a text that is made once per session, because most answers are the same.
 Datum text_of(Outcome outcome) {
     struct Text {
         alignas(std::int32_t) char bytes[VARHDRSZ + 12];
@@ -140,7 +140,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
     return sightings;
 }
 
-/// How many users sorted sightings are of.
+/// The number of users in sorted sightings.
 std::size_t users_of(const std::vector<Sighting>& sightings) {
     std::size_t users = 0;
     for (std::size_t i = 0; i < sightings.size(); ++i)
@@ -222,7 +222,7 @@ Datum admit(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-/// Numbers the rules it is told and makes rows of them.
+/// Numbers the rules and makes rows of them.
 class ExplainTrace : public Trace {
   public:
     explicit ExplainTrace(pg::ResultSet& result) : result_(result) {}

@@ -15,7 +15,7 @@ void interpret_rows(const Config& config, Step& step) {
     const Sighting& sighting = *step.sighting;
     step.account = directory::account(config, sighting.user_id, step.rows.user);
     step.membership = membership_of(step.rows.member);
-    // A member with a recent sighting counts whether reserved or not.
+    // A member with a recent sighting counts, reserved or not.
     if (!config.reserved.empty() && !step.membership.holds(sighting.at))
         step.membership.reserved = directory::is_reserved_user(config, sighting.user_id);
     step.visited = visited_of(step.rows);

@@ -37,7 +37,7 @@ void interpret_rows(const Config& config, Step& step);
 /// the committed rows is deferred, because that transaction may abort.
 void judge(const Config& config, Step& step, const RecordOptions& options);
 
-/// Whether a sighting outside the cohort is news enough to be written.
+/// Whether a sighting outside the cohort has to be written.
 bool must_update_last_seen(const Config& config, const Step& step);
 
 /// The row that stores the last sighting after an outcome.

@@ -15,9 +15,9 @@ constexpr std::int64_t kLook = 1'000;    // expired rows that an admission looks
 constexpr std::size_t kLocked = 256;     // users who are locked at once
 constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
 
-// Rows are found by their keys, one by one, whatever the planner thinks of their number: OFFSET 0 and FOR
-// UPDATE keep it from joining the tables. A row without one in mau.users is not taken out but answered, as
-// user_id. (The deletion is by ctid: a row that changed after the statement began is not there, and stays.)
+// Rows are found by their keys, one by one: OFFSET 0 and FOR UPDATE keep the planner from joining the tables.
+// A row without one in mau.users is not removed but returned, as user_id. (The deletion is by ctid: a row
+// that changed after the statement began is not found, and stays.)
 #define MAU_LEAVE(lock)                                                                                   \
     "WITH victims AS MATERIALIZED ("                                                                      \
     "  SELECT m.place, m.user_id, k.user_no FROM pg_catalog.unnest($1) v(user_id)"                        \
@@ -68,7 +68,7 @@ pg::Statement count_expired_query(
 /// Columns of the cohort, from 0 on.
 enum { kUserId, kTimestamp, kService, kRenewed, kVisited };
 
-/// Which expired rows to walk over, and whether as the caller's statement sees them or as committed now.
+/// The expired rows to walk over, as the caller's statement sees them or as committed now.
 struct Range {
     Instant from, cutoff;  // of `renewed`, by which the index finds them
     Services services;
@@ -78,8 +78,8 @@ struct Range {
 };
 
 /// Walks over expired rows in the order of `renewed`, while `each` returns true; returns
-/// whether it met rows of the range that have been seen since. Without the planner, who would be asked anew
-/// for each instant. Inside a guard only.
+/// whether it met rows of the range that have been seen since. Without the planner, which would plan anew for
+/// each instant. Inside a guard only.
 template <class Each>
 bool walk_expired(const Config& config, const Range& range, Each&& each) {
     Snapshot const snapshot = RegisterSnapshot(
@@ -129,7 +129,7 @@ ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Se
     List* ids = NIL;
     found.seen_since = pg::guard([&] {
         std::int64_t left = most;
-        CommandCounterIncrement();  // what this statement has done is seen
+        CommandCounterIncrement();  // makes this statement's own changes visible
         return walk_expired(config, range, [&](TupleTableSlot* slot) {
             const std::string_view id = pg::text_of(slot, kUserId);
             ids = lappend(ids, cstring_to_text_with_len(id.data(), static_cast<int>(id.size())));
@@ -165,7 +165,7 @@ void make_known(const Config& config, const std::string_view* first, const std::
     for (const std::string_view id : locked) pg::release_lock(pg::LockSpace::user, pg::hash(id));
 }
 
-/// Runs one of the statements above, and tells the counters. Returns how many rows were taken out.
+/// Runs one of the statements above, and updates the counters. Returns how many rows were removed.
 std::int64_t leave(const Config& config, pg::Statement& statement,
                    const std::vector<std::string_view>& user_ids, Instant cutoff) {
     const seats::Announced announced;
@@ -193,13 +193,13 @@ std::int64_t leave(const Config& config, pg::Statement& statement,
 
 namespace {
 
-/// Removes expired rows where they lie, and writes the last sightings where the rows of mau.users lie: a
-/// third of the time that the statement takes. Rows without one in mau.users are left to it.
+/// Removes expired rows in place, and writes the last sightings into the rows of mau.users in place, in a
+/// third of the time that the statement takes. Rows without one in mau.users are left to the statement.
 class DirectRemoval {
   public:
     explicit DirectRemoval(const Config& config) : config_(config) {}
 
-    /// Whether nothing is on the tables that a statement would have to heed.
+    /// Whether the tables have nothing, such as triggers of others, that needs a statement.
     bool is_possible() {
         if (!OidIsValid(config_.cohort_by_time) || IsolationUsesXactSnapshot()) return false;
         const bool possible = pg::guard([&] {
@@ -215,14 +215,14 @@ class DirectRemoval {
         return possible;
     }
 
-    /// Removes at most `most` rows of the range, and tells the counters.
+    /// Removes at most `most` rows of the range, and updates the counters.
     Expired remove(const Range& range, std::int64_t most) {
         Expired expired;
         std::int64_t natives = 0;
         pg::KeyedTable users;
         users.open(config_.users_table, config_.users_index, kUsersIndex);
         expired.seen_since = pg::guard([&] {
-            CommandCounterIncrement();  // what this statement has done is seen
+            CommandCounterIncrement();  // makes this statement's own changes visible
             row_ = AllocSetContextCreate(CurrentMemoryContext, "mau row", ALLOCSET_DEFAULT_SIZES);
             Relation const cohort = table_open(config_.cohort_table, RowExclusiveLock);
             Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -265,7 +265,7 @@ class DirectRemoval {
     }
 
     const Config& config_;
-    MemoryContext row_ = nullptr;  // what is known of one user
+    MemoryContext row_ = nullptr;  // one user's values
 };
 
 }  // namespace
@@ -317,7 +317,7 @@ Expired remove_expired(const Config& config, Instant cutoff, const std::vector<s
 
 namespace {
 
-/// Takes rows out one by one, so that none is touched that is not needed.
+/// Removes rows one by one, so that no row is locked that is not needed.
 std::int64_t free_one_by_one(const Config& config, const std::vector<std::string_view>& user_ids,
                              Instant cutoff, std::int64_t count) {
     std::int64_t freed = 0;
@@ -359,7 +359,8 @@ std::int64_t remove(const Config& config, const std::vector<std::string_view>& u
 bool remove(const Config& config, std::string_view user_id) {
     seen::invalidate(user_id);
     bool left = false;
-    // A row that changed while the statement waited stays; what a trigger keeps stays for good.
+    // A row that changed while the statement waited stays, so it tries again; a row that a trigger keeps
+    // stays for good.
     for (int tries = 0; tries < 10 && !is_member_query.read_latest(user_id).empty(); ++tries)
         left = leave(config, leave_waiting_query, {user_id}, kAlways) > 0 || left;
     return left;

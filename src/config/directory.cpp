@@ -149,7 +149,7 @@ bool matches(const std::string& pattern, std::string_view id) {
     });
 }
 
-/// The appservice that an id which was never registered belongs to.
+/// The appservice to which an id belongs that was never registered.
 const Appservice* owner_of_unregistered(const Config& config, std::string_view user_id) {
     for (const Appservice& service : config.appservices)
         if (service.sender == user_id) return &service;
@@ -262,8 +262,8 @@ Account account(const Config& config, std::string_view user_id, const pg::Found&
     return account;
 }
 
-/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What
-/// is written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
+/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. Texts
+/// that are equal in capitals are equal, as in Unicode's case folding, by which Synapse stores addresses.
 std::string fold_address(std::string_view medium, std::string_view address) {
     if (medium != "email") return std::string(address);
     const bool ascii = std::all_of(address.begin(), address.end(), [](unsigned char c) { return c < 0x80; });

@@ -77,8 +77,8 @@ std::shared_ptr<const Config> try_config();
 bool is_latest(const Config& config);
 
 /// The account of a user from its row in mau.users (columns as in the table); for an id without a row, or
-/// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into
-/// `row`, `config`.
+/// never registered, appservices' senders and exclusive namespaces decide to which appservice it belongs.
+/// Views point into `row`, `config`.
 Account account(const Config& config, std::string_view user_id, const pg::Found& row);
 
 /// Columns of mau.users, as `pg::Found` numbers them.

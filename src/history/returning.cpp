@@ -1,4 +1,4 @@
-// Synapse's r30v2 and r30: who stays for more than thirty days, by client.
+// Synapse's r30v2 and r30: the users who stay for more than thirty days, by client.
 #include "history/questions.hpp"
 
 #include <algorithm>

@@ -76,8 +76,7 @@ auto guard(Call&& call) -> decltype(call()) {
     throw BackendError(detail::take_error(context));
 }
 
-/// What went wrong, as plain data that outlives the exception: recorded inside a catch block, raised after
-/// it.
+/// An error as plain data that outlives the exception: recorded inside a catch block, raised after it.
 struct Failure {
     ErrorData* backend;  // set: raise this again as it was
     char state[6];
@@ -91,8 +90,8 @@ struct Failure {
     [[noreturn]] void raise() const;
 };
 
-/// The one that is on its way out. Not in the wrappers' own frames, where every call would pay for it in
-/// memory that it touches.
+/// The error that is being raised. It is not in the wrappers' own frames, because there every call would
+/// touch its memory.
 extern Failure failure;
 
 /// The wrapper of every SQL-callable function.
@@ -122,8 +121,8 @@ void enter(Body&& body) {
 struct Trouble {
     std::string state, message, hint, detail{};
 
-    /// What is wrong in one line that may be kept; of corrupt data also which, of nothing else: a detail may
-    /// name a user.
+    /// The error in one line that may be stored. It has the detail only for corrupt data, because other
+    /// details may name a user.
     std::string text() const {
         return detail.empty() || state != sqlstate::data_corrupted ? message : message + ": " + detail;
     }
@@ -163,8 +162,8 @@ inline bool is_any(const Trouble&) {
 
 /// Runs `body` in a subtransaction. Returns nothing if it went well; if it threw, the subtransaction is
 /// rolled back, and the error is handed back as a value if `takes` takes it. Every other error is thrown on,
-/// cancellation and termination always: whoever called us may catch it in a subtransaction of theirs, and has
-/// to find that one.
+/// cancellation and termination always: our caller may catch it in a subtransaction, and has to find that
+/// error.
 template <class Body>
 std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_any,
                                Keeps keeps = Keeps::memory) {

@@ -18,9 +18,9 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Replaces a tuple. `wait`: for those who have locked it; without it the answer is then TM_BeingModified,
-/// also where the lock is our own. `new_index_entries`: the new version needs index entries; from PostgreSQL
-/// 16 on perhaps only in summarizing indexes (an administrator's BRIN).
+/// Replaces a tuple. `wait`: waits for transactions that have locked it; without it the result is then
+/// TM_BeingModified, also where the lock is our own. `new_index_entries`: the new version needs index
+/// entries; from PostgreSQL 16 on perhaps only in summarizing indexes (an administrator's BRIN).
 inline TM_Result update_tuple(Relation table, ItemPointer tid, TupleTableSlot* tuple, bool wait,
                               bool* new_index_entries, bool* only_summarizing) {
     TM_FailureData failure;
@@ -64,7 +64,7 @@ inline uint32 wait_event(const char* name) {
 #endif
 }
 
-/// Whether a database is what an interrupted DROP DATABASE left behind.
+/// Whether a database is the rest of an interrupted DROP DATABASE.
 inline bool is_invalid(Form_pg_database database) {
     return database->datconnlimit ==
            -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
@@ -111,7 +111,7 @@ inline int proc_number() {
 /// A walker of expression trees: returns true to stop.
 using Walker = bool (*)(Node* node, void* context);
 
-/// Walks a query, or what is below a node; before 16, walkers had no prototype.
+/// Walks a query, or the nodes below a node; before 16, walkers had no prototype.
 inline bool walk_query(Query* query, Walker walker, void* context, int flags) {
 #if PG_VERSION_NUM >= 160000
     return query_tree_walker(query, walker, context, flags);

@@ -118,7 +118,7 @@ Datum Param::datum() const {
 
 Rows Statement::run(const Param* params, int count, Mode mode, Snapshot snapshot) {
     // Rows that row security hides would make figures wrong: PostgreSQL raises instead. Statements that write
-    // are left, because others' triggers run in them.
+    // keep the setting, because others' triggers run in them.
     const bool before = row_security;
     if (mode != Mode::write) row_security = false;
     try {
@@ -149,8 +149,8 @@ Rows Statement::execute_plan(const Param* params, int count, Mode mode, Snapshot
             nulls[i] = params[i].is_null() ? 'n' : ' ';
             values[i] = params[i].datum();
         }
-        // What we write, we write with a fresh snapshot: where the transaction's is older it shows such a row
-        // twice.
+        // Writes use a fresh snapshot. An older snapshot of the transaction shows such a row twice, so reads
+        // use a fresh one, too, once the transaction has written.
         if (mode == Mode::read && IsolationUsesXactSnapshot() &&
             TransactionIdIsValid(GetTopTransactionIdIfAny()))
             mode = Mode::read_latest;

@@ -4,8 +4,8 @@
 // daylight saving.
 //
 // Plain arithmetic (day_of, day_start, window_start) works on either side of 1970, so that a window may reach
-// back over it. Whatever has a name in the calendar (a date, a week, a month) exists from 1970-01-01 to
-// 2999-12-31; std::out_of_range says that a value lies outside.
+// back over it. Dates, weeks and months exist from 1970-01-01 to 2999-12-31; std::out_of_range says that a
+// value lies outside.
 
 #include "base/pure.hpp"
 
@@ -27,13 +27,13 @@ inline constexpr Instant kWindow = 30 * kDay;
 inline constexpr Day kFirstDay = 0;       // 1970-01-01
 inline constexpr Day kLastDay = 376'199;  // 2999-12-31
 
-/// Days from first to last, both of them in it.
+/// The days from first to last, both included.
 struct DayRange {
     Day first;
     Day last;
 };
 
-/// What retention counts in. Weeks are ISO weeks: they begin on Monday.
+/// The period of retention. Weeks are ISO weeks: they begin on Monday.
 enum class Period { day, week, month };
 
 /// The UTC day that an instant falls on, rounding down before 1970 too; std::out_of_range if it is no Day.
@@ -49,9 +49,9 @@ constexpr Instant window_start(Instant at) {
     return at - kWindow;
 }
 
-/// The days whose visits Synapse's r30v2 looks at when it is asked at an instant; std::out_of_range if they
-/// are no Days. It wants (now - 60 d, now + 1 d), now in whole seconds; visits stand at midnight. So the 60th
-/// day back is never inside (59 is the last), and tomorrow always is, except in the first second of a day.
+/// The days whose visits Synapse's r30v2 reads at an instant; std::out_of_range if they are no Days. It wants
+/// (now - 60 d, now + 1 d), now in whole seconds; visits stand at midnight. So the 60th day back is never
+/// inside (59 is the last), and tomorrow always is, except in the first second of a day.
 DayRange r30v2_days(Instant at);
 
 /// A day as a date; std::out_of_range outside 1970..2999.
@@ -77,7 +77,7 @@ Day last_day_of_month(Day day);
 /// 1970..2999.
 Day next_month(Day day);
 
-/// How many days the month of a day has, 28 to 31; std::out_of_range outside 1970..2999.
+/// The number of days of the month of a day, 28 to 31; std::out_of_range outside 1970..2999.
 int days_in_month(Day day);
 
 /// A day as "yyyy-mm-dd"; std::out_of_range outside 1970..2999.

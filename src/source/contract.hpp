@@ -53,7 +53,7 @@
 
 namespace mau::source {
 
-/// A table that must be there, with the columns that must be in it.
+/// A required table with its required columns.
 struct Requirement {
     std::string table;
     std::vector<std::string> columns;
@@ -64,19 +64,18 @@ struct Contract {
     std::string users_table, users;
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
-    std::string visits_table, visits, malformed_visits;  // the table: what must not be altered meanwhile
+    std::string visits_table, visits, malformed_visits;  // the table is locked while it is read
     std::string cohort_table, cohort, counted;
     std::string malformed;
     std::string unparsed;
     std::optional<std::int64_t> (*parse)(std::string_view value) = nullptr;
 
-    std::string rows_go;  // why a user's activity may vanish, in words; empty: by pruning only
-    std::string usage, usage_with_visits;  // the second where it has more, and more to read
-    std::string
-        activity_name;  // what reports call that which activity is read from, where it is not activity_table
+    std::string rows_go;  // why mau may have users whom the server has not, in words; empty: by pruning only
+    std::string usage, usage_with_visits;  // the second also reads daily visits; usage is used if it fails
+    std::string activity_name;             // the activity's name in reports, without an activity_table
 };
 
-/// Where a homeserver's tables are, and what can be known of them before they are read.
+/// The place of a homeserver's tables, and their properties that are known before they are read.
 struct Homeserver {
     std::string schema;       // a quoted identifier
     std::string server_name;  // of mau.settings, a quoted literal; empty where it is not set
@@ -93,7 +92,7 @@ struct Kind {
     MakeContract make;
 };
 
-/// The homeservers we know, one file each.
+/// The kinds of homeserver, one file each.
 Contract synapse(const Homeserver& homeserver);
 Contract prosody(const Homeserver& homeserver);
 Contract ejabberd(const Homeserver& homeserver);

@@ -36,8 +36,9 @@ void Reading::read_last_seen(const std::string& sql, const Params& params,
     });
 }
 
-/// Up to when the homeserver's own list of its members says who is one: a member's time there is renewed when
-/// it is older than an hour. Nothing where there is no list, or one that the homeserver keeps no longer.
+/// The instant up to which the homeserver's own list of members is complete: a member's time there is renewed
+/// when it is older than an hour. Nothing where there is no list, or where the homeserver no longer maintains
+/// it.
 std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest) {
     if (contract_.cohort.empty() || !recording(config_.settings)) return std::nullopt;
     std::optional<Instant> newest_member;

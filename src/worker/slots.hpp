@@ -33,7 +33,7 @@ bool serves(const char* database);
 /// none. A backend call, inside a transaction.
 const char* unknown_databases(bool (*exists)(const char* name));
 
-/// How a tick found the extension.
+/// The state of the extension as a tick found it.
 enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring, paused };
 const char* name(Extension extension);
 
@@ -48,7 +48,7 @@ struct Slot {
     int lost;                       // ticks in a row that ended without a report
     TimestampTz started, finished;  // of the last tick; 0: none yet
     char error_state[6];
-    char error[256];  // what kept the last tick from its work; failures of tasks are in mau.tasks
+    char error[256];  // why the last tick could not work; failures of tasks are in mau.tasks
 };
 
 /// When a database's next tick is due. One comes just before midnight UTC: a homeserver may overwrite the
@@ -57,7 +57,7 @@ TimestampTz due(const Slot& slot);
 
 namespace slots {
 
-/// Whether there are any: whether the library was preloaded.
+/// Whether there are slots, that is, whether the library was preloaded.
 bool exist();
 /// The slot of a database; all zero if it has none.
 Slot look(Oid database);
@@ -84,12 +84,12 @@ int keep(const Oid* databases, int count);
 Oid most_due(TimestampTz now, TimestampTz* next);
 /// Notes that a tick starts.
 void begin(Oid database);
-/// Notes that a tick's process is gone, reported or not, and why it was ended, where the launcher did that.
+/// Notes that a tick's process has ended, and the reason if the launcher ended it.
 void end(Oid database, const char* reason);
 
 // The tick's part.
 
-/// Notes what a tick found and did. Without an error pass empty texts.
+/// Notes the result of a tick. Without an error pass empty texts.
 void report(Oid database, Extension extension, bool more, const char* error_state, const char* error);
 
 }  // namespace slots
