@@ -75,7 +75,7 @@ subtest 'the worker folds' => sub {
 	sql('postgres', 'ALTER SYSTEM RESET mau.batch_size');
 	sql('postgres', 'ALTER SYSTEM SET mau.fold_interval = 600');
 	$node->reload;
-	like(sql($db, q{SELECT health || ': ' || reason FROM mau.health(now() + interval '30 min')}), qr/^late: .*fold has not run for .*, it is meant to every 00:10:00/,
+	like(sql($db, q{SELECT health || ': ' || reason FROM mau.health(now() + interval '30 min')}), qr/^late: .*fold has not run for .*, it is due every 00:10:00/,
 		'health says that fold is late');
 	sql('postgres', 'ALTER SYSTEM RESET mau.fold_interval');
 	sql('postgres', 'ALTER SYSTEM SET mau.fold_interval = 1');

@@ -498,8 +498,8 @@ subtest 'not preloaded' => sub {
         qr/^ok: tasks are run by hand or by a scheduler/, 'what is run by hand counts');
     sql('postgres', 'CREATE DATABASE fresh');
     is(sql('fresh', 'CREATE EXTENSION mau', q(SELECT health || ': ' || reason FROM mau.health())),
-        'off: mau is not in shared_preload_libraries, and nobody else runs the tasks: fold has never run, it is meant to every 00:05:00;'
-          . ' reap has never run, it is meant to every 00:00:01', 'a new database says what never ran');
+        'off: mau is not in shared_preload_libraries, and nobody else runs the tasks: fold has never run, it is due every 00:05:00;'
+          . ' reap has never run, it is due every 00:00:01', 'a new database says what never ran');
     $node->stop;
 };
 
