@@ -1,4 +1,5 @@
--- The other figures: active_users, last_seen, monthly_active_users_by_service.
+-- active_users, last_seen and monthly_active_users_by_service answer as plain SQL over the last sightings does, to the millisecond. Beyond
+-- 30 days active_users counts whole UTC days of the history.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

@@ -1,4 +1,4 @@
--- Who may do what (rule R10).
+-- PUBLIC executes nothing that changes state, and each role can do what its grants allow and no more (rule R10).
 CREATE EXTENSION mau;
 -- Functions that change nothing, and are volatile because they read shared memory, or decide by what is committed now.
 CREATE TABLE readers AS SELECT unnest('{seen_cache,describe_seats,worker_state,health,explain,check_auth_blocking,usage_statistics}'::name[]) AS proname;

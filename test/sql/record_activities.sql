@@ -1,4 +1,5 @@
--- Many sightings at once.
+-- record_activities writes the same rows and returns the same outcomes as one record_activity for the newest sighting of each user. An
+-- error records nothing.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

@@ -1,4 +1,5 @@
--- What a homeserver tells of its accounts.
+-- register_user records an account or updates what is given of a known one. It makes nobody a member, except with a reserved threepid, also
+-- on a full server.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

@@ -1,4 +1,5 @@
--- Reserved threepids and registered reserved users.
+-- The owners of the first max_mau_value reserved threepids hold a seat for ever and join a full server. With a reserved threepid at any
+-- position a user can register there.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

@@ -1,5 +1,5 @@
-# Syncing with Synapse: what is new, changed or gone in its tables is found, in whatever order and however late it is committed, and a
-# sync can be cut short, killed or run twice. Our own small tables in Synapse's layout.
+# sync finds new, changed and deleted rows of Synapse's tables, in any order and however late they are committed. It can be cut short,
+# killed or run twice with the same result. Uses small tables in Synapse's layout.
 
 use strict;
 use warnings;

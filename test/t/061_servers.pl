@@ -1,5 +1,6 @@
-# Every kind of homeserver: what attach, sync, detach and usage_statistics make of it, that its own writes and migrations go through
-# while mau is attached, and that nothing of ours depends on its tables. Dumps of real servers in $MAU_FIXTURES where they are present.
+# For every kind of homeserver: attach, sync, detach and usage_statistics return the right users and figures, the homeserver's own writes
+# and migrations go through while mau is attached, and no object of mau depends on its tables. Uses dumps of real servers in $MAU_FIXTURES
+# where they are present.
 
 use strict;
 use warnings;

@@ -1,3 +1,6 @@
+// A user agent has the client that Synapse's rule gives it. Stored names and numbers never change, and
+// PlatformMemo gives the same answers.
+
 #include "rules/platform.hpp"
 
 #include <gtest/gtest.h>
