@@ -72,7 +72,7 @@ struct Contract {
 
     std::string rows_go;  // why mau may have users whom the server has not, in words; empty: by pruning only
     std::string usage, usage_with_visits;  // the second also reads daily visits; usage is used if it fails
-    std::string activity_name;             // the activity's name in reports, without an activity_table
+    std::string activity_name;             // the table that `activity` reads, without an activity_table
 };
 
 /// The place of a homeserver's tables, and their properties that are known before they are read.
