@@ -5,7 +5,7 @@
 
 \echo Use "CREATE EXTENSION mau" to load this file. \quit
 
--- Names and operators below are PostgreSQL's own, whatever the schema mau contains.
+-- Names and operators below are PostgreSQL's own, even if the schema mau contains others.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- CREATE EXTENSION uses an existing schema. Objects that other roles can create in it would be used by mau.
@@ -315,7 +315,7 @@ CREATE TABLE mau.monthly_active_users (
 ) WITH (fillfactor = 70);
 -- Not on "timestamp": every refresh would write to both indexes (no HOT updates) and be three times as expensive.
 -- renewed is a last sighting, too, never after "timestamp" and at most 15 days before it. A scan of the index up to an
--- instant finds all users who were not seen since, and some who were; the row tells them apart.
+-- instant finds all users who were not seen since, and some who were; the row distinguishes them.
 CREATE INDEX monthly_active_users_renewed ON mau.monthly_active_users (renewed);
 COMMENT ON TABLE mau.monthly_active_users IS
 'The cohort: the active users and their last sighting, as in Synapse, with the service. A row older than 30 days has expired and does not count, whether or not a reap has removed it; rows of registered reserved users do not expire.';

@@ -1,4 +1,4 @@
-// The SQL functions of activity: what homeservers call.
+// The SQL functions of activity, which homeservers call.
 #include "activity/activity.hpp"
 
 #include "history/past.hpp"

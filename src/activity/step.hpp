@@ -23,7 +23,7 @@ struct Step {
     UserRows rows{};
     Account account{};
     Membership membership{};
-    history::Visited visited;      // what the history has, this sighting's visits included
+    history::Visited visited;      // the marked visits, this sighting's included
     bool visited_changes = false;  // the row must be updated
 };
 

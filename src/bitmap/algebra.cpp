@@ -72,9 +72,9 @@ class Counter {
 // Walks the windows of `length` days that end on row first, first + 1, ...
 //
 // With min_days = 1 by the two-stack trick: rows are cut into blocks of `length`; a window is the suffix of
-// one block (ORed backwards when the walk enters the next) and a prefix of that next block (ORed on the way),
-// so a window costs three ORs however long it is. With min_days > 1, by counters to which each day is added
-// and from which it is taken.
+// one block (ORed backwards when the walk enters the next) and a prefix of that next block (ORed during the
+// walk), so a window costs three ORs however long it is. With min_days > 1, by counters to which each day is
+// added and from which it is taken.
 class Windows {
   public:
     static std::size_t scratch(std::size_t length, std::size_t min_days) {

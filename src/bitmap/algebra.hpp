@@ -4,8 +4,8 @@
 //
 // They are asked chunk outermost: decode the days of one chunk into `BitRows`, let the
 // algebra add that chunk's figures to the caller's arrays, clear, next chunk. A year of rows takes 3 MB and
-// the scratch rows beside it stay under 1 MB for windows of 30 days, whatever the population. No call
-// allocates, and each takes a few milliseconds for a year of one chunk, so a caller that looks for interrupts
+// the scratch rows beside it stay under 1 MB for windows of 30 days, for any population. No call allocates,
+// and each takes a few milliseconds for a year of one chunk, so a caller that looks for interrupts
 // between calls is cancelled in time.
 //
 // In the algebra a day is a row number: row 0 is the first day the caller decoded, and days before it (or

@@ -44,7 +44,7 @@ pg::Statement lately_active_query(
     " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $2 AND m.service OPERATOR(pg_catalog.=) 'native'",
     {INT8OID, INT8OID});
 
-// Beyond the window: former members, who took their last sighting to mau.users.
+// Beyond the window: former members, whose last sighting is in mau.users.
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
     " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"

@@ -236,7 +236,7 @@ bool is_latest(const Config& config) {
 
 std::shared_ptr<const Config> config() {
     if (is_current()) return cached;
-    cached = nullptr;  // every invalidation is taken for one that concerns us until the load has ended
+    cached = nullptr;  // until the load has ended every invalidation counts as one of ours
     const std::uint64_t before = generation;
     std::shared_ptr<const Config> loaded = load();
     cached_generation = before;  // a change that came in meanwhile makes the next call load again

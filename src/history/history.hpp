@@ -7,7 +7,7 @@
 // depend on fold.
 //
 // Days older than history_retention are united into the day '-infinity': the users active before the kept
-// days. So a returning user is not taken for a new one.
+// days. So a returning user does not count as a new one.
 #pragma once
 
 #include "rules/platform.hpp"

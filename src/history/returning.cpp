@@ -11,7 +11,7 @@ namespace {
 
 using namespace history;
 
-/// Synapse counts everybody with visits in its table: support users and bots, no guests, no appservice users.
+/// Synapse counts all users with visits in its table: support users and bots, no guests, no appservice users.
 Question as_synapse_counts() {
     Question question;
     question.service = "native";

@@ -15,7 +15,7 @@
 
 namespace mau::pg {
 
-/// A backend error on its way through C++ frames. The ErrorData has a memory context to itself
+/// A backend error as it passes through C++ frames. The ErrorData has a memory context to itself
 /// (`assoc_context`), a child of the one that was current where it was caught, and goes with that.
 class BackendError : public std::exception {
   public:
@@ -128,7 +128,7 @@ struct Trouble {
     }
 };
 
-/// Describes the exception being handled, whatever it is; call it in a catch block only.
+/// Describes the exception being handled, of any type; call it in a catch block only.
 Trouble describe_current_exception();
 
 /// Whether PostgreSQL keeps the memory context of a subtransaction until the transaction ends (memory), or we

@@ -1,8 +1,8 @@
 // SQL from C++: statements that are prepared once per session, parameters and results as plain values.
 //
 // Everything here runs behind the guard. Results are views into SPI's memory and die with `with_spi`; copy
-// what must live longer. Statements that write take a fresh snapshot, also in REPEATABLE READ: decisions must
-// be made on the rows that are committed now (the technique of PostgreSQL's own foreign keys).
+// values that must live longer. Statements that write take a fresh snapshot, also in REPEATABLE READ:
+// decisions must be made on the rows that are committed now (the technique of PostgreSQL's own foreign keys).
 #pragma once
 
 #include <array>
@@ -126,7 +126,7 @@ class Statement {
         const std::array<Param, sizeof...(Args)> params{Param(args)...};
         return run(params.data(), static_cast<int>(sizeof...(Args)), Mode::write);
     }
-    /// Reads what is committed now, whatever the isolation level.
+    /// Reads what is committed now, in any isolation level.
     template <class... Args>
     Rows read_latest(const Args&... args) {
         const std::array<Param, sizeof...(Args)> params{Param(args)...};

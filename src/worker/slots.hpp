@@ -41,7 +41,7 @@ const char* name(Extension extension);
 struct Slot {
     Oid database;  // InvalidOid: a free slot
     Extension extension;
-    bool woken;                     // a tick was asked for, whatever the schedule says
+    bool woken;                     // a tick was asked for, before it is due
     bool urgent;                    // the tick under way, or the last one, was asked for so
     bool more;                      // the last tick left work
     bool running;                   // a tick is under way

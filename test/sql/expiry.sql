@@ -1,4 +1,4 @@
--- A member counts for 30 x 86 400 000 ms, to the millisecond, whether or not a reap comes by (rules R2, R3).
+-- A member counts for 30 x 86 400 000 ms, to the millisecond, whether or not a reap runs (rules R2, R3).
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;

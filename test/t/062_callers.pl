@@ -16,7 +16,7 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE synapse');
 $node->safe_psql('synapse', 'CREATE EXTENSION mau');
 
-# doc/calling.md is what it says: every statement in its SQL blocks runs.
+# Every statement in the SQL blocks of doc/calling.md runs.
 my $doc = slurp_file("$FindBin::RealBin/../../doc/calling.md");
 my @blocks = $doc =~ /^```sql\n(.*?)^```/msg;
 cmp_ok(scalar @blocks, '>=', 3, 'doc/calling.md has examples in SQL');

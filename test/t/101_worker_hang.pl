@@ -1,4 +1,4 @@
-# A database that hangs holds up no other one, and no way of asking for a standstill is open to everybody.
+# A database that hangs does not delay the others, and PUBLIC cannot stop the worker.
 use strict;
 use warnings;
 use IO::Socket::INET;

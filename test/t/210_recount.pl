@@ -1,5 +1,5 @@
-# A reap verifies the counters of the limit against the table. Who is committed for others to see, and about to tell the counters, is
-# no difference between the two.
+# A reap verifies the counters of the limit against the table. A transaction that is committed and visible, and has yet to update the
+# counters, is no difference between the two.
 use strict;
 use warnings;
 use Cwd qw(abs_path);

@@ -60,7 +60,7 @@ TEST(Platform, NamesAndNumbersAreStored) {
     EXPECT_EQ(static_cast<int>(Platform::ios), 4);
 }
 
-// The memo says what platform_of says, whatever it was asked before: agents of all lengths, alike in most
+// The memo has the answer of platform_of after any earlier calls: agents of all lengths, alike in most
 // places.
 TEST(Platform, MemoAnswersAsWithoutIt) {
     mau::PlatformMemo memo;

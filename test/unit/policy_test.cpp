@@ -685,7 +685,7 @@ TEST(InWords, TakesTheTwoLargestUnits) {
     EXPECT_EQ(in_words(-90 * kMinute), "-1 h 30 min");
 }
 
-// --- What explain is told
+// --- The rules that explain receives
 // --------------------------------------------------------------------------------------
 
 struct Told {
