@@ -89,7 +89,7 @@ CREATE TABLE mau.reserved_threepids (
 );
 CREATE INDEX reserved_threepids_position ON mau.reserved_threepids (position);
 COMMENT ON TABLE mau.reserved_threepids IS
-'Third-party ids whose owners always get in. The owners of the first max_mau_value of them, by position, hold a seat permanently while there is a limit.';
+'Third-party ids whose owners may register on a full server. The owners of the first max_mau_value of them, by position, hold a seat permanently while there is a limit.';
 COMMENT ON COLUMN mau.reserved_threepids.medium IS 'email or msisdn.';
 COMMENT ON COLUMN mau.reserved_threepids.address IS 'The e-mail address or phone number.';
 COMMENT ON COLUMN mau.reserved_threepids.position IS 'The place in the list; a new row gets the next one.';

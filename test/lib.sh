@@ -132,7 +132,7 @@ run_child() {
     return "$status"
 }
 
-# Every process at work in $work: servers, and whatever a test that was killed has left behind.
+# Every process in $work: servers, and those that a killed test has left behind.
 processes_in_work() {
     local p
     for p in /proc/[0-9]*; do

@@ -16,7 +16,7 @@
 //     or, with an `activity_table` (a table without an index on the time):
 //               {where}                          the same, in any order
 //   visits      $1 from, $2 to (ms, both         user_id text, any instant of the day bigint (ms), user_agent
-//               inclusive)                       text: who was there on which day, as often as it likes; best
+//               inclusive)                       text: the active users of each day, perhaps repeatedly; best
 //                                                in order of the day, through an index on it
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
@@ -25,13 +25,13 @@
 //   counted     none                             the same, of those whom the server itself counts
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`
-//   unparsed    {where}                          host text, "user" text, key text, value text: what SQL
+//   unparsed    {where}                          host text, "user" text, key text, value text: rows that SQL
 //                                                cannot read without errors. `parse` returns the value's
 //                                                time; activity, malformed and usage read the table
 //                                                sightings(host, "user", key, seen_at bigint (ms) or NULL)
 //   malformed_visits  $1 at (ms)                 the same for visits
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
-//                                                empty: Synapse's keys over everybody whom mau has seen
+//                                                empty: Synapse's keys over all users whom mau has seen
 //
 // Visits are the homeserver's own record of days. They are optional: if they cannot be read, attach reports
 // it and continues. Each day is read once more after it is over.

@@ -47,7 +47,7 @@ sub sides
 	return @sides;
 }
 
-# A database in which one side lives alone; restarts the server if mau has to be preloaded and is not.
+# A database with one of the sides; restarts the server if mau has to be preloaded and is not.
 sub new_database
 {
 	my ($node, $side, $name) = @_;

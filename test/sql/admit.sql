@@ -13,7 +13,7 @@ END $$;
 -- Without a limit every user is admitted and recorded.
 SELECT admit('a'), admit('a', '59 min'), admit('a', '61 min');
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 2, server_notices_mxid = '@notices:example.com', mau_trial_days = 7;
--- A newcomer while there are seats, and one while there are none: kept out, but seen (a blocked user's request is known).
+-- A newcomer while there are seats, and one while there are none: refused, but seen (a blocked user's request is known).
 SELECT admit('b'), admit('c');
 -- A member is admitted, also to a full server.
 SELECT admit('a', '3 h');

@@ -24,7 +24,7 @@ ROLLBACK;
 SELECT mau.record_activity('@a:example.com', t('720 h 1 ms'));
 SELECT mau.monthly_active_count(t('1440 h 1 ms')), mau.monthly_active_count(t('1440 h 2 ms'));
 
--- An expired member has no right to get in, and its seat is free at once.
+-- An expired member has no right to be admitted, and its seat is free at once.
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1;
 SELECT mau.check_auth_blocking('@a:example.com', at => t('1440 h 1 ms')) IS NULL AS the_member,
        mau.check_auth_blocking('@b:example.com', at => t('1440 h 1 ms')) IS NULL AS another;

@@ -45,7 +45,7 @@ SELECT mau.monthly_active_count(t('0'));
 SELECT mau.check_auth_blocking('@first:example.com', at => t('0')) IS NULL AS member,
        mau.check_auth_blocking('@second:example.com', at => t('0')) IS NULL AS reserved_without_a_row,
        mau.check_auth_blocking('@third:example.com', at => t('0')) IS NULL AS reserved_without_a_seat;
--- For ever: counts and is let in long after 30 days; its last sighting moves nevertheless.
+-- For ever: counts and is admitted long after 30 days; its last sighting moves nevertheless.
 SELECT mau.monthly_active_count(t('720 h')), mau.monthly_active_count(t('720 h 1 ms')), mau.monthly_active_count(t('10000 h'));
 SELECT * FROM mau.monthly_active_count_by_service(t('10000 h'));
 SELECT mau.check_auth_blocking('@first:example.com', at => t('10000 h')) IS NULL AS open;
