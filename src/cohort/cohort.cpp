@@ -167,8 +167,8 @@ std::int64_t seat(const Config& config, const std::vector<std::string_view>& res
     return static_cast<std::int64_t>(seated.count);
 }
 
-/// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since.
-/// Returns how many left.
+/// Removes expired rows, and moves `renewed` forward for users seen since the cutoff. Returns the number
+/// removed.
 std::int64_t expire(const Config& config, Instant cutoff, const std::vector<std::string_view>& reserved,
                     std::int64_t max_rows) {
     const Expired expired = remove_expired(config, cutoff, reserved, max_rows);

@@ -10,7 +10,7 @@ namespace mau::cohort {
 
 namespace {
 
-constexpr std::int64_t kBatch = 10'000;  // rows that one statement takes out at most
+constexpr std::int64_t kBatch = 10'000;  // rows that one statement removes at most
 constexpr std::int64_t kLook = 1'000;    // expired rows that an admission looks at
 constexpr std::size_t kLocked = 256;     // users who are locked at once
 constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
@@ -145,8 +145,8 @@ ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Se
     return found;
 }
 
-/// Makes rows of mau.users for some members that have none: seated, or put there by hand. Those that another
-/// transaction is making are left out, unless `wait`.
+/// Makes rows of mau.users for some members that have none: seated, or inserted by hand. Rows that another
+/// transaction is inserting are left out, unless `wait`.
 void make_known(const Config& config, const std::string_view* first, const std::string_view* last,
                 bool wait) {
     std::vector<std::string_view> locked, unknown;

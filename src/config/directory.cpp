@@ -49,7 +49,7 @@ Oid relation_oid(const char* name) {
     });
 }
 
-/// One of our trigger functions; nothing where it is not there.
+/// One of our trigger functions; InvalidOid where it does not exist.
 Oid trigger_function(const char* name) {
     return pg::guard([&] {
         List* const called = list_make2(makeString(pstrdup("mau")), makeString(pstrdup(name)));

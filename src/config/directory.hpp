@@ -34,7 +34,7 @@ inline constexpr const char* kCohortIndex = "monthly_active_users_pkey";
 inline constexpr const char* kDaysIndex = "active_days_pkey";
 inline constexpr const char* kVisitsIndex = "visits_user_no";
 
-/// Everything that is configured, and where our tables are.
+/// The configuration, and the OIDs of our tables.
 struct Config {
     Settings settings;
     std::vector<Appservice> appservices;
