@@ -5,7 +5,7 @@
 
 \echo Use "CREATE EXTENSION mau" to load this file. \quit
 
--- Names and operators below are PostgreSQL's own, whatever the schema mau contains.
+-- Names and operators below are PostgreSQL's own, even if the schema mau contains others.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- CREATE EXTENSION uses an existing schema. Objects that other roles can create in it would be used by mau.
@@ -75,7 +75,7 @@ COMMENT ON COLUMN mau.settings.admin_contact IS 'The contact of the administrato
 COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed to everybody but support users.';
 COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error message while hs_disabled is on.';
 COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends server notices; never blocked.';
-COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name. When set, only @…:server_name and the JIDs …@server_name are local users; all others are remote. Leave it NULL where one database serves several hosts.';
+COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name; when set, only @…:server_name and the JIDs …@server_name are local. NULL where one database serves several hosts.';
 COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether deactivated users count until they expire, as in Synapse; off: they leave at once.';
 COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is written again (more than this). Up to 1 day.';
 COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept; of older days fold keeps only which users were active at all.';
@@ -89,7 +89,7 @@ CREATE TABLE mau.reserved_threepids (
 );
 CREATE INDEX reserved_threepids_position ON mau.reserved_threepids (position);
 COMMENT ON TABLE mau.reserved_threepids IS
-'Third-party ids whose owners always get in. The owners of the first max_mau_value of them, by position, hold a seat permanently while there is a limit.';
+'Third-party ids whose owners may register on a full server. The owners of the first max_mau_value of them, by position, hold a seat permanently while there is a limit.';
 COMMENT ON COLUMN mau.reserved_threepids.medium IS 'email or msisdn.';
 COMMENT ON COLUMN mau.reserved_threepids.address IS 'The e-mail address or phone number.';
 COMMENT ON COLUMN mau.reserved_threepids.position IS 'The place in the list; a new row gets the next one.';
@@ -315,7 +315,7 @@ CREATE TABLE mau.monthly_active_users (
 ) WITH (fillfactor = 70);
 -- Not on "timestamp": every refresh would write to both indexes (no HOT updates) and be three times as expensive.
 -- renewed is a last sighting, too, never after "timestamp" and at most 15 days before it. A scan of the index up to an
--- instant finds all users who were not seen since, and some who were; the row tells them apart.
+-- instant finds all users who were not seen since, and some who were; the row distinguishes them.
 CREATE INDEX monthly_active_users_renewed ON mau.monthly_active_users (renewed);
 COMMENT ON TABLE mau.monthly_active_users IS
 'The cohort: the active users and their last sighting, as in Synapse, with the service. A row older than 30 days has expired and does not count, whether or not a reap has removed it; rows of registered reserved users do not expire.';
@@ -675,7 +675,7 @@ COMMENT ON TABLE mau.source IS
 COMMENT ON COLUMN mau.source.singleton IS 'Keeps the table at one row.';
 COMMENT ON COLUMN mau.source.kind IS 'The kind of homeserver, as given to attach.';
 COMMENT ON COLUMN mau.source.schema_name IS 'The schema of its tables.';
-COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; sync reads with its rights. For a superuser it reads with those of the tables'' owner, for an owner that is a superuser with those of pg_read_all_data. A sync by another role uses the rights of that role.';
+COMMENT ON COLUMN mau.source.attached_by IS 'The role that attached; sync reads with its rights. For superusers doc/operating.md#attach says whose rights apply.';
 COMMENT ON COLUMN mau.source.attached_at IS 'The time of the attachment.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds; never ahead of the server''s clock.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where an unfinished sync continues, epoch milliseconds; NULL between syncs.';
@@ -880,7 +880,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
                     WHEN NOT w.serves THEN 'mau.databases does not name this database'
-                         || coalesce('; it names what is no database: ' || w.unknown_databases, '')
+                         || coalesce('; it lists databases that do not exist: ' || w.unknown_databases, '')
                     WHEN w.launcher_pid IS NULL AND current_setting('max_worker_processes') = '0' THEN
                          'max_worker_processes is 0, so that the launcher cannot be started: raise it, and restart the server'
                     WHEN w.launcher_pid IS NULL AND NOT w.launched THEN
@@ -898,8 +898,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                               date_trunc('second', p.paused_at)) FROM mau.worker_pause p) AS paused
         FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
     ), tasks AS (
-        -- Without a source there is nothing to sync, and attach was the first one; of nothing there is no snapshot. What never
-        -- ran under a worker that comes here has only just become due: it is late when the worker is.
+        -- Without a source there is nothing to sync; attach counts as the first sync. Without users there is no snapshot. A task
+        -- that never ran under a running worker has only just become due: it is late when the worker is.
         SELECT t.*, CASE WHEN t.task IN ('sync', 'reconcile') THEN greatest(t.last_finished, w.attached_at)
                          WHEN w.no_worker IS NULL THEN coalesce(t.last_finished, w.last_tick_finished)
                          ELSE t.last_finished END AS finished,
@@ -917,7 +917,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                           || coalesce(format(', next try in %s', date_trunc('second', greatest(t.next_run - at, '0'))),
                                       ''), '; ' ORDER BY t.task)
                    FILTER (WHERE t.failures_in_a_row > 0) AS failing,
-               string_agg(format('%s has %s, it is meant to every %s', t.task,
+               string_agg(format('%s has %s, it is due every %s', t.task,
                                  coalesce('not run for ' || date_trunc('second', at - t.finished), 'never run'), t.every),
                           '; ' ORDER BY t.task)
                    FILTER (WHERE coalesce(at - t.finished > t.patience, true)) AS late,
@@ -973,7 +973,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         (15, true, 'ok',
          format('last run %s ago, %s', date_trunc('second', greatest(at - t.last_run, '0')),
                 coalesce('attached to ' || w.kind || ' in schema ' || w.schema_name, 'no homeserver attached'))
-             || coalesce('; mau.databases names what is no database: ' || w.unknown_databases, ''))
+             || coalesce('; mau.databases lists databases that do not exist: ' || w.unknown_databases, ''))
     ) c(rank, holds, health, reason)
     WHERE c.holds ORDER BY c.rank, c.health LIMIT 1;
     END
@@ -1027,7 +1027,7 @@ CREATE VIEW mau.status AS
 COMMENT ON VIEW mau.status IS
 'The state of mau in one row. mau.tasks has each task.';
 COMMENT ON COLUMN mau.status.preloaded IS 'Whether mau is in shared_preload_libraries.';
-COMMENT ON COLUMN mau.status.worker IS 'The state of the background worker: waiting, at work (in this database), off, not preloaded, not in mau.databases, not running (the server starts it again within a minute), left out (there are more databases than it serves), paused (by mau.pause_worker) or standby.';
+COMMENT ON COLUMN mau.status.worker IS 'The state of the background worker in this database; doc/reference.md lists the states.';
 COMMENT ON COLUMN mau.status.launcher_pid IS 'The launcher''s process id.';
 COMMENT ON COLUMN mau.status.last_tick IS 'The end of the worker''s last tick in this database; NULL = none since the server started.';
 COMMENT ON COLUMN mau.status.next_tick IS 'The time of the next tick.';

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What test/run, test/suite, test/demo and test/bench/run share: who does what (as_root, as_user), the build, the
-# temporary folder that everything runs in, and throw-away servers in it. To be sourced, after `set -euo pipefail`.
+# Functions that test/run, test/suite, test/demo and test/bench/run share: users (as_root, as_user), the build, the temporary folder that
+# everything runs in, and throw-away servers in it. To be sourced, after `set -euo pipefail`.
 #
 # Nothing here speaks to a server that it has not started: servers live in $work, listen on a Unix socket in $work
 # only, and run as a user who owns nothing else.
@@ -132,7 +132,7 @@ run_child() {
     return "$status"
 }
 
-# Every process at work in $work: servers, and whatever a test that was killed has left behind.
+# Every process in $work: servers, and those that a killed test has left behind.
 processes_in_work() {
     local p
     for p in /proc/[0-9]*; do

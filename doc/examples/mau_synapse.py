@@ -1,13 +1,13 @@
-"""A Synapse module that refuses registration and login when the house is full. Synapse 1.87 or later, on PostgreSQL.
+"""A Synapse module that refuses registration and login when the server is full. Synapse 1.87 or later, on PostgreSQL.
 
     modules:
       - module: mau_synapse.MauModule
         config: {}
 
-Put the file where Synapse's Python finds it. mau lives in Synapse's own database, where a superuser gives Synapse's role its rights:
+Put the file where Synapse's Python finds it. mau is in Synapse's own database, where a superuser gives Synapse's role its rights:
 SELECT mau.grant_to('synapse_user'). Only documented callbacks are used:
-check_registration_for_spam and check_login_for_spam. Where mau cannot be asked, everybody is let in and it is logged: counting must
-not close the house.
+check_registration_for_spam and check_login_for_spam. If a call of mau fails, the request goes ahead and the error is logged: counting must
+not close the server.
 """
 
 import json
@@ -54,7 +54,7 @@ class MauModule:
         request_info: Collection[Tuple[str, str]],
         auth_provider_id: Optional[str] = None,
     ) -> RegistrationBehaviour:
-        """Nobody registers into a full house, but the owner of a reserved e-mail address."""
+        """On a full server only the owner of a reserved e-mail address can register."""
         address = (email_threepid or {}).get("address")
         blocked = await self._ask(
             "SELECT mau.check_auth_blocking(medium => ?, address => ?)::text",

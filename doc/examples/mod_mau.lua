@@ -1,12 +1,12 @@
--- mod_mau: asks mau before a user comes online or registers, and tells it who was seen. For Prosody 0.12 and 13.
+-- mod_mau: asks mau before a user comes online or registers, and reports sightings to it. For Prosody 0.12 and 13.
 --
---   plugin_paths = { "/usr/local/lib/prosody/modules" }  -- where this file lies
+--   plugin_paths = { "/usr/local/lib/prosody/modules" }  -- the folder of this file
 --   VirtualHost "example.com"
 --       modules_enabled = { "mau" }
 --       -- mau_sql = { driver = "PostgreSQL", database = "prosody", username = "prosody", host = "..." }; default: sql
 --
--- A superuser gives the role its rights: SELECT mau.grant_to('prosody'). Where mau cannot be asked, everybody is let in and it
--- is logged: counting must not close the server.
+-- A superuser gives the role its rights: SELECT mau.grant_to('prosody'). If a call of mau fails, the request goes ahead and the
+-- error is logged: counting must not close the server.
 
 local sql = require "util.sql";
 local json = require "util.json";
@@ -16,7 +16,7 @@ assert(params, "mod_mau needs mau_sql, or sql of mod_storage_sql");
 
 local engine;
 
--- The first column of the one row that a query answers; nothing where it fails.
+-- The first column of the one row of a query; nothing where it fails.
 local function ask(query, ...)
 	engine = engine or sql:create_engine(params);
 	local args = { n = select("#", ...), ... };

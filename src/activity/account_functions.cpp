@@ -7,7 +7,7 @@
 namespace mau {
 namespace {
 
-/// A threepid among the arguments: both parts or none.
+/// A threepid among the arguments; both parts are required.
 struct ThreepidArgument {
     std::string_view medium, address;
 };
@@ -28,7 +28,7 @@ ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
 /// Carries a report out; raises 55P03 if it would have to wait for another transaction.
 void try_to_carry_out(const Config& config, const deferred::Call& call, bool& answer) {
     if (!registration::can_carry_out(config, call))
-        throw Error(sqlstate::lock_not_available, "another transaction has what the report writes");
+        throw Error(sqlstate::lock_not_available, "another transaction holds rows that the report writes");
     answer = registration::carry_out(config, call);
 }
 
@@ -79,7 +79,7 @@ Datum register_user(FunctionCallInfo fcinfo) {
     call.appservice_id = args.name(3, "appservice_id");
     call.is_guest = args.boolean(4);
     if (args.is_null(5) != args.is_null(6))
-        throw Error(sqlstate::invalid_parameter, "medium and address go together", {},
+        throw Error(sqlstate::invalid_parameter, "medium and address must be given together", {},
                     "Pass both, or neither.");
     std::string address;
     if (!args.is_null(5)) {

@@ -34,8 +34,8 @@ enum class Queue { first_come, newest_first };
 
 /// Options of `record`. A sighting before `horizon` adds no member; it only sets the last sighting. `visits`:
 /// days are marked in the history. `judge_known`: a sighting of a non-member that is not later than the known
-/// last sighting is judged again. `is_task`: what can be neither recorded nor deferred is an error (55P03),
-/// because the task is repeated; a homeserver's call only gives a WARNING.
+/// last sighting is judged again. `is_task`: a sighting that can be neither recorded nor deferred is an error
+/// (55P03), because the task is repeated; a homeserver's call only gives a WARNING.
 struct RecordOptions {
     Instant horizon = 0;
     Queue queue = Queue::first_come;
@@ -49,11 +49,12 @@ struct Recorded {
     std::int64_t deferred = 0;  // sightings
 };
 
-/// Records sightings that `sort_newest` has sorted. `outcomes` gets one outcome
-/// for each user, that of the newest sighting; older sightings only mark their days. Seats are given out
-/// within one chunk of `kChunk` users at a time.
-inline constexpr std::size_t kChunk =
-    256;  // users locked at once: bounds the lock table's share of one batch
+/// The users locked at once; bounds the lock table's share of one batch.
+inline constexpr std::size_t kChunk = 256;
+
+/// Records sightings that `sort_newest` has sorted. `outcomes` gets one outcome for each user, that of the
+/// newest sighting; older sightings only mark their days. Seats are given out within one chunk of `kChunk`
+/// users at a time.
 Recorded record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                 const RecordOptions& options = {});
 

@@ -76,7 +76,7 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
             given = answer(config, sighting, step.found.account, membership);
             return !given.blocked;
         });
-        // A step that met a lock has asked for no seat: then the number of members decides.
+        // A step that met a lock has not asked for a seat, so the number of members decides.
         if (!given.blocked && given.gate == Gate::if_seat)
             given.blocked =
                 outcome == Outcome::full || (steps[0].decision.basis == Basis::uncertain &&

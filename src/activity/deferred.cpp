@@ -46,7 +46,7 @@ pg::Statement has_reports_query(
 pg::Statement forget_query("DELETE FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1",
                            {TEXTOID});
 
-/// Takes what reading and writing the table takes, without waiting; returns whether it could.
+/// Takes the locks that reading and writing the table need, without waiting; returns whether it could.
 bool lock_table() {
     const Oid table = pg::guard([] {
         Oid const schema = get_namespace_oid("mau", true);
@@ -63,7 +63,7 @@ std::vector<Call> calls_of(const pg::Rows& rows) {
     std::vector<Call> calls;
     for (std::uint64_t i = 0; i < rows.count; ++i) {
         const auto* const name = std::find(std::begin(kNames), std::end(kNames), rows.at(i, 0).text());
-        if (name == std::end(kNames)) continue;  // a constraint sees to that
+        if (name == std::end(kNames)) continue;  // a constraint forbids it
         Call call;
         call.function = static_cast<Function>(name - kNames);
         call.user_id = rows.at(i, 1).text();
@@ -92,8 +92,8 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked) {
                         "End the transaction that has locked mau's tables.");
         pg::guard([] {
             ereport(WARNING,
-                    (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not keep what it was told"),
-                     errdetail("mau.deferred_calls is locked, and so is what the call writes."),
+                    (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not store a deferred call"),
+                     errdetail("mau.deferred_calls is locked, and so are the rows that the call writes."),
                      errhint("End the transaction that has locked mau's tables, and make the call again.")));
         });
         return;

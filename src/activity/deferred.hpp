@@ -38,9 +38,9 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked = WhenLocked:
 /// Whether deferred reports about the user's account or threepids exist; the next report must follow them.
 bool has_reports(std::string_view user_id);
 
-/// Takes out at most `limit` calls that were made before an instant of PostgreSQL's, the oldest first: all,
-/// or those of a user about accounts. Calls that another transaction has taken are left. Views live in SPI's
-/// memory.
+/// Removes and returns at most `limit` calls that were made before an instant of PostgreSQL's, the oldest
+/// first: all, or those of a user about accounts. Calls that another transaction has taken are left. Views
+/// live in SPI's memory.
 std::vector<Call> take(std::int64_t before, std::int64_t limit);
 std::vector<Call> take_reports(std::string_view user_id);
 

@@ -1,4 +1,4 @@
-// The SQL functions of activity: what homeservers call.
+// The SQL functions of activity, which homeservers call.
 #include "activity/activity.hpp"
 
 #include "history/past.hpp"
@@ -19,7 +19,7 @@ Platform platform_of_agent(std::optional<std::string_view> user_agent) {
     return user_agent ? memo.platform_of(*user_agent) : Platform::unknown;
 }
 
-/// A call's sighting. The key comes first: while the cache's line is on its way, the rest is read.
+/// A call's sighting. The key comes first: while the cache line is being fetched, the rest is read.
 struct Call {
     explicit Call(const pg::Arguments& args)
         : user_id(args.user_id(0)),
@@ -35,7 +35,7 @@ struct Call {
     Sighting sighting;
 };
 
-/// An outcome's name as a text that is there for good: the answer is the same a thousand times a second.
+/// An outcome's name as a text that is made once per session, because most answers are the same.
 Datum text_of(Outcome outcome) {
     struct Text {
         alignas(std::int32_t) char bytes[VARHDRSZ + 12];
@@ -137,7 +137,7 @@ std::vector<Sighting> sightings_of(FunctionCallInfo fcinfo) {
     return sightings;
 }
 
-/// How many users sorted sightings are of.
+/// The number of users in sorted sightings.
 std::size_t users_of(const std::vector<Sighting>& sightings) {
     std::size_t users = 0;
     for (std::size_t i = 0; i < sightings.size(); ++i)
@@ -177,10 +177,10 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     Request request;
     if (!args.is_null(0)) request.user_id = args.user_id(0);
     if (medium.has_value() != address.has_value())
-        throw Error(sqlstate::invalid_parameter, "medium and address go together",
+        throw Error(sqlstate::invalid_parameter, "medium and address must be given together",
                     std::string(medium ? "address" : "medium") + " is NULL.", "Pass both, or neither.");
     if (request.user_id && medium)
-        throw Error(sqlstate::invalid_parameter, "a user and a threepid cannot both be asked for", {},
+        throw Error(sqlstate::invalid_parameter, "user_id cannot be combined with medium and address", {},
                     "Pass user_id for a user's request, medium and address for a registration.");
     request.threepid_given = medium.has_value();
     request.user_type = args.text(3);
@@ -219,7 +219,7 @@ Datum admit(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-/// Numbers the rules it is told and makes rows of them.
+/// Numbers the rules and makes rows of them.
 class ExplainTrace : public Trace {
   public:
     explicit ExplainTrace(pg::ResultSet& result) : result_(result) {}

@@ -47,8 +47,8 @@ pg::Statement take_over_query(
     " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
     "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
-    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"  // by
-                                                                                                    // index
+    // LIMIT 1 makes the planner use the index.
+    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"
     " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, "
     "o.is_deactivated,"
     "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
@@ -109,7 +109,8 @@ pg::Statement held_threepids_query("SELECT (SELECT pg_catalog.count(*)" MAU_CHOS
 pg::Statement remove_threepids_query(
     "DELETE FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
 
-// As much of a user id as sync notes there: at most 80 bytes, less where a character would be cut.
+// Compares the part of a user id that sync notes there: at most 80 bytes, less where a character would be
+// cut.
 pg::Statement forget_skipped_query(
     "DELETE FROM mau.source_skipped s WHERE s.row_key OPERATOR(pg_catalog.=) $1"
     " OR (pg_catalog.octet_length(s.row_key) OPERATOR(pg_catalog.>) 76 AND pg_catalog.starts_with($1, "
@@ -121,7 +122,7 @@ pg::Statement deactivate_query(
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT u.is_deactivated",
     {TEXTOID});
 
-// The number stays, for past totals; the person behind it goes, and the registration time is kept to the day.
+// Keeps the number, for past totals, and the registration time to the day; removes everything else.
 pg::Statement forget_query(
     "UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
     " registered_at = u.registered_at OPERATOR(pg_catalog.-)"
@@ -129,8 +130,8 @@ pg::Statement forget_query(
     " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
     {TEXTOID});
 
-/// Moves a member's row to the service of the account. A bridge's user who becomes a native needs a seat;
-/// where there is none, the row leaves the cohort.
+/// Moves a member's row to the service of the account. A bridge's user who becomes native needs a seat;
+/// without one the row leaves the cohort.
 void move_service(const Config& config, std::string_view user_id, std::string_view from,
                   std::string_view to) {
     cohort::Seating seating(config);

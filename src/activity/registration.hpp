@@ -1,4 +1,4 @@
-// What homeservers tell about accounts: registered, deactivated, threepids, forgotten.
+// Homeservers' reports about accounts: registered, deactivated, threepids, forgotten.
 #pragma once
 
 #include "rules/policy.hpp"
@@ -19,7 +19,7 @@ bool carry_out(const Config& config, const deferred::Call& report);
 /// One may still take them afterwards; pg::NoWaiting guards against that.
 bool can_carry_out(const Config& config, const deferred::Call& report);
 
-/// Accounts as a homeserver's tables show them, in parallel arrays; no user twice. A text without data is
+/// Accounts as in a homeserver's tables, in parallel arrays; no user twice. A text without data is
 /// NULL.
 struct Accounts {
     std::vector<std::string_view> user_ids, user_types, appservice_ids;

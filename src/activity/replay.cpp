@@ -34,7 +34,7 @@ class Batch {
                 sightings_.push_back({call.user_id, *call.at, call.platform, call.called_at});
                 continue;
             }
-            record();  // first: what they were seen as may change now
+            record();  // first, because the reports may change the accounts
             report(call);
         }
         record();
@@ -81,7 +81,7 @@ class Batch {
         record(half, last);
     }
 
-    /// A user's reports stay in their order: once one has to wait, so do the others.
+    /// A user's reports stay in their order: once one has to wait, the others wait, too.
     void report(const deferred::Call& call) {
         if (held_up_.count(call.user_id) == 0 && registration::can_carry_out(config_, call)) {
             const auto trouble = pg::attempt([&] {

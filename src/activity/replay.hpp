@@ -1,4 +1,4 @@
-// Carries out what was deferred (activity/deferred.hpp): part of mau.fold.
+// Carries out deferred calls (activity/deferred.hpp): part of mau.fold.
 #pragma once
 
 #include "config/directory.hpp"
@@ -10,9 +10,9 @@ struct Replayed {
     bool more = false;  // calls that were there before are left, because there were too many
 };
 
-/// Carries out at most `max_calls` deferred calls, in the order in which they were made. What another
-/// transaction still holds up, or what fails, is deferred again. Sightings that are no longer within the
-/// window of `now` add no member.
+/// Carries out at most `max_calls` deferred calls, in the order in which they were made. A call that would
+/// still wait for another transaction, or that fails, is deferred again. Sightings that are no longer within
+/// the window of `now` add no member.
 Replayed run(const Config& config, Instant now, std::int64_t max_calls);
 
 }  // namespace mau::replay

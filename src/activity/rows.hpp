@@ -89,7 +89,7 @@ struct Writes {
         return !members.empty() || !newly_known.empty() || noted.any() || noted_new.any() ||
                visited_members.any();
     }
-    /// Each table gets one statement for what it is to hold.
+    /// Runs one statement for each table.
     void make();
 
   private:

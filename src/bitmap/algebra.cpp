@@ -51,7 +51,7 @@ class Counter {
     void add(const Word* day) { kernels().counter_add(planes_->word, n_, day); }
     void subtract(const Word* day) { kernels().counter_subtract(planes_->word, n_, day); }
 
-    // Adds the rows [from, to), after which no count may be above what the constructor was told.
+    // Adds the rows [from, to), after which no count may be above the constructor's argument.
     void add(const BitRows& days, std::size_t from, std::size_t to) {
         for (; from + 8 <= to; from += 8) kernels().counter_add8(planes_->word, n_, days[from].word);
         for (; from < to; ++from) add(days[from].word);
@@ -72,9 +72,9 @@ class Counter {
 // Walks the windows of `length` days that end on row first, first + 1, ...
 //
 // With min_days = 1 by the two-stack trick: rows are cut into blocks of `length`; a window is the suffix of
-// one block (ORed backwards when the walk enters the next) and a prefix of that next block (ORed on the way),
-// so a window costs three ORs however long it is. With min_days > 1, by counters to which each day is added
-// and from which it is taken.
+// one block (ORed backwards when the walk enters the next) and a prefix of that next block (ORed during the
+// walk), so a window costs three ORs however long it is. With min_days > 1, by counters to which each day is
+// added and from which it is taken.
 class Windows {
   public:
     static std::size_t scratch(std::size_t length, std::size_t min_days) {
@@ -96,7 +96,7 @@ class Windows {
             counter_.add(day_at(days_, row));
     }
 
-    // Counts the next window's users and, if wanted, says who they are.
+    // Counts the next window's users and, if wanted, returns the set of them.
     std::int64_t next(Bits* active) {
         const std::ptrdiff_t row = row_++;
         if (min_days_ > 1) {
@@ -132,7 +132,7 @@ class Windows {
     Counter counter_;
 };
 
-// Adds the users of `set`, told apart by the planes below `plane`, to counts[k + ...]; `rooms` are two rows a
+// Adds the users of `set`, separated by the planes below `plane`, to counts[k + ...]; `rooms` are two rows a
 // plane.
 void split_by_count(const Counter& counter, std::size_t plane, const Bits& set, std::size_t k, Bits* rooms,
                     std::int64_t* counts) {
@@ -142,7 +142,7 @@ void split_by_count(const Counter& counter, std::size_t plane, const Bits& set, 
     kernels().split(set.word, counter.plane(plane).word, in.word, out.word, found);
     const std::size_t more = k + (std::size_t{1} << plane);
     if (plane == 0) {
-        // Nobody is a user of none, and there is no row of counts above the number of days.
+        // No user of the set has a count of 0, and no count is above the number of days.
         if (found[0] != 0) counts[more] += found[0];
         if (found[1] != 0) counts[k] += found[1];
         return;
@@ -188,7 +188,7 @@ void rolling(const BitRows& days, std::size_t from, std::size_t to, std::size_t 
     for (std::size_t row = from; row < to; ++row) counts[row - from] += windows.next(nullptr);
 }
 
-// Room for the windows of the last window + 1 days, and for who was ever active.
+// Room for the windows of the last window + 1 days, and for the users who were ever active.
 std::size_t grow_scratch(std::size_t window, std::size_t min_days) {
     return Windows::scratch(window, min_days) + window + 2;
 }
@@ -241,10 +241,10 @@ void first_seen(const BitRows& days, std::size_t from, std::size_t to, Bits& eve
 //
 // b runs over the last `pairs` days of the span, a over the first `pairs`, and (a, b) counts if a is not
 // later than b - apart. So walk e = t + ahead with a window of `pairs` elements (day[e - apart], day[e]) and
-// keep of each stretch of elements: its early days ORed (earlies), its late days ORed (lates), and who has an
-// early day in it that is not after a late day (pairs). Two neighbouring stretches x, y make pairs = x.pairs
-// | y.pairs | (x.earlies & y.lates), which is associative: the two-stack trick of Windows works on these
-// triples.
+// keep of each stretch of elements: its early days ORed (earlies), its late days ORed (lates), and the users
+// with an early day in it that is not after a late day (pairs). Two neighbouring stretches x, y make pairs =
+// x.pairs | y.pairs | (x.earlies & y.lates), which is associative: the two-stack trick of Windows works on
+// these triples.
 std::size_t returning_scratch(const Span& span) {
     const std::size_t reach = span.back + span.ahead + 1;
     return reach > span.apart ? 2 * (reach - span.apart) + 4 : 0;
@@ -291,7 +291,7 @@ void returning(const BitRows& days, std::size_t from, std::size_t to, const Span
     }
 }
 
-// The counter's planes, two rows a plane to split into, and everybody.
+// Room for the counter's planes, two rows a plane to split into, and the set of all users.
 std::size_t days_active_scratch(std::size_t rows) {
     return 3 * planes_for(rows) + 1;
 }

@@ -4,8 +4,8 @@
 //
 // They are asked chunk outermost: decode the days of one chunk into `BitRows`, let the
 // algebra add that chunk's figures to the caller's arrays, clear, next chunk. A year of rows takes 3 MB and
-// the scratch rows beside it stay under 1 MB for windows of 30 days, whatever the population. No call
-// allocates, and each takes a few milliseconds for a year of one chunk, so a caller that looks for interrupts
+// the scratch rows beside it stay under 1 MB for windows of 30 days, for any population. No call allocates,
+// and each takes a few milliseconds for a year of one chunk, so a caller that looks for interrupts
 // between calls is cancelled in time.
 //
 // In the algebra a day is a row number: row 0 is the first day the caller decoded, and days before it (or
@@ -22,9 +22,8 @@
 
 namespace mau::bitmap {
 
-/// The days of one chunk, a row each, or working space: a view of memory that somebody else owns and aligned
-/// to 8 bytes at least (64 is faster). It has no destructor, so it may live in a frame that calls the
-/// backend.
+/// The days of one chunk, a row each, or working space: a view of memory that the caller owns, aligned to 8
+/// bytes at least (64 is faster). It has no destructor, so it may live in a frame that calls the backend.
 class BitRows {
   public:
     static constexpr std::size_t bytes(std::size_t rows) { return rows * sizeof(Bits); }
@@ -40,7 +39,7 @@ class BitRows {
     std::size_t size_;
 };
 
-/// Who was active on at least one of the rows [from, to).
+/// The users who were active on at least one of the rows [from, to).
 void unite(const BitRows& days, std::size_t from, std::size_t to, Bits& out);
 
 /// Adds to counts[0 .. to - from) how many users were active within the `window` days that end with each row,
@@ -63,17 +62,17 @@ struct Growth {
 };
 
 /// Adds each row's growth to growth[0 .. to - from). Needs 2 * window - 1 rows before `from`; `ever`, if
-/// given, holds who was active before row 0. With min_days > 1, "active" in a window is on at least so many
-/// of its days; "never" stays never.
+/// given, holds the users who were active before row 0. With min_days > 1, "active" in a window is on at
+/// least so many of its days; "never" stays never.
 void grow(const BitRows& days, std::size_t from, std::size_t to, std::size_t window, std::size_t min_days,
           const Bits* ever, const BitRows& scratch, Growth* growth);
 std::size_t grow_scratch(std::size_t window, std::size_t min_days);
 
 /// Adds to counts[0 .. to - from) how many users were active on that row for the first time ever. `ever`
-/// holds who was active before `from` and has [from, to) added to it.
+/// holds the users who were active before `from`; [from, to) is added to it.
 void first_seen(const BitRows& days, std::size_t from, std::size_t to, Bits& ever, std::int64_t* counts);
 
-/// Which days r30v2 looks at around day t, t - back to t + ahead, and how far two visits have to lie apart.
+/// The days around day t that r30v2 reads, t - back to t + ahead, and how far two visits have to lie apart.
 /// The default is Synapse's at any time of day t but its first second, where ahead is 0 (see r30v2_days
 /// in calendar).
 struct Span {
@@ -88,18 +87,18 @@ void returning(const BitRows& days, std::size_t from, std::size_t to, const Span
                const BitRows& scratch, std::int64_t* counts);
 std::size_t returning_scratch(const Span& span);
 
-/// On how many days each user of a chunk was active, over any number of days: add the rows of one block after
-/// the other, then ask. `scratch` has days_active_scratch(most) rows, and no more than `most` may be added
-/// between two calls of clear.
+/// The number of days on which each user of a chunk was active, over any number of days: add the rows of one
+/// block after the other, then ask. `scratch` has days_active_scratch(most) rows, and no more than `most` may
+/// be added between two calls of clear.
 class DayCounts {
   public:
     DayCounts(const BitRows& scratch, std::size_t most);
     void clear() const;
     void add(const BitRows& days, std::size_t from, std::size_t to) const;
-    /// Adds to counts[k] how many users were active on exactly k days, for k = 1 .. most. counts[0] is left
-    /// alone: who was never active is not known here.
+    /// Adds to counts[k] how many users were active on exactly k days, for k = 1 .. most. counts[0] stays as
+    /// it is, because users who were never active are not known here.
     void histogram(std::int64_t* counts) const;
-    /// Who was active on at least min_days days; returns how many they are.
+    /// Sets `out` to the users who were active on at least min_days days; returns their number.
     std::uint32_t at_least(std::size_t min_days, Bits& out) const;
 
   private:

@@ -51,7 +51,8 @@ void expect(const char* what, std::uint64_t found, std::uint64_t expected) {
     if (found != expected) corrupt(what, found, expected);
 }
 
-// Several positions at once, because neighbours often share a word and each would wait for the other's store.
+// Sets several positions at once, because neighbours often share a word and each would wait for the other's
+// store.
 template <bool masked>
 void scatter(const std::uint16_t* values, std::size_t n, Bits& into, const Bits* keep) {
     const auto add = [&](std::uint16_t user) {

@@ -4,8 +4,7 @@
 //
 // A chunk is the 65 536 users with the same user_no >> 16; a day bitmap is the set of them who were active on
 // one UTC day. On disk it is the portable Roaring format with exactly one container, whose key is the low 16
-// bits of the chunk's number, so that any Roaring library reads it. In memory it is `Bits`, 8 KB, whoever is
-// in it.
+// bits of the chunk's number, so that any Roaring library reads it. In memory it is `Bits`, always 8 KB.
 //
 // bitmap/algebra.hpp asks questions about many days of them.
 
@@ -49,8 +48,7 @@ struct Bits {
     }
 };
 
-/// The stored bytes are not what `encode` writes. The message says what is wrong; the caller knows which row
-/// it was.
+/// The stored bytes are not what `encode` writes. The message gives the reason; the caller knows the row.
 struct CorruptBitmap : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -60,8 +58,8 @@ constexpr std::uint16_t key_of(std::uint64_t chunk) {
     return static_cast<std::uint16_t>(chunk & 0xffff);
 }
 
-/// How many bytes a set of so many users takes when encoded; 0 for the empty set, which has no
-/// encoding (no row).
+/// The encoded size, in bytes, of a set of so many users; 0 for the empty set, which has no encoding (no
+/// row).
 constexpr std::size_t encoded_size(std::size_t users) {
     if (users == 0) return 0;
     return kHeaderBytes + (users <= kArrayLimit ? users * 2 : kBitsetBytes);

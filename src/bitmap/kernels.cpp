@@ -10,8 +10,8 @@ namespace mau::bitmap {
 namespace {
 
 // Values to compute with, and the same in a row's memory: there they are aligned like a word only, and may
-// alias. The latter are read and written by value; a reference to one would promise the former's alignment to
-// the compiler.
+// alias. The latter are read and written by value; with a reference the compiler would assume the former's
+// alignment.
 typedef Word Lane __attribute__((vector_size(32)));
 typedef Word LaneInRow __attribute__((vector_size(32), aligned(8), may_alias));
 typedef std::uint16_t ValuesInArray __attribute__((vector_size(32), aligned(2), may_alias));

@@ -22,7 +22,7 @@ struct Kernels {
     std::int64_t (*count_both)(const Word* a, const Word* b, std::size_t from, std::size_t to);
     /// Counts a & b and a & c.
     void (*count_two)(const Word* a, const Word* b, const Word* c, std::int64_t* both);
-    /// Splits a into the users in b and those who are not, and counts them.
+    /// Splits a into the users in b and the others, and counts them.
     void (*split)(const Word* a, const Word* b, Word* in, Word* out, std::int64_t* counts);
 
     /// One step of a rolling window: adds the day to the prefix and counts (and stores, if wanted) prefix |

@@ -11,9 +11,9 @@ int size_kb = 24576;
 
 constexpr std::size_t kEntries = 7;         // in a set
 constexpr std::size_t kMaxPending = 65536;  // entries that one transaction keeps for its commit
-constexpr std::uint32_t kFlush = 64;        // calls after which a session hands in its figures
+constexpr std::uint32_t kFlush = 64;        // calls after which a session adds up its figures
 
-/// The entries of the users whose hash leads here, in two lines of memory, which processors fetch together.
+/// The entries of the users whose hash chooses this set, in two cache lines, which processors fetch together.
 struct alignas(128) Set {
     pg_atomic_uint32 generation;  // of these users
     pg_atomic_uint64 checks[kEntries];
@@ -76,7 +76,7 @@ pg::SharedPiece piece("mau recently seen", bytes, [](void* memory) {
     }
 });
 
-/// What a session needs at every call, close together.
+/// The state that a session needs at every call, close together in memory.
 struct alignas(64) Session {
     Shared* shared = nullptr;
     Set* set = nullptr;
@@ -132,7 +132,7 @@ Entry find(Set& set, const Key& key) {
     return {};
 }
 
-// --- What this transaction will tell at commit ---
+// --- Changes that this transaction writes at commit ---
 
 struct Pending {
     Key key;
@@ -148,7 +148,7 @@ void write(const Pending& pending) {
     Span span = pending.span;
     Entry entry = find(set, pending.key);
     if (entry.i < kEntries) {
-        // The day's other clients are marked still.
+        // The day's other clients stay marked.
         if (entry.span.from() / kDay == span.from() / kDay) span.add_clients(entry.span.clients());
     } else {
         Key before = pending.key;  // the user's own entry that one invalidation has made useless
@@ -224,7 +224,7 @@ Key key_of(std::string_view user_id) {
     const int length = static_cast<int>(user_id.size());
     key.first = hash_bytes_extended(bytes, length, session.seeds[0]);
     Set& set = set_of(key);
-    __builtin_prefetch(&set);  // while there is still something else to work out
+    __builtin_prefetch(&set);  // the caller has other work until it needs the set
     key.second = hash_bytes_extended(bytes, length, session.seeds[1]);
     key.generation = pg_atomic_read_u32(session.generation) + pg_atomic_read_u32(&set.generation);
     key.usable = !session.has_changes;

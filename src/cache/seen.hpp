@@ -2,9 +2,9 @@
 //
 // An entry says: a sighting of this user at any instant from `from` to `until`, from one of these clients,
 // changes nothing, and a request of this user goes ahead. `until` is (within 8 s) where the granularity or
-// the UTC day ends, whichever is first; settings that would say otherwise raise the generation.
+// the UTC day ends, whichever is first; a change of settings that would make it wrong raises the generation.
 //
-// A fixed array of sets. One hash of the user chooses the set, another one tells its entries apart; their
+// A fixed array of sets. One hash of the user chooses the set, another one distinguishes its entries; their
 // seeds are drawn at each start. A new entry takes the place of the one in its set that ends first.
 //
 // No locks. An entry has a check word made of the user's hash, the generation and the span. In a half-written

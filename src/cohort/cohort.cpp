@@ -16,8 +16,7 @@ namespace mau::cohort {
 
 namespace {
 
-// A reserved user's row counts whatever its age, so the reserved ones among the expired rows are added by
-// key.
+// A reserved user's row counts at any age, so the reserved users among the expired rows are added by key.
 pg::Statement count_query(
     "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
     "         WHERE m.service OPERATOR(pg_catalog.=) 'native' AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)"
@@ -45,7 +44,7 @@ pg::Statement lately_active_query(
     " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $2 AND m.service OPERATOR(pg_catalog.=) 'native'",
     {INT8OID, INT8OID});
 
-// Beyond the window: former members, who took their last sighting to mau.users.
+// Beyond the window: former members, whose last sighting is in mau.users.
 pg::Statement formerly_active_query(
     "SELECT pg_catalog.count(*) FROM mau.users u"
     " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
@@ -96,8 +95,7 @@ pg::Statement write_many_query(
 #undef MAU_INSERT_ROW
 #undef MAU_OR_REFRESH
 
-// Those whom the index calls expired and who have been seen since: it is told when. So the range that is
-// looked at for expired rows stays as short as they are few.
+// Moves `renewed` forward for members seen since, so the range of expired entries stays short.
 pg::Statement renew_query(
     "UPDATE mau.monthly_active_users m SET renewed = m.\"timestamp\" FROM ("
     "SELECT s.user_id FROM mau.monthly_active_users s WHERE s.renewed OPERATOR(pg_catalog.<) $1"
@@ -127,8 +125,8 @@ pg::Statement over_limit_query(
     {TEXTARRAYOID, INT8OID});
 #undef MAU_CANDIDATES
 
-// As Synapse does at its start, but a row that is there keeps its time, and a new one has none: a seat is no
-// sighting.
+// As Synapse does at its start, but an existing row keeps its time, and a new row has none, because a seat is
+// no sighting.
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service, renewed)"
     " SELECT r.user_id, 0, " MAU_SERVICE_OF_U
@@ -153,7 +151,7 @@ std::int64_t only_number(const pg::Rows& rows) {
 
 std::int64_t seat(const Config& config, const std::vector<std::string_view>& reserved) {
     if (reserved.empty() || !recording(config.settings)) return 0;
-    // Who has a row, or is being given one by a transaction that the statement would wait for, needs none.
+    // Skips users who have a row, or get one in a transaction in progress.
     std::vector<std::string_view> missing;
     pg::KeyedTable cohort;
     cohort.open(config.cohort_table, config.cohort_index, kCohortIndex);
@@ -169,8 +167,8 @@ std::int64_t seat(const Config& config, const std::vector<std::string_view>& res
     return static_cast<std::int64_t>(seated.count);
 }
 
-/// Takes expired rows out, and moves on what the index has before the cutoff of users who were seen since.
-/// Returns how many left.
+/// Removes expired rows, and moves `renewed` forward for users seen since the cutoff. Returns the number
+/// removed.
 std::int64_t expire(const Config& config, Instant cutoff, const std::vector<std::string_view>& reserved,
                     std::int64_t max_rows) {
     const Expired expired = remove_expired(config, cutoff, reserved, max_rows);
@@ -201,16 +199,17 @@ std::int64_t remove_deactivated(const Config& config, std::int64_t max_rows) {
     return remove(config, user_ids, INT64_MAX);
 }
 
-/// The native members from the counters; nothing where they cannot tell.
+/// The native members from the counters; nothing where these are unknown.
 std::optional<std::int64_t> counted_natives(const Config& config, Instant at, seats::Purpose purpose) {
-    // The counters tell no more than the table would.
+    // Reading the counters needs the same right as reading the table.
     if (purpose == seats::Purpose::statement)
         pg::guard([&] { pg::check_rights(config.cohort_table, ACL_SELECT); });
     for (int tries = 0; tries < 3; ++tries) {
         const auto rows = seats::rows(config, purpose);
         if (!rows) return std::nullopt;
         const std::int64_t expired = count_expired_natives(config, at, purpose);
-        // For a statement both are of its own snapshot; else none may have left between the two looks.
+        // For a statement both figures are of its own snapshot; else no row may have left between the two
+        // reads.
         if (purpose == seats::Purpose::statement || seats::rows(config, purpose) == rows)
             return *rows - expired;
     }
@@ -245,17 +244,17 @@ struct Census {
     List* moving;  // C strings; a user may be in it twice
 };
 
-/// Whether a version that a snapshot does not see may become a row: its maker was at work when the snapshot
-/// was taken, and has not given up. Who began later (from `later` on) has no seat, as we hold the lock: it is
-/// a member who is refreshed.
+/// Whether a version that a snapshot does not see may become a row: its transaction was in progress when the
+/// snapshot was taken, and has not aborted. A transaction that began later (from `later` on) has no seat,
+/// because we hold the lock: it refreshes a member.
 bool may_come(TransactionId maker, Snapshot snapshot, TransactionId later) {
     return TransactionIdIsNormal(maker) && TransactionIdPrecedes(maker, later) &&
            !TransactionIdIsCurrentTransactionId(maker) && XidInMVCCSnapshot(maker, snapshot) &&
            (TransactionIdIsInProgress(maker) || TransactionIdDidCommit(maker));
 }
 
-/// Looks at every version of every native row by one snapshot, so that a user whose row moves while we scan
-/// is met.
+/// Reads every version of every native row by one snapshot, so that a user whose row moves during the scan is
+/// not missed.
 Census take_census(const Config& config) {
     Census census{0, NIL};
     CommandCounterIncrement();  // rows that this very statement has written count, too
@@ -379,7 +378,7 @@ Reaped reap(const Config& config, Instant at, std::int64_t max_rows) {
         if (others > stay)
             reaped.over_limit = remove_over_limit(config, reserved, std::min(others - stay, left));
     }
-    // Who has expired was not seen lately, but by a time that has not come; the others may have been.
+    // A reap at a future `at` removes users who may be in the cache.
     const bool early = at > pg::to_instant(GetCurrentTimestamp());
     if (reaped.deactivated + reaped.over_limit > 0 || (early && reaped.expired > 0)) seen::invalidate_all();
     return reaped;

@@ -1,4 +1,4 @@
-// The cohort: rows of mau.monthly_active_users, how many count, and who has to leave.
+// The cohort: rows of mau.monthly_active_users, their counts, and their removal.
 #pragma once
 
 #include "config/directory.hpp"
@@ -12,7 +12,7 @@ inline constexpr Instant kRenewal = 15 * kDay;
 /// The figure that the limit is about at an instant: native members, and registered reserved users whatever
 /// their age. Exact to the millisecond, as the caller's statement sees the table.
 std::int64_t count(const Config& config, Instant at);
-/// The same by what is committed now, whatever the isolation level: for decisions.
+/// The same by the rows that are committed now, in any isolation level: for decisions.
 std::int64_t count_now(const Config& config, Instant at);
 
 /// The largest possible number of native rows, expired ones included: committed rows plus rows of other
@@ -59,7 +59,7 @@ std::vector<bool> write(const std::vector<Row>& rows);
 /// their number.
 std::int64_t seat_reserved(const Config& config);
 
-/// What a reap did.
+/// The result of a reap.
 struct Reaped {
     std::int64_t seated = 0;       // registered reserved users who had no row
     std::int64_t expired = 0;      // rows older than the window

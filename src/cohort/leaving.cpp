@@ -10,14 +10,14 @@ namespace mau::cohort {
 
 namespace {
 
-constexpr std::int64_t kBatch = 10'000;  // rows that one statement takes out at most
+constexpr std::int64_t kBatch = 10'000;  // rows that one statement removes at most
 constexpr std::int64_t kLook = 1'000;    // expired rows that an admission looks at
 constexpr std::size_t kLocked = 256;     // users who are locked at once
 constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
 
-// Rows are found by their keys, one by one, whatever the planner thinks of their number: OFFSET 0 and FOR
-// UPDATE keep it from joining the tables. A row without one in mau.users is not taken out but answered, as
-// user_id. (The deletion is by ctid: a row that changed after the statement began is not there, and stays.)
+// Rows are found by their keys, one by one: OFFSET 0 and FOR UPDATE keep the planner from joining the tables.
+// A row without one in mau.users is not removed but returned, as user_id. (The deletion is by ctid: a row
+// that changed after the statement began is not found, and stays.)
 #define MAU_LEAVE(lock)                                                                                   \
     "WITH victims AS MATERIALIZED ("                                                                      \
     "  SELECT m.place, m.user_id, k.user_no FROM pg_catalog.unnest($1) v(user_id)"                        \
@@ -75,8 +75,8 @@ struct Range {
 };
 
 /// Walks over expired rows in the order of `renewed`, while `each` returns true; returns
-/// whether it met rows of the range that have been seen since. Without the planner, who would be asked anew
-/// for each instant. Inside a guard only.
+/// whether it met rows of the range that have been seen since. Without the planner, which would plan anew for
+/// each instant. Inside a guard only.
 template <class Each>
 bool walk_expired(const Config& config, const Range& range, Each&& each) {
     Snapshot const snapshot = RegisterSnapshot(
@@ -126,7 +126,7 @@ ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Se
     List* ids = NIL;
     found.seen_since = pg::guard([&] {
         std::int64_t left = most;
-        CommandCounterIncrement();  // what this statement has done is seen
+        CommandCounterIncrement();  // makes this statement's own changes visible
         return walk_expired(config, range, [&](TupleTableSlot* slot) {
             ids = lappend(ids, DatumGetPointer(pg::make_text(pg::text_of(slot, user_id))));
             found.next = DatumGetInt64(slot->tts_values[renewed]);
@@ -138,8 +138,8 @@ ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Se
     return found;
 }
 
-/// Makes rows of mau.users for some members that have none: seated, or put there by hand. Those that another
-/// transaction is making are left out, unless `wait`.
+/// Makes rows of mau.users for some members that have none: seated, or inserted by hand. Rows that another
+/// transaction is inserting are left out, unless `wait`.
 void make_known(const Config& config, const std::string_view* first, const std::string_view* last,
                 bool wait) {
     std::vector<std::string_view> locked, unknown;
@@ -158,7 +158,7 @@ void make_known(const Config& config, const std::string_view* first, const std::
     for (const std::string_view id : locked) pg::release_lock(pg::LockSpace::user, pg::hash(id));
 }
 
-/// Runs one of the statements above, and tells the counters. Returns how many rows were taken out.
+/// Runs one of the statements above, and updates the counters. Returns how many rows were removed.
 std::int64_t leave(const Config& config, pg::Statement& statement,
                    const std::vector<std::string_view>& user_ids, Instant cutoff) {
     const seats::Announced announced;
@@ -186,13 +186,13 @@ std::int64_t leave(const Config& config, pg::Statement& statement,
 
 namespace {
 
-/// Removes expired rows where they lie, and writes the last sightings where the rows of mau.users lie: a
-/// third of the time that the statement takes. Rows without one in mau.users are left to it.
+/// Removes expired rows in place, and writes the last sightings into the rows of mau.users in place, in a
+/// third of the time that the statement takes. Rows without one in mau.users are left to the statement.
 class DirectRemoval {
   public:
     explicit DirectRemoval(const Config& config) : config_(config) {}
 
-    /// Whether nothing is on the tables that a statement would have to heed.
+    /// Whether the tables have nothing, such as triggers of others, that needs a statement.
     bool is_possible() {
         if (!OidIsValid(config_.cohort_by_time) || IsolationUsesXactSnapshot()) return false;
         const bool possible = pg::guard([&] {
@@ -208,14 +208,14 @@ class DirectRemoval {
         return possible;
     }
 
-    /// Removes at most `most` rows of the range, and tells the counters.
+    /// Removes at most `most` rows of the range, and updates the counters.
     Expired remove(const Range& range, std::int64_t most) {
         Expired expired;
         std::int64_t natives = 0;
         pg::KeyedTable users;
         users.open(config_.users_table, config_.users_index, kUsersIndex);
         expired.seen_since = pg::guard([&] {
-            CommandCounterIncrement();  // what this statement has done is seen
+            CommandCounterIncrement();  // makes this statement's own changes visible
             row_ = AllocSetContextCreate(CurrentMemoryContext, "mau row", ALLOCSET_DEFAULT_SIZES);
             Relation const cohort = table_open(config_.cohort_table, RowExclusiveLock);
             Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -258,7 +258,7 @@ class DirectRemoval {
     }
 
     const Config& config_;
-    MemoryContext row_ = nullptr;  // what is known of one user
+    MemoryContext row_ = nullptr;  // one user's values
 };
 
 }  // namespace
@@ -310,7 +310,7 @@ Expired remove_expired(const Config& config, Instant cutoff, const std::vector<s
 
 namespace {
 
-/// Takes rows out one by one, so that none is touched that is not needed.
+/// Removes rows one by one, so that no row is locked that is not needed.
 std::int64_t free_one_by_one(const Config& config, const std::vector<std::string_view>& user_ids,
                              Instant cutoff, std::int64_t count) {
     std::int64_t freed = 0;
@@ -352,7 +352,8 @@ std::int64_t remove(const Config& config, const std::vector<std::string_view>& u
 bool remove(const Config& config, std::string_view user_id) {
     seen::invalidate(user_id);
     bool left = false;
-    // A row that changed while the statement waited stays; what a trigger keeps stays for good.
+    // A row that changed while the statement waited stays, so it tries again; a row that a trigger keeps
+    // stays for good.
     for (int tries = 0; tries < 10 && !is_member_query.read_latest(user_id).empty(); ++tries)
         left = leave(config, leave_waiting_query, {user_id}, kAlways) > 0 || left;
     return left;

@@ -1,7 +1,7 @@
-// Leaving the cohort: rows that have expired, and their way out.
+// Leaving the cohort: expired rows and their removal.
 //
 // A row is removed and its last sighting moved to mau.users by one statement. Both rows are locked first;
-// where another transaction has one of them, the row is left for the next time, so no transaction waits.
+// where another transaction has one of them, the row is left for the next reap, so no transaction waits.
 #pragma once
 
 #include "config/directory.hpp"
@@ -9,7 +9,7 @@
 
 namespace mau::cohort {
 
-/// The services whose expired rows are meant.
+/// The services whose expired rows are removed.
 enum class Services { all, native };
 
 /// The native rows that have expired at an instant and are no reserved user's: through the index, at a cost
@@ -30,11 +30,11 @@ Expired remove_expired(const Config& config, Instant cutoff, const std::vector<s
 /// and never raises because of concurrency.
 std::int64_t free_seats(const Config& config, Instant cutoff, std::int64_t count);
 
-/// Takes out the rows of these users whose last sighting is before `cutoff`; rows in use are left. Returns
-/// how many were taken out.
+/// Removes the rows of these users whose last sighting is before `cutoff`; rows in use stay. Returns the
+/// number removed.
 std::int64_t remove(const Config& config, const std::vector<std::string_view>& user_ids, Instant cutoff);
 
-/// Takes a user out of the cohort; waits for transactions that have the user's rows. Returns whether there
+/// Removes a user from the cohort; waits for transactions that have the user's rows. Returns whether there
 /// was a row.
 bool remove(const Config& config, std::string_view user_id);
 

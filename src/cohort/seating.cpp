@@ -35,8 +35,8 @@ bool Seating::ask(std::int64_t* missing) {
     return ask_under_lock(missing);
 }
 
-/// Without counters: counts what is there and in flight, and keeps the lock until the rows are written. It is
-/// held for the length of a statement, so no call waits for an open transaction here either.
+/// Without counters: counts the rows, those in flight included, and keeps the lock until the rows are
+/// written. It is held for the length of a statement, so no call waits for an open transaction here either.
 bool Seating::ask_under_lock(std::int64_t* missing) {
     if (!locked_) {
         pg::take_lock(pg::LockSpace::seats, 0);

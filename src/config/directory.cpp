@@ -49,7 +49,7 @@ Oid relation_oid(const char* name) {
     });
 }
 
-/// One of our trigger functions; nothing where it is not there.
+/// One of our trigger functions; InvalidOid where it does not exist.
 Oid trigger_function(const char* name) {
     return pg::guard([&] {
         List* const called = list_make2(makeString(pstrdup("mau")), makeString(pstrdup(name)));
@@ -148,7 +148,7 @@ bool matches(const std::string& pattern, std::string_view id) {
     });
 }
 
-/// The appservice that an id which was never registered belongs to.
+/// The appservice to which an id belongs that was never registered.
 const Appservice* owner_of_unregistered(const Config& config, std::string_view user_id) {
     for (const Appservice& service : config.appservices)
         if (service.sender == user_id) return &service;
@@ -235,7 +235,7 @@ bool is_latest(const Config& config) {
 
 std::shared_ptr<const Config> config() {
     if (is_current()) return cached;
-    cached = nullptr;  // every invalidation is taken for one that concerns us until the load has ended
+    cached = nullptr;  // until the load has ended every invalidation counts as one of ours
     const std::uint64_t before = generation;
     std::shared_ptr<const Config> loaded = load();
     cached_generation = before;  // a change that came in meanwhile makes the next call load again
@@ -261,8 +261,8 @@ Account account(const Config& config, std::string_view user_id, const pg::Found&
     return account;
 }
 
-/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. What
-/// is written alike in capitals is the same, as in Unicode's case folding, by which Synapse stores addresses.
+/// Lower case alone is not enough: straße and STRASSE are one address, and so are the two small sigmas. Texts
+/// that are equal in capitals are equal, as in Unicode's case folding, by which Synapse stores addresses.
 std::string fold_address(std::string_view medium, std::string_view address) {
     if (medium != "email") return std::string(address);
     const bool ascii = std::all_of(address.begin(), address.end(), [](unsigned char c) { return c < 0x80; });

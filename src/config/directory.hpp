@@ -34,7 +34,7 @@ inline constexpr const char* kCohortIndex = "monthly_active_users_pkey";
 inline constexpr const char* kDaysIndex = "active_days_pkey";
 inline constexpr const char* kVisitsIndex = "visits_user_no";
 
-/// Everything that is configured, and where our tables are.
+/// The configuration, and the OIDs of our tables.
 struct Config {
     Settings settings;
     std::vector<Appservice> appservices;
@@ -82,8 +82,8 @@ std::shared_ptr<const Config> try_config();
 bool is_latest(const Config& config);
 
 /// The account of a user from its row in mau.users (columns as in the table); for an id without a row, or
-/// never registered, appservices' senders and exclusive namespaces decide whose it is. Views point into
-/// `row`, `config`.
+/// never registered, appservices' senders and exclusive namespaces decide to which appservice it belongs.
+/// Views point into `row`, `config`.
 Account account(const Config& config, std::string_view user_id, const pg::Found& row);
 
 /// Columns of mau.users, as `pg::Found` numbers them.

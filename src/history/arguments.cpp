@@ -96,7 +96,7 @@ Day days_of(FunctionCallInfo fcinfo, int i) {
 
 void check_min_days(std::size_t min_days, std::size_t window) {
     if (min_days > window)
-        throw Error(sqlstate::invalid_parameter, "min_days is more than the days there are",
+        throw Error(sqlstate::invalid_parameter, "min_days is greater than the number of days",
                     "It is " + std::to_string(min_days) + " of " + std::to_string(window) + ".",
                     "Pass a smaller min_days, or a longer period.");
 }

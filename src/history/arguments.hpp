@@ -11,7 +11,7 @@ namespace mau::history {
 inline constexpr Day kLongestRange = 36525;  // a hundred years of rows
 inline constexpr int kLongestWindow = 1000;
 
-/// How many days a range has.
+/// The number of days of a range.
 inline std::size_t length(DayRange days) {
     return static_cast<std::size_t>(days.last - days.first + 1);
 }
@@ -33,13 +33,14 @@ DayRange range_of(FunctionCallInfo fcinfo, int i, Day last, Period unit, int cou
 /// An integer argument within limits; NULL: `otherwise`. Errors: 22023.
 std::size_t number_of(FunctionCallInfo fcinfo, int i, const char* name, int otherwise, int least, int most);
 
-/// What service, platform and kind ask for; an argument number of -1 leaves its default. Errors: 22023.
+/// The question of the arguments service, platform and kind; an argument number of -1 leaves its default.
+/// Errors: 22023.
 Question question_of(const pg::Arguments& args, int service, int platform, int kind);
 
 /// A period's length in days, rounded up. Errors: 22023.
 Day days_of(FunctionCallInfo fcinfo, int i);
 
-/// Checks that one can be active on so many days of a window. Errors: 22023.
+/// Checks that a window has at least so many days. Errors: 22023.
 void check_min_days(std::size_t min_days, std::size_t window);
 
 /// A day as the cell of an answer.

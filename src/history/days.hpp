@@ -1,4 +1,4 @@
-// Rows of mau.active_days, as a scan shows them. To be included by the files of this folder only.
+// Rows of mau.active_days, as a scan returns them. Included only by files of this folder.
 #pragma once
 
 #include "bitmap/bitmap.hpp"

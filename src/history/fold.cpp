@@ -33,7 +33,7 @@ pg::Statement write_query(
     " ON CONFLICT (chunk, day, service, platform) DO UPDATE SET users = EXCLUDED.users",
     {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID});
 pg::Statement retention_query(
-    // A thousand years are for ever, and within what a timestamp can be.
+    // A thousand years mean for ever, and are within the range of a timestamp.
     "SELECT (to_timestamp($1 / 1000.0) AT TIME ZONE 'UTC' - least(history_retention, interval '1000 years'))"
     "::date - date '1970-01-01' FROM mau.settings",
     {INT8OID});
@@ -145,7 +145,7 @@ void Folder::flush() {
     visits_.clear();
 }
 
-/// Opens the table of bitmaps as it is now.
+/// Opens the table of bitmaps with a current snapshot.
 void Folder::open() {
     pg::guard([&] {
         PushActiveSnapshot(GetLatestSnapshot());
@@ -153,7 +153,7 @@ void Folder::open() {
     });
 }
 
-/// Unites users with the bitmap that is there; what changes is kept for writing.
+/// Unites users with the stored bitmap; a bitmap that changes is kept for writing.
 void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platform,
                    const bitmap::Bits& users) {
     auto united = std::make_unique<bitmap::Bits>(users);
@@ -189,7 +189,7 @@ void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platf
     row_services_.push_back(services_[service]);
 }
 
-/// Closes it, and writes what was merged.
+/// Closes the table, and writes the merged bitmaps.
 void Folder::close_and_write() {
     pg::guard([&] {
         walk_.close();
@@ -238,7 +238,7 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         const Step step = pg::guard([&]() -> Step {
             Step done;
             PackedVisit* to = visits_.data() + before;
-            std::size_t last = 0;  // mostly the service of the row before
+            std::size_t last = 0;  // the service of the row before; most rows have the same
             while (done.taken < most) {
                 CHECK_FOR_INTERRUPTS();
                 TupleTableSlot* const slot = scan.next();

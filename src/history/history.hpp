@@ -1,4 +1,4 @@
-// The history: who was active on which UTC day, on what client.
+// The history: the users who were active on each UTC day, by client.
 //
 // A sighting marks its user, day and platform once, as a row of mau.visits: an append-only table without a
 // unique constraint, so that no session waits for another. fold moves these rows into mau.active_days, one
@@ -7,7 +7,7 @@
 // depend on fold.
 //
 // Days older than history_retention are united into the day '-infinity': the users active before the kept
-// days. So a returning user is not taken for a new one.
+// days. So a returning user does not count as a new one.
 #pragma once
 
 #include "rules/platform.hpp"
@@ -18,7 +18,7 @@
 
 namespace mau::history {
 
-/// The day that stands for all days before those that are kept.
+/// The day that stands for all days before the kept ones.
 inline constexpr Day kBefore = INT32_MIN;
 
 namespace visits {
@@ -41,13 +41,10 @@ inline std::uint16_t position_of(std::int64_t user_no) {
 [[noreturn]] void corrupt(std::string_view service, int platform, Day day, std::int32_t chunk,
                           const char* what);
 
-// --- Marking visits
-// ----------------------------------------------------------------------------------------------
-
-/// What is marked of a user already, as the column `visited` of mau.users and mau.monthly_active_users keeps
-/// it: the newest day that has a mark, and the clients on it, a bit each. It is written with the mark, in one
-/// transaction, so a sighting that is in it marks nothing. One of an older day marks again: that does no
-/// harm, and a bitmap need not be looked at.
+/// The marked visits of a user, as the column `visited` of mau.users and mau.monthly_active_users has them:
+/// the newest day that has a mark, and the clients on it, a bit each. It is written with the mark, in one
+/// transaction, so a sighting that is in it marks nothing. A sighting of an older day marks again: that does
+/// no harm, and no bitmap has to be read.
 class Visited {
   public:
     Visited() = default;
@@ -61,7 +58,7 @@ class Visited {
         if (day > this->day()) stored_ = day << kBits;
         if (day == this->day()) stored_ |= static_cast<std::int32_t>(bit(platform));
     }
-    /// What two rows of the user say together.
+    /// Unites the values of the user's two rows.
     void unite(Visited other) {
         if (other.day() == day())
             stored_ |= other.stored_;

@@ -6,7 +6,7 @@ namespace mau::past {
 
 namespace {
 
-// The index on `renewed`, which is never after "timestamp", finds most of what is later at once.
+// The index on `renewed`, which is never after "timestamp", finds most of the later rows directly.
 pg::Statement later_query(
     "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.renewed OPERATOR(pg_catalog.>) $1)"
     " OR EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" OPERATOR(pg_catalog.>) $1)"

@@ -19,7 +19,7 @@ inline constexpr Instant kTolerance = 5 * 60 * 1000;
 /// for it. now() of the transaction is never past. Uses no clock. Needs SPI.
 bool is_past(Instant at, Whose whose = Whose::members);
 
-/// Refuses a question about the past: 22023, and the hint says what to ask instead. Needs SPI.
+/// Refuses a question about the past: 22023, with the hint. Needs SPI.
 void refuse(Instant at, const char* hint, Whose whose = Whose::members);
 
 }  // namespace mau::past

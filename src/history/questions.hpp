@@ -1,4 +1,4 @@
-// What can be asked of the history, as values; the SQL functions are made of these.
+// The questions of the history, with values as answers; the SQL functions use them.
 #pragma once
 
 #include "bitmap/algebra.hpp"
@@ -7,10 +7,11 @@
 
 namespace mau::history {
 
-/// How many users were active on at least `min_days` of the days. Errors: 22023 for more than there are.
+/// The number of users who were active on at least `min_days` of the days. Errors: 22023 if the range has
+/// fewer days.
 std::int64_t active(const Config& config, const Question& question, DayRange days, std::size_t min_days);
 
-/// How many users were active on exactly 1, 2, … of the days; the first element is for 1.
+/// The numbers of users who were active on exactly 1, 2, … of the days; the first element is for 1.
 std::vector<std::int64_t> days_active(const Config& config, const Question& question, DayRange days);
 
 /// For each day the users active within the windows that end with it, one series for each window, on at least
@@ -23,8 +24,8 @@ std::vector<std::vector<std::int64_t>> series(const Config& config, const Questi
 /// history.
 std::optional<DayRange> touched(const Config& config, DayRange days, Day back, Day ahead);
 
-/// What a body of `for_blocks` works on: rows [from, to) are days that are asked for, the first of them
-/// `offset` days after the first of all.
+/// The rows that a body of `for_blocks` works on: rows [from, to) are days that are asked for, the first of
+/// them `offset` days after the first of all.
 struct Block {
     const Chunks& chunks;
     std::size_t from, to, offset;

@@ -16,7 +16,7 @@ constexpr TimestampTz kPatience = 3 * USECS_PER_SEC;  // before a long reading s
     "SELECT u.user_no FROM mau.users u WHERE u.user_no OPERATOR(pg_catalog.>=) $1" \
     " AND u.user_no OPERATOR(pg_catalog.<) $2 AND (" predicate ")"
 
-/// Whom a kind takes in, or leaves out.
+/// The users whom a kind includes or excludes.
 struct Mask {
     const char* name;  // null: not to be asked for in SQL
     bool leaves_out;
@@ -72,7 +72,7 @@ Memory allocate(std::size_t rows) {
     });
 }
 
-/// A row of mau.active_days whose bitmap is damaged, carried out of a guard.
+/// A row of mau.active_days whose bitmap is damaged, for an error raised outside the guard.
 struct Damaged {
     char trouble[sizeof Decoded::trouble] = "";  // empty where there is none
     Day day = 0;
@@ -163,9 +163,6 @@ void keep_accounts_of_service(const Question& question, std::int32_t chunk, bitm
         users &= *theirs;
 }
 
-// --- Chunks
-// --------------------------------------------------------------------------------------------------------
-
 Chunks::Chunks(const Config& config, const Question& question, Layout layout)
     : question_(question), layout_(std::move(layout)), visits_(question_, layout_) {
     const auto days = static_cast<std::size_t>(layout_.days.last - layout_.days.first + 1);
@@ -202,12 +199,12 @@ bitmap::BitRows Chunks::days(Platform platform) const {
                            size());
 }
 
-/// How many rows the block has.
+/// The number of rows of the block.
 std::size_t Chunks::size() const {
     return layout_.row_of.empty() ? static_cast<std::size_t>(block_.last - block_.first + 1) : rows_;
 }
 
-/// Where a visit of a day goes.
+/// The row for the visits of a day.
 bitmap::Bits* Chunks::row_for(Day day, int platform) {
     if (day < block_.first) return before_;
     if (platform < 0 || platform >= kPlatforms) platform = 0;
@@ -256,7 +253,7 @@ bool Chunks::next_block() {
     return true;
 }
 
-/// Makes the last rows the first ones; what they take the place of is before them now.
+/// Makes the last rows the first ones; the rows that they replace are united into `before`.
 void Chunks::slide() {
     const std::size_t size = this->size(), kept = static_cast<std::size_t>(layout_.overlap),
                       gone = size - kept;
@@ -338,7 +335,7 @@ void Chunks::load_bitmaps(DayRange days) {
     if (damaged.trouble[0]) corrupt(damaged.service, damaged.platform, damaged.day, chunk_, damaged.trouble);
 }
 
-/// Takes the chunk's visits up to a day.
+/// Loads the chunk's visits up to a day.
 void Chunks::load_visits(Day last) {
     while (const Unfolded::Visit* const visit = visits_.head()) {
         if (visit->chunk > chunk_ || (visit->chunk == chunk_ && visit->day > last)) return;

@@ -13,13 +13,13 @@
 
 namespace mau::history {
 
-/// Which users are asked for, by what is known of them now. `counted`: neither guest nor support, as for the
-/// cohort.
+/// The users that a question includes, by their accounts as known now. `counted`: neither guest nor support,
+/// as for the cohort.
 enum class Kind { counted, everybody, guest, support, bot, deactivated, unregistered, not_guest };
-/// The kind called so in SQL. Errors: 22023.
+/// The kind of this name in SQL. Errors: 22023.
 Kind kind_called(std::string_view name);
 
-/// What is asked for.
+/// The filter of a question.
 struct Question {
     std::optional<std::string> service;  // nothing: all
     std::optional<Platform> platform;    // nothing: any
@@ -32,15 +32,15 @@ std::optional<DayRange> extent(const Config& config);
 /// The services that have history.
 std::vector<std::string> services();
 
-/// The days that a block has of its own, at most: 10 MB. Process it quickly: interrupts are checked between
+/// The largest number of new days in a block: 10 MB. Process it quickly: interrupts are checked between
 /// blocks.
 inline constexpr Day kBlock = 1200;
 
-/// How days are laid out in rows.
+/// The layout of days in rows.
 struct Layout {
     DayRange days{};
-    Day overlap = 0;           // how many days at the end of a block are also the first of the next
-    bool before = false;       // also who was active on any day before the first row
+    Day overlap = 0;           // the number of days at the end of a block that are also the first of the next
+    bool before = false;       // also the users who were active on any day before the first row
     bool by_platform = false;  // each platform in rows of its own
     std::vector<std::uint32_t>
         row_of{};  // the row of each day, where days share rows: then all are one block
@@ -87,9 +87,9 @@ class Chunks {
     Day first_day() const { return block_.first; }
     /// The days of the block; by platform, those of one.
     bitmap::BitRows days(Platform platform = Platform::unknown) const;
-    /// Who was active before the first row.
+    /// The users who were active before the first row.
     const bitmap::Bits& before() const { return *before_; }
-    /// Who of the chunk is asked for; null: everybody.
+    /// The users of the chunk that the question includes; null: all.
     const bitmap::Bits* asked_for() const { return keep_; }
 
   private:
@@ -121,7 +121,7 @@ class Chunks {
     Unfolded visits_;
 };
 
-/// Takes everybody out of `users`, of a chunk, whose account is not of the service that is asked for.
+/// Removes from `users`, of a chunk, the users whose account is not of the service in the question.
 void keep_accounts_of_service(const Question& question, std::int32_t chunk, bitmap::Bits& users,
                               pg::Scratch& scratch);
 

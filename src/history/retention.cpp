@@ -1,4 +1,5 @@
-// Retention: of those who registered in a period, who was active in it and in each later one.
+// Retention: the users who registered in a period, and how many of them were active in it and in each later
+// one.
 #include "history/signups.hpp"
 
 #include <algorithm>
@@ -19,7 +20,7 @@ constexpr std::size_t kCohortsAtOnce = 16;
 
 /// Periods of the calendar, one after the other.
 struct Periods {
-    std::vector<Day> begins;  // one more: where the last ends
+    std::vector<Day> begins;  // and one more: the end of the last
     std::size_t count() const { return begins.size() - 1; }
     DayRange days() const { return {begins.front(), begins.back() - 1}; }
     DayRange of(std::size_t i) const { return {begins[i], begins[i + 1] - 1}; }
@@ -86,7 +87,7 @@ class Accounts {
     pg::EntryWalk walk_;
 };
 
-/// How many are in each cohort, and were active in each period.
+/// The number of users in each cohort, and of those active in each period.
 struct Table {
     std::vector<std::int64_t> sizes, active;
 };
@@ -149,7 +150,7 @@ class Counting {
     const std::size_t periods_;
     Chunks chunks_;
     pg::Scratch scratch_;
-    bitmap::BitRows cohorts_;  // and who is asked for
+    bitmap::BitRows cohorts_;  // and the users that the question includes
     std::vector<std::int64_t> counts_;
 };
 

@@ -1,4 +1,4 @@
-// Synapse's r30v2 and r30: who stays for more than thirty days, by client.
+// Synapse's r30v2 and r30: the users who stay for more than thirty days, by client.
 #include "history/questions.hpp"
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace {
 
 using namespace history;
 
-/// Synapse counts everybody with visits in its table: support users and bots, no guests, no appservice users.
+/// Synapse counts all users with visits in its table: support users and bots, no guests, no appservice users.
 Question as_synapse_counts() {
     Question question;
     question.service = "native";

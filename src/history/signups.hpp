@@ -1,4 +1,5 @@
-// signups: who registered in which period, sorted by chunks of users while they come in the order of time.
+// signups: the users who registered in each period, sorted by chunks while they are read in the order of
+// time.
 #pragma once
 
 #include "base/pure.hpp"
@@ -50,7 +51,7 @@ class Signups {
     std::int32_t first_ = 0;
     std::optional<std::int32_t> left_out_;
     std::map<Key, Users> users_;
-    std::map<Key, Users>::iterator latest_ = users_.end();  // most come in a row
+    std::map<Key, Users>::iterator latest_ = users_.end();  // the next one mostly has the same key
 };
 
 }  // namespace mau

@@ -95,7 +95,7 @@ void rollback_subtransaction(MemoryContext context, ResourceOwner owner) {
     CurrentResourceOwner = owner;
 }
 
-/// Says what was caught, and moves a backend error out of the subtransaction's memory, below `context`.
+/// Describes the caught error, and moves a backend error out of the subtransaction's memory, below `context`.
 void Caught::keep(MemoryContext context) {
     try {
         std::rethrow_exception(error);
@@ -113,8 +113,8 @@ void Caught::keep(MemoryContext context) {
                           data->hint ? data->hint : ""};
 }
 
-/// Frees an error that was taken: many may be taken before the memory around is reset. (FreeErrorData would
-/// leave some of what CopyErrorData copies.)
+/// Frees an error that was taken: many may be taken before the surrounding memory is reset. (FreeErrorData
+/// would leave some of what CopyErrorData copies.)
 void Caught::forget() {
     error = nullptr;
     if (data) guard([this] { MemoryContextDelete(data->assoc_context); });

@@ -15,7 +15,7 @@
 
 namespace mau::pg {
 
-/// A backend error on its way through C++ frames. The ErrorData has a memory context to itself
+/// A backend error as it passes through C++ frames. The ErrorData has a memory context to itself
 /// (`assoc_context`), a child of the one that was current where it was caught, and goes with that.
 class BackendError : public std::exception {
   public:
@@ -104,8 +104,8 @@ struct Failure {
     [[noreturn]] void raise() const;
 };
 
-/// The one that is on its way out. Not in the wrappers' own frames, where every call would pay for it in
-/// memory that it touches.
+/// The error that is being raised. It is not in the wrappers' own frames, because there every call would
+/// touch its memory.
 extern Failure failure;
 
 /// The wrapper of every SQL-callable function.
@@ -135,14 +135,14 @@ void enter(Body&& body) {
 struct Trouble {
     std::string state, message, hint, detail{};
 
-    /// What is wrong in one line that may be kept; of corrupt data also which, of nothing else: a detail may
-    /// name a user.
+    /// The error in one line that may be stored. It has the detail only for corrupt data, because other
+    /// details may name a user.
     std::string text() const {
         return detail.empty() || state != sqlstate::data_corrupted ? message : message + ": " + detail;
     }
 };
 
-/// Describes the exception being handled, whatever it is; call it in a catch block only.
+/// Describes the exception being handled, of any type; call it in a catch block only.
 Trouble describe_current_exception();
 
 /// Whether PostgreSQL keeps the memory context of a subtransaction until the transaction ends (memory), or we
@@ -176,8 +176,8 @@ inline bool is_any(const Trouble&) {
 
 /// Runs `body` in a subtransaction. Returns nothing if it went well; if it threw, the subtransaction is
 /// rolled back, and the error is handed back as a value if `takes` takes it. Every other error is thrown on,
-/// cancellation and termination always: whoever called us may catch it in a subtransaction of theirs, and has
-/// to find that one.
+/// cancellation and termination always: our caller may catch it in a subtransaction, and has to find that
+/// error.
 template <class Body>
 std::optional<Trouble> attempt(Body&& body, bool (*takes)(const Trouble&) = is_any,
                                Keeps keeps = Keeps::memory) {

@@ -65,7 +65,7 @@ inline uint32 wait_event(const char* name) {
 #endif
 }
 
-/// Whether a database is what an interrupted DROP DATABASE left behind.
+/// Whether a database is the rest of an interrupted DROP DATABASE.
 inline bool is_invalid(Form_pg_database database) {
     return database->datconnlimit ==
            -2;  // DATCONNLIMIT_INVALID_DB, which the first minor releases of 15 lack
@@ -112,7 +112,7 @@ inline int proc_number() {
 /// A walker of expression trees: returns true to stop.
 using Walker = bool (*)(Node* node, void* context);
 
-/// Walks a query, or what is below a node; before 16, walkers had no prototype.
+/// Walks a query, or the nodes below a node; before 16, walkers had no prototype.
 inline bool walk_query(Query* query, Walker walker, void* context, int flags) {
 #if PG_VERSION_NUM >= 160000
     return query_tree_walker(query, walker, context, flags);

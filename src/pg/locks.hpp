@@ -1,4 +1,4 @@
-// Locks that are tried, and what would wait for another transaction.
+// Locks that are tried, and statements that must not wait for another transaction.
 #pragma once
 
 #include "pg/boundary.hpp"
@@ -10,12 +10,12 @@ enum class LockSpace : std::uint16_t { user = 0x6D61, seats = 0x6D62, task = 0x6
 
 /// Tries to take the lock `key` of `space` in this database, without waiting.
 bool try_lock(LockSpace space, std::uint64_t key);
-/// Likewise, but not where this transaction has it already.
+/// Likewise, but fails where this transaction has it already.
 bool try_new_lock(LockSpace space, std::uint64_t key);
 /// Tries to take it for the session, beyond the transaction.
 bool try_session_lock(LockSpace space, std::uint64_t key);
 /// Takes the lock, waiting for others; for locks that are held for the length of a statement only. The
-/// caller's lock_timeout, which would make an error of that, is for other locks.
+/// caller's lock_timeout does not apply.
 void take_lock(LockSpace space, std::uint64_t key);
 /// Releases it before the end of the transaction.
 void release_lock(LockSpace space, std::uint64_t key);
@@ -24,9 +24,9 @@ void release_lock(LockSpace space, std::uint64_t key);
 /// ALTER or TRUNCATE in flight. False also for none (InvalidOid).
 bool try_table_lock(Oid relation, LOCKMODE mode);
 
-/// Tries to get what a statement takes that reads a table (ACCESS SHARE) or writes to it (ROW EXCLUSIVE), on
-/// it and on its indexes, without waiting for an ALTER, TRUNCATE or REINDEX in flight. False also for a table
-/// that was dropped.
+/// Tries to get the locks of a statement that reads a table (ACCESS SHARE) or writes to it (ROW EXCLUSIVE),
+/// on it and on its indexes, without waiting for an ALTER, TRUNCATE or REINDEX in flight. False also for a
+/// table that was dropped.
 bool try_lock_with_indexes(Oid table, LOCKMODE mode);
 inline bool try_read_lock(Oid table) {
     return try_lock_with_indexes(table, AccessShareLock);
@@ -45,7 +45,7 @@ class NoWaiting {
     const int outer_;  // the caller's lock_timeout
 };
 
-/// Whether an error comes of what another session does to our tables: of concurrency, or because ON CONFLICT
+/// Whether an error comes of another session's work on our tables: of concurrency, or because ON CONFLICT
 /// finds no valid index (42P10) while one is dropped concurrently.
 inline bool is_interference(const Trouble& trouble) {
     return is_concurrency(trouble) || trouble.state == "42P10";

@@ -10,8 +10,8 @@ SharedPiece* first_piece = nullptr;
 shmem_request_hook_type previous_request = nullptr;
 shmem_startup_hook_type previous_startup = nullptr;
 
-/// What tells a database from another one with its OID, before or after it: the file that CREATE DATABASE
-/// made.
+/// Identifies a database: the OID and the file that CREATE DATABASE made, because a later database may get
+/// the same OID.
 struct Identity {
     Oid oid;
     std::uint64_t file, made;
@@ -29,7 +29,7 @@ Identity my_identity() {
                 static_cast<std::uint64_t>(version.st_mtim.tv_nsec)};
 }
 
-/// The databases that have a number, in the order in which they came.
+/// The databases that have a number, in the order of their first use.
 struct Databases {
     LWLock lock;
     pg_atomic_uint32 count;

@@ -1,4 +1,4 @@
-// Shared memory: what modules keep there, and a number for each database.
+// Shared memory: pieces for the modules, and a number for each database.
 //
 // Everything in shared memory is there for speed and can be lost at any moment (a crash of any backend resets
 // it); it is zeroed when it is made. Without shared_preload_libraries there is none, and modules do without.
@@ -33,7 +33,7 @@ class SharedPiece {
 /// Installs the hooks; called once from _PG_init, after the modules' statics are there.
 void init_shared_memory();
 
-/// How many databases have a number; those beyond it are served as without preload.
+/// The largest number of databases that get a number; those beyond it are served as without preload.
 inline constexpr int kMaxDatabases = 1024;
 
 /// The number of this session's database, from 0 on, given at its first use and kept until shared memory is

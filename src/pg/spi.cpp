@@ -116,7 +116,7 @@ Datum Param::datum() const {
 
 Rows Statement::run(std::initializer_list<Param> params, Mode mode) {
     // Rows that row security hides would make figures wrong: PostgreSQL raises instead. Statements that write
-    // are left, because others' triggers run in them.
+    // keep the setting, because others' triggers run in them.
     const bool before = row_security;
     if (mode != Mode::write) row_security = false;
     try {
@@ -147,8 +147,8 @@ Rows Statement::execute_plan(std::initializer_list<Param> params, Mode mode) {
             nulls[i] = params.begin()[i].is_null() ? 'n' : ' ';
             values[i] = params.begin()[i].datum();
         }
-        // What we write, we write with a fresh snapshot: where the transaction's is older it shows such a row
-        // twice.
+        // Writes use a fresh snapshot. An older snapshot of the transaction shows such a row twice, so reads
+        // use a fresh one, too, once the transaction has written.
         if (mode == Mode::read && IsolationUsesXactSnapshot() &&
             TransactionIdIsValid(GetTopTransactionIdIfAny()))
             mode = Mode::read_latest;

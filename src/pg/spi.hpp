@@ -1,8 +1,8 @@
 // SQL from C++: statements that are prepared once per session, parameters and results as plain values.
 //
 // Everything here runs behind the guard. Results are views into SPI's memory and die with `with_spi`; copy
-// what must live longer. Statements that write take a fresh snapshot, also in REPEATABLE READ: what we decide
-// must be decided on what is true now (the technique of PostgreSQL's own foreign keys).
+// values that must live longer. Statements that write take a fresh snapshot, also in REPEATABLE READ:
+// decisions must be made on the rows that are committed now (the technique of PostgreSQL's own foreign keys).
 #pragma once
 
 #include "pg/boundary.hpp"
@@ -122,12 +122,12 @@ class Statement {
     Statement(const Statement&) = delete;
     Statement& operator=(const Statement&) = delete;
 
-    /// Runs a statement that writes; sees, and decides on, what is committed now.
+    /// Runs a statement that writes; it sees what is committed now.
     template <class... Args>
     Rows write(const Args&... args) {
         return run({Param(args)...}, Mode::write);
     }
-    /// Reads what is committed now, whatever the isolation level.
+    /// Reads what is committed now, in any isolation level.
     template <class... Args>
     Rows read_latest(const Args&... args) {
         return run({Param(args)...}, Mode::read_latest);
@@ -197,8 +197,7 @@ class Cursor {
 };
 
 /// Rows that the other statements of an SPI connection read as a table of this name, which hides others that
-/// are not qualified: what PostgreSQL calls an ephemeral named relation. What work_mem cannot hold goes to
-/// disk.
+/// are not qualified: an ephemeral named relation in PostgreSQL. Rows beyond work_mem go to disk.
 class NamedRows {
   public:
     struct Column {

@@ -22,7 +22,7 @@ Relation open_index(Relation table, const char* name) {
 
 /// Opens an index that was usable when it was looked up; it may have been replaced since. DROP INDEX and
 /// REINDEX CONCURRENTLY mark an index as invalid without a lock that keeps us from the table, and then wait
-/// for those who are there: as long as it is live and ready it has every row.
+/// for the transactions that use it: as long as it is live and ready it has every row.
 Relation open_index(Relation table, Oid index, const char* name) {
     Relation const opened = OidIsValid(index) ? try_relation_open(index, AccessShareLock) : nullptr;
     if (opened && opened->rd_index && opened->rd_index->indisready && opened->rd_index->indislive)
@@ -36,13 +36,13 @@ bool unfinished(const SnapshotData& dirty) {
     return TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
 }
 
-/// Whether one of the transactions that hold a row lock (FOR UPDATE and the like) on the tuple, or have held
-/// it last, is such a one.
+/// Whether `such` is true of one of the transactions that hold a row lock (FOR UPDATE and the like) on the
+/// tuple, or have held it last.
 bool locked_by(TupleTableSlot* slot, bool (*such)(TransactionId)) {
     const auto* const buffered = reinterpret_cast<BufferHeapTupleTableSlot*>(slot);
     HeapTupleHeader const header = buffered->base.tuple->t_data;
     if (header->t_infomask & HEAP_XMAX_INVALID) return false;
-    // Who it is and whether that is one or several are written together.
+    // xmax and its infomask are read together, under the buffer lock.
     if (BufferIsValid(buffered->buffer)) LockBuffer(buffered->buffer, BUFFER_LOCK_SHARE);
     const std::uint16_t infomask = header->t_infomask;
     TransactionId const locker = HeapTupleHeaderGetRawXmax(header);
@@ -166,9 +166,9 @@ Found KeyedTable::find(Datum key) {
     });
 }
 
-/// The next version of the row that the dirty snapshot shows. A scan of an index tidies up a page as soon as
-/// it has less room than the fillfactor leaves: here, after every update. So a heap's page is looked at past
-/// that, and tidied up once its room is used up, which is many updates' work in one.
+/// The next version of the row that the dirty snapshot shows. An index scan prunes a heap page as soon as it
+/// has less room than the fillfactor leaves: here, after every update. So the heap page is read without that,
+/// and pruned once its room is used up, for many updates at once.
 bool KeyedTable::next_version() {
     if (!is_heap_) return next_slot(scan_, ForwardScanDirection, slot_);
     auto* const slot = reinterpret_cast<BufferHeapTupleTableSlot*>(slot_);
@@ -188,7 +188,7 @@ bool KeyedTable::next_version() {
         const bool found =
             heap_hot_search_buffer(tid, table_, page_, &dirty_, tuple, first ? &all_dead : nullptr, first);
         LockBuffer(page_, BUFFER_LOCK_UNLOCK);
-        // As index_fetch_heap() has it: no transaction needs the index entry any more.
+        // As in index_fetch_heap(): no transaction needs the index entry any more.
         if (first && !scan_->xactStartedInRecovery) scan_->kill_prior_tuple = all_dead;
         scan_->xs_heap_continue = found;  // there may be another version that the dirty snapshot shows
         if (!found) continue;
@@ -274,8 +274,8 @@ bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
 }
 
 bool delete_row(Relation table, TupleTableSlot* slot, CommandId command, Snapshot snapshot) {
-    // Where we hold a row lock ourselves (perhaps from a statement before), it is "being modified": then the
-    // lock is ours to go past, and with others who hold it, too, nothing is done.
+    // Where we hold a row lock ourselves (perhaps from an earlier statement), the row is "being modified".
+    // Our own lock is then no obstacle; where others hold one, too, nothing is done.
     const bool wait = locked_by_ourselves(slot) && !locked_by_other(slot);
     TM_FailureData failure;
     return table_tuple_delete(table, &slot->tts_tid, command, snapshot, InvalidSnapshot, wait, &failure,

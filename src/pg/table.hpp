@@ -1,5 +1,5 @@
-// Direct access to tables, for what SQL cannot do without waiting: look-ups that see rows of transactions in
-// progress, and writes in place.
+// Direct access to tables, for work that SQL cannot do without waiting: look-ups that see rows of
+// transactions in progress, and writes in place.
 #pragma once
 
 #include "pg/boundary.hpp"
@@ -30,8 +30,8 @@ inline std::string_view text_of(TupleTableSlot* slot, int column) {
     return view_of(DatumGetTextPP(slot->tts_values[column]));
 }
 
-/// What mau itself has on a table: its trigger functions, and the number of CHECK constraints, which its
-/// direct writes cannot violate.
+/// mau's own objects on a table: its trigger functions, and the number of CHECK constraints, which its direct
+/// writes cannot violate.
 struct OwnObjects {
     Oid triggers[2] = {InvalidOid, InvalidOid};
     int checks = 0;
@@ -46,8 +46,8 @@ void check_rights(Oid table, AclMode rights);
 /// table.
 bool writable_directly(Relation table, const OwnObjects& own, AclMode right);
 
-/// Deletes the row in a slot, without a statement; false where another transaction has it, who is not waited
-/// for. Inside a guard only.
+/// Deletes the row in a slot, without a statement and without waiting; false where another transaction has
+/// it. Inside a guard only.
 bool delete_row(Relation table, TupleTableSlot* slot, CommandId command, Snapshot snapshot);
 
 /// A new value for a column of a row.
@@ -60,8 +60,8 @@ struct Change {
 /// `open` and `close` no error of ours may be thrown past it except one that ends the statement.
 class KeyedTable {
   public:
-    /// Opens both; the caller must have the right to SELECT on the table (else 42501). The index is looked
-    /// for by its name where it is not the one any more that it was.
+    /// Opens both; the caller must have the right to SELECT on the table (else 42501). If the index was
+    /// replaced, it is looked up by its name.
     void open(Oid table, Oid index, const char* name);
     /// The current version of the row with this text key: committed, or changed by this transaction.
     Found find(Datum key);
@@ -75,7 +75,7 @@ class KeyedTable {
     void close();
 
   private:
-    /// Room that a page of the heap should have: for a version or two of a row.
+    /// The room that a heap page should have: for a version or two of a row.
     static constexpr std::size_t kRoom = 400;
 
     bool next_version();
@@ -87,8 +87,8 @@ class KeyedTable {
     Buffer page_ = InvalidBuffer;  // of the heap, the one looked at last
     IndexScanDesc scan_ = nullptr;
     SnapshotData dirty_;
-    TupleTableSlot* slot_ = nullptr;   // what was found last, if it may be updated
-    TupleTableSlot* fresh_ = nullptr;  // what is to become of it
+    TupleTableSlot* slot_ = nullptr;   // the row found last, if it may be updated
+    TupleTableSlot* fresh_ = nullptr;  // its new version
 };
 
 /// Rows appended to a table that `writable_directly` is true of. All of it inside a guard only.
@@ -97,7 +97,7 @@ class Appender {
     void open(Relation table) { table_ = table; }
     /// The values of the next row, to be filled in.
     Datum* row();
-    /// Writes what was filled in.
+    /// Writes the row that was filled in.
     void flush();
 
   private:
@@ -111,7 +111,7 @@ class Appender {
     void close();
 };
 
-/// Ends the command, so that what was written directly is seen by what comes next.
+/// Ends the command, so that later reads see the direct writes.
 void end_command();
 
 /// A table and an index of it, to be walked. All of it inside a guard only.
@@ -142,8 +142,8 @@ class IndexWalk : public IndexedTable {
     ScanDirection direction_;
 };
 
-/// A btree read in its order for what its entries say, by keys on its first columns; the table only where a
-/// page has rows that not everybody may see. All of it inside a guard only.
+/// A btree read in its order for the values in its entries, by keys on its first columns; it reads the table
+/// only where a page has rows that are not visible to all. All of it inside a guard only.
 class EntryWalk : public IndexedTable {
   public:
     void begin(Snapshot snapshot, ScanKey keys, int count);
@@ -158,8 +158,8 @@ class EntryWalk : public IndexedTable {
     bool nulls_[INDEX_MAX_KEYS];
 };
 
-/// An index of a table by its name; none (InvalidOid) where there is none that can be used now: dropped, or
-/// not built yet, or not unique where it has to be.
+/// An index of a table by its name; InvalidOid where no usable index exists: dropped, not built yet, or not
+/// unique where it has to be.
 Oid usable_index(const char* name, Oid table, bool unique = false);
 
 /// A 64-bit hash of an id, the same in every session of a server.

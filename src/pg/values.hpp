@@ -1,12 +1,11 @@
-// Arguments in, results out: what SQL-callable functions share when they convert between PostgreSQL's values
-// and ours.
+// Arguments and results of SQL-callable functions: converts between PostgreSQL's values and ours.
 #pragma once
 
 #include "rules/calendar.hpp"
 #include "pg/spi.hpp"
 
 namespace mau {
-/// The first instant that is too far to be kept: the year 3000.
+/// The first instant that is too late to be stored: the year 3000.
 inline constexpr Instant kEndOfTime = 32503680000000;
 }  // namespace mau
 
@@ -28,12 +27,12 @@ inline constexpr TimestampTz to_timestamp(Instant instant) {
 /// Whether an id can be taken: not empty, at most 255 bytes (the Matrix specification's limit), valid in
 /// UTF-8.
 inline bool valid_user_id(std::string_view id);
-/// Checks a user id from wherever it came; the error names the argument.
+/// Checks a user id; the error names the argument.
 inline void check_user_id(std::string_view id, const char* name);
 /// Checks an instant; the error shows the value.
 inline Instant check_instant(TimestampTz time, const char* name);
 
-/// The arguments of a call, read with a clear error for what is missing.
+/// The arguments of a call, read with a clear error for a missing one.
 class Arguments {
   public:
     explicit Arguments(FunctionCallInfo fcinfo) : fcinfo_(fcinfo) {}
@@ -58,8 +57,8 @@ class Arguments {
     FunctionCallInfo fcinfo_;
 };
 
-/// The trigger that the function was called by, which is on a table of mau's own. Whoever calls the function
-/// otherwise, or has a trigger on another table call it, gets an error.
+/// The trigger that called the function, on a table of mau's own. Any other caller, or a trigger on another
+/// table, gets 39P01.
 TriggerData* trigger_of(FunctionCallInfo fcinfo);
 
 /// The rows of a set-returning function, in a tuplestore.
@@ -74,7 +73,7 @@ class ResultSet {
     ReturnSetInfo* info_;
 };
 
-// --- What every call goes through, inline; what is wrong with a value is said elsewhere ---
+// --- The code on the path of every call, inline; errors are raised elsewhere ---
 
 namespace detail {
 bool valid_text(std::string_view id);

@@ -1,4 +1,4 @@
-// billing: calendar months, and what a month's daily figures come to.
+// billing: calendar months, and the summary of a month's daily figures.
 #pragma once
 
 #include "base/pure.hpp"
@@ -15,7 +15,7 @@ namespace mau::billing {
 struct Month {
     DayRange days;   // the whole month
     bool partial;    // not all of its days are known: it is not over, or the history begins in it
-    DayRange known;  // those that are; empty (last before first) where there are none
+    DayRange known;  // the known days; empty (last before first) where there are none
 };
 
 /// The months that the days of a range lie in, in order. `today` is a day that is not over; the history

@@ -25,7 +25,7 @@ std::string formatted(int digits, double value) {
     return text;
 }
 
-/// The mean of the values that there are; NaN where there are none.
+/// The mean of the values that are not NaN; NaN where there are none.
 double mean(const std::vector<double>& series, std::size_t from, std::size_t to) {
     double sum = 0;
     std::size_t values = 0;
@@ -47,7 +47,7 @@ std::vector<double> columns_of(const std::vector<double>& series, std::size_t ro
     return columns;
 }
 
-/// How many eighths of a line a column is high; whatever is not nothing shows.
+/// The height of a column in eighths of a line; at least one for a value above 0.
 long eighths_of(double value, double top, std::size_t height) {
     if (!(value > 0)) return 0;
     return std::max(1L, std::lround(value / top * static_cast<double>(height * kEighths)));
@@ -75,7 +75,7 @@ std::vector<std::string> draw(const std::vector<double>& series, std::size_t wid
     if (series.empty() || height == 0) return lines;
     const Pen& pen = style == Style::blocks ? kBlocks : kAscii;
 
-    // The columns take what the label leaves, and the label says what the columns reach.
+    // The columns take the width that the label leaves, and the label shows the highest column.
     constexpr std::size_t kAxis = 2;
     std::vector<double> columns;
     double top = 0;

@@ -12,10 +12,10 @@ namespace mau::chart {
 /// The least width that holds the axis and two dates.
 inline constexpr std::size_t kLeastWidth = 30;
 
-/// What is drawn with: Unicode's blocks and lines, in UTF-8, or plain ASCII.
+/// The characters of a chart: Unicode's blocks and lines, in UTF-8, or plain ASCII.
 enum class Style { blocks, ascii };
 
-/// How a number is written at the axis, in at most 5 characters: 0.25, 33.3, 1234, then 12.3k, 4.56M, 7.89G,
+/// The text of a number at the axis, in at most 5 characters: 0.25, 33.3, 1234, then 12.3k, 4.56M, 7.89G,
 /// ...
 std::string label(double value);
 

@@ -1,4 +1,4 @@
-// The Prometheus text exposition format, version 0.0.4: what mau.metrics() returns.
+// The Prometheus text exposition format, version 0.0.4, which mau.metrics() returns.
 #pragma once
 
 #include "base/pure.hpp"
@@ -17,8 +17,7 @@ struct Label {
     std::string_view value;
 };
 
-/// An exposition in the making: families in order, the samples of each right behind it, as the format asks
-/// for.
+/// Builds an exposition: families in order, the samples of each right behind it, as the format requires.
 class Text {
   public:
     /// `common` labels are put on every sample, before its own; their values must outlive the text.

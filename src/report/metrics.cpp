@@ -42,14 +42,14 @@ pg::Statement last_members_query(MAU_FIGURES_OF_LAST_SNAPSHOT("by_service"), {TI
 pg::Statement last_accounts_query(MAU_FIGURES_OF_LAST_SNAPSHOT("accounts_by_service"), {TIMESTAMPTZOID});
 #undef MAU_FIGURES_OF_LAST_SNAPSHOT
 
-// A refresh for a time to come must not purge the present. A thousand years are for ever.
+// A refresh for a future instant must not purge the present. A thousand years mean for ever.
 pg::Statement purge_query(
     "DELETE FROM mau.snapshots s USING mau.settings t WHERE s.at OPERATOR(pg_catalog.<)"
     " (least($1, pg_catalog.now()) OPERATOR(pg_catalog.-) least(t.snapshot_retention, "
     "pg_catalog.make_interval(years => 1000)))",
     {TIMESTAMPTZOID});
 
-// Whoever is a member and has an older sighting in mau.users, too, is seen once.
+// Counts a member with an older sighting in mau.users once.
 pg::Statement seen_query(
     "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
     "         WHERE m.\"timestamp\" OPERATOR(pg_catalog.>) $1)"
@@ -88,7 +88,7 @@ struct Columns {
     std::vector<std::int64_t> users;
 };
 
-/// Keeps the figures of `at`; again for the same instant replaces them.
+/// Stores the figures of `at`; a second call for the same instant replaces them.
 void keep(const Figures& figures, TimestampTz at) {
     const Columns members(figures.by_service), accounts(figures.accounts);
     keep_query.write(std::int64_t{at}, figures.dau, figures.wau, figures.mau, figures.max, members.services,

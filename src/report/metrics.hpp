@@ -1,4 +1,4 @@
-// The figures for others: a snapshot row for every refresh, and the exposition text for Prometheus.
+// The published figures: a snapshot row for every refresh, and the exposition text for Prometheus.
 #pragma once
 
 #include "cohort/cohort.hpp"

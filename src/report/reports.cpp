@@ -1,4 +1,4 @@
-// Figures for the bookkeeper, the planner and the public: calendar months, the forecast, NodeInfo, charts.
+// Bills by calendar month, the forecast, NodeInfo's figures, charts.
 #include "report/billing.hpp"
 #include "report/chart.hpp"
 #include "report/trend.hpp"
@@ -38,7 +38,7 @@ void bill(pg::ResultSet& result, const Config& config, const Question& question,
             const bitmap::BitRows rows = chunks.days();
             for (std::size_t m = begin; m < end; ++m) {
                 const auto from = static_cast<std::size_t>(months[m].days.first - days.first + kBack);
-                const Day last = std::min(months[m].days.last, now);  // of what came later, nothing
+                const Day last = std::min(months[m].days.last, now);  // no later days
                 if (last < months[m].days.first) break;
                 const std::size_t to = from + length({months[m].days.first, last});
                 bitmap::unite(rows, from, to, who);
@@ -82,9 +82,6 @@ Datum billing_months(FunctionCallInfo fcinfo) {
     });
     return Datum(0);
 }
-
-// --- Forecast, nodeinfo, charts
-// ------------------------------------------------------------------------------------
 
 Datum forecast(FunctionCallInfo fcinfo) {
     constexpr Day kLeast = 14;  // days of history with a whole window: fewer show no trend
@@ -132,7 +129,7 @@ Datum forecast(FunctionCallInfo fcinfo) {
         } else if (line->r_squared < kClear) {
             text = "no trend: a straight line explains less than half of the ups and downs";
         } else if (const auto day = trend::reaches(*line, static_cast<double>(*target))) {
-            // Where the line is above the figure of today, tomorrow is the first day that can be.
+            // Where the line is already above the target today, tomorrow is the first possible day.
             const std::int64_t at = std::max<std::int64_t>(first + *day, last + 1);
             if (at <= kLastDay) reaches = static_cast<Day>(at);
         } else {

@@ -29,7 +29,7 @@ std::optional<Line> fit(const std::vector<double>& series) {
 std::optional<std::int64_t> reaches(const Line& line, double target) {
     constexpr double kLongest = 36525;
     if (!(line.per_day > 0)) return std::nullopt;
-    // A hair's breadth below is there: the line is made of rounded numbers.
+    // Tolerates rounding: the line is made of rounded numbers.
     const double day = std::ceil((target - line.intercept) / line.per_day - 1e-9);
     if (!(day <= kLongest)) return std::nullopt;
     return static_cast<std::int64_t>(std::max(0.0, day));

@@ -1,4 +1,4 @@
-// trend: a straight line through a series of daily figures, and when it reaches a limit.
+// trend: a straight line through a series of daily figures, and the day on which it reaches a limit.
 #pragma once
 
 #include "base/pure.hpp"

@@ -23,13 +23,13 @@ inline constexpr Instant kWindow = 30 * kDay;
 inline constexpr Day kFirstDay = 0;       // 1970-01-01
 inline constexpr Day kLastDay = 376'199;  // 2999-12-31
 
-/// Days from first to last, both of them in it.
+/// The days from first to last, both included.
 struct DayRange {
     Day first;
     Day last;
 };
 
-/// What retention counts in. Weeks are ISO weeks: they begin on Monday.
+/// The period of retention. Weeks are ISO weeks: they begin on Monday.
 enum class Period { day, week, month };
 
 /// The UTC day that an instant falls on, rounding down before 1970 too; std::out_of_range if it is no Day.

@@ -12,7 +12,7 @@ constexpr char lower(char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-/// The text in lower case, in a buffer on the stack where it fits: this is on the way of every sighting.
+/// The text in lower case, in a buffer on the stack where it fits, because every sighting needs it.
 class Lowered {
   public:
     explicit Lowered(std::string_view text) : size_(text.size()) {
@@ -53,7 +53,7 @@ Platform platform_of(std::string_view user_agent) {
 Platform PlatformMemo::platform_of(std::string_view user_agent) {
     const std::size_t size = user_agent.size();
     if (size < 8 || size > kLength) return mau::platform_of(user_agent);
-    // Agents differ in their middle and end: versions, systems, engines.
+    // User agents differ in their middle and end: versions, systems, engines.
     std::uint64_t middle = 0, end = 0;
     std::memcpy(&middle, user_agent.data() + (size - 8) / 2, 8);
     std::memcpy(&end, user_agent.data() + size - 8, 8);

@@ -1,4 +1,4 @@
-// platform: which client a user agent belongs to, as coarsely as Synapse's r30v2 tells them apart.
+// platform: the client of a user agent, as coarse as in Synapse's r30v2.
 #pragma once
 
 #include "base/pure.hpp"
@@ -19,7 +19,7 @@ inline constexpr int kPlatforms = 5;
 /// unknown. Case does not matter.
 Platform platform_of(std::string_view user_agent);
 
-/// `platform_of`, remembering the last user agents it was asked for: one look at them costs several searches.
+/// `platform_of` with a memory of the last user agents, because it searches each several times.
 class PlatformMemo {
   public:
     Platform platform_of(std::string_view user_agent);

@@ -7,7 +7,8 @@ namespace mau {
 
 namespace {
 
-/// Asks one rule: tells the trace, and returns whether it holds. The detail is made only for a trace.
+/// Evaluates one rule: reports it to the trace, and returns whether it holds. The detail is made only for a
+/// trace.
 template <class Detail>
 bool asks(Trace* trace, const char* rule, bool holds, Detail&& detail) {
     if (trace) trace->rule(rule, holds, detail());

@@ -1,4 +1,4 @@
-// The rules: who counts, who is blocked, why. Pure functions of values.
+// The rules by which a user counts or is blocked. Pure functions of values.
 //
 // Recording (`judge_sighting`), blocking (`judge_request`) and `mau.explain` use the same rules; explain
 // passes a Trace, which receives every rule in order. The rules are Synapse's: storage `monthly_active_users`
@@ -33,7 +33,7 @@ struct Settings {
     std::optional<std::string> server_name;
 };
 
-/// What is known of a user.
+/// A user's account as far as it is known.
 struct Account {
     bool registered = false;  // false: seen, but never registered with us
     std::optional<Instant> registered_at;
@@ -44,7 +44,7 @@ struct Account {
     std::optional<std::int64_t> appservice_trial_days;  // of that appservice, where it has its own
 };
 
-/// A user's place in the cohort.
+/// A user's membership in the cohort.
 struct Membership {
     std::optional<Instant> last_seen;  // nothing: no row
     bool reserved = false;             // a registered reserved user: the seat is held for ever
@@ -53,7 +53,7 @@ struct Membership {
     bool holds(Instant at) const { return last_seen && (reserved || *last_seen >= at - kWindow); }
 };
 
-/// What became of a sighting.
+/// The outcome of a sighting.
 enum class Outcome {
     joined,
     refreshed,
@@ -79,8 +79,8 @@ class Trace {
     virtual void rule(const char* name, bool holds, const std::string& detail) = 0;
 };
 
-/// Says what a sighting of the user at `at` does, short of the question whether there is a seat: `joined`
-/// means "joins, if a seat can be had" (see `needs_seat`). Rules in the order of Synapse's
+/// Returns the outcome of a sighting of the user at `at`, without the question whether a seat is free:
+/// `joined` means "joins if there is a seat" (see `needs_seat`). Rules in the order of Synapse's
 /// populate_monthly_active_users and upsert_monthly_active_user; the first that holds decides.
 Outcome judge_sighting(const Settings& settings, std::string_view user_id, const Account& account,
                        const Membership& membership, Instant at, Trace* trace = nullptr);
@@ -96,7 +96,7 @@ bool takes_seat(const Account& account, const Membership& membership);
 /// Whether joining takes one of the seats that `max_mau_value` limits.
 bool needs_seat(const Settings& settings, const Account& account, const Membership& membership);
 
-/// Whether the account belongs to the figure that the limit is about, once it is a member.
+/// Whether the account counts against the limit once it is a member.
 inline bool counted(const Account& account) {
     return account.appservice.empty();
 }
@@ -113,8 +113,7 @@ std::string_view host_of(std::string_view user_id);
 /// `…@server_name` are.
 bool is_local(const Settings& settings, std::string_view user_id);
 
-/// What a request asks for: a user's request, or a registration (no user), perhaps with a threepid or user
-/// type.
+/// A user's request, or a registration (no user), perhaps with a threepid or user type.
 struct Request {
     std::optional<std::string_view> user_id;
     bool threepid_given = false;
@@ -126,9 +125,9 @@ struct Request {
 /// The answer to a request: goes ahead, blocked by hs_disabled, or blocked if the server is full.
 enum class Gate { open, disabled, if_seat };
 
-/// Says whether a request is let in; the first rule that holds decides. A user of an appservice is taken to
-/// act through it, whether or not the caller says so. `if_seat` leaves the comparison of the count with the
-/// maximum to the caller, because the count costs a query.
+/// Returns whether a request may go ahead; the first rule that holds decides. A user of an appservice is
+/// treated as acting through it, even if the caller does not say so. `if_seat` leaves the comparison of the
+/// count with the maximum to the caller, because the count costs a query.
 Gate judge_request(const Settings& settings, const Request& request, const Account& account,
                    const Membership& membership, Instant at, Trace* trace = nullptr);
 

@@ -13,8 +13,8 @@ namespace mau::seats {
 
 namespace {
 
-/// Whether the rows are those that a snapshot shows: it sees all that they tell of, and nothing that they are
-/// still to be told of. With the lock held, inside a guard.
+/// Whether the counters equal what a snapshot shows: every counted transaction is visible in it, and no
+/// holder that has ended is missing. With the lock held, inside a guard.
 bool agrees(const Counters* mine, Snapshot snapshot) {
     if (TransactionIdIsNormal(mine->newest) && !TransactionIdPrecedes(mine->newest, snapshot->xmin))
         return false;
@@ -79,7 +79,7 @@ std::int64_t recount(const Config& config, Counters* mine) {
         UnregisterSnapshot(snapshot);
         return counted;
     });
-    for (const Level& level : tally) now -= level.rows;  // our own are in the snapshot, and come at commit
+    for (const Level& level : tally) now -= level.rows;  // ours are added at commit
     std::int64_t off = std::abs(now - before);
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
     mine->rows += now;
@@ -95,7 +95,7 @@ bool are_known(const Config& config, const Counters* mine) {
     return mine->known && mine->cohort == config.cohort_table && mine->version == config.cohort_version;
 }
 
-/// Makes sure that the counters are known; false where they cannot be now.
+/// Makes sure that the counters are known; returns false where they cannot be counted now.
 bool ensure_known(const Config& config, Counters* mine) {
     if (has_unannounced() || !config.cohort_is_watched) return false;
     if (IsInParallelMode()) return are_known(config, mine);
@@ -194,7 +194,7 @@ std::optional<std::int64_t> rows(const Config& config, Purpose purpose) {
         !ensure_known(config, mine))
         return std::nullopt;
     if (!tally.empty())
-        return std::nullopt;  // what of our own doing a statement sees, only its snapshot can tell
+        return std::nullopt;  // only the statement's snapshot knows which of our own rows it sees
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
     const bool known =
         are_known(config, mine) && (purpose == Purpose::decision || agrees(mine, GetActiveSnapshot()));
@@ -211,8 +211,7 @@ std::int64_t verify(const Config& config) {
     pg::release_lock(pg::LockSpace::seats, 1);
     if (off > 0)
         pg::guard([&] {
-            ereport(LOG, (errmsg("mau's counters were %lld rows off the table, and are mended",
-                                 static_cast<long long>(off))));
+            ereport(LOG, (errmsg("mau corrected its counters by %lld rows", static_cast<long long>(off))));
         });
     return off;
 }
@@ -233,7 +232,7 @@ std::string describe() {
                " databases have used mau since the server started)";
     if (!mine->known) return "counters to be taken from the table at the next admission";
     return std::to_string(mine->rows) + " native rows, " + std::to_string(mine->in_flight) +
-           " admissions in flight; counted " + std::to_string(mine->recounts) + " times, mended " +
+           " admissions in flight; counted " + std::to_string(mine->recounts) + " times, corrected " +
            std::to_string(mine->mended) +
            (mine->ahead > 0 ? "; " + std::to_string(mine->ahead) + " sightings ahead of the clock" : "");
 }

@@ -11,8 +11,8 @@ void init();
 /// Whether there are counters; without preload there are none, and a lock keeps the limit.
 bool enabled();
 
-/// What became of asking for a seat. `unknown`: there are no counters to rely on now; count under a lock,
-/// then `take_unconditionally`.
+/// The result of asking for a seat. `unknown`: the counters are not known now; count under a lock, then
+/// `take_unconditionally`.
 enum class Take { taken, full, unknown };
 
 /// Takes one seat. If the server is full, `missing` is the number of seats that must be freed first.
@@ -48,10 +48,10 @@ bool is_announced();
 /// Notices DML on the cohort, by a trigger; unannounced DML makes the counters be taken from the table again.
 void notice_dml(Oid cohort);
 
-/// Which rows a figure includes: those that the caller's statement sees, or those that are committed now.
+/// The rows that a figure includes: those that the caller's statement sees, or those that are committed now.
 enum class Purpose { statement, decision };
-/// The native rows, expired ones too; nothing where the counters cannot be had, or do not say what is asked
-/// for.
+/// The native rows, expired ones too; nothing where the counters are unknown, or may differ from what the
+/// purpose needs.
 std::optional<std::int64_t> rows(const Config& config, Purpose purpose);
 
 /// Compares the counters with the table; logs and corrects a difference. Returns by how many rows they were
@@ -61,7 +61,7 @@ std::int64_t verify(const Config& config);
 /// Counts sightings that were ahead of the server's clock.
 void count_ahead(std::int64_t sightings);
 
-/// In words, for mau.status.
+/// The state of the counters in words, for mau.status.
 std::string describe();
 
 }  // namespace mau::seats

@@ -73,7 +73,7 @@ void hold(Counters* mine, Oid cohort) {
     }
     TransactionId const xid = pg::guard([] { return GetTopTransactionId(); });
     tally_cohort = cohort;
-    level();  // the end of the transaction finds something to end
+    level();  // so that the end of the transaction is not skipped
     pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
     holder = {number_of(mine), xid, false};
     LWLockRelease(&mine->lock);
@@ -104,7 +104,7 @@ std::int64_t own_change() {
 
 namespace {
 
-// No error may leave the callbacks: they run when there is no way back.
+// The callbacks must not raise: they run after the commit or abort is decided.
 
 void end_transaction(bool committed) {
     auto* shared = piece.get<Shared>();
@@ -212,7 +212,7 @@ void init() {
 
 namespace {
 
-/// How deep in triggers we are. (The server's own variable is static.)
+/// The depth of nested triggers. (The server's own variable is static.)
 int trigger_depth() {
     return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, Datum(0)));
 }

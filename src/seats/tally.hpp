@@ -1,4 +1,4 @@
-// What the current transaction has changed, by level of subtransaction, and the callbacks that apply it to
+// The changes of the current transaction, by level of subtransaction, and the callbacks that apply them to
 // the counters. Included only by files of this folder.
 #pragma once
 
@@ -9,11 +9,11 @@ namespace mau::seats {
 /// The counters of one database; everything under `lock`.
 struct Counters {
     LWLock lock;
-    Oid cohort;               // whose rows these are: another table after DROP and CREATE EXTENSION
-    std::uint64_t version;    // of that table's triggers, when the rows were counted
-    bool known;               // the rows were taken from the table and kept up to date since
-    TransactionId newest;     // every transaction that `rows` tells of is this one or an earlier one
-    int unsettled_dml;        // transactions between the end of unannounced DML and its being visible or gone
+    Oid cohort;             // the table of the rows: another one after DROP and CREATE EXTENSION
+    std::uint64_t version;  // of that table's triggers, when the rows were counted
+    bool known;             // the rows were taken from the table and kept up to date since
+    TransactionId newest;   // every transaction counted in `rows` is this one or an earlier one
+    int unsettled_dml;  // transactions with unannounced DML, from pre-commit until it is visible or undone
     std::uint64_t forgotten;  // how often the counters became unknown: a recount in progress is void then
     std::int64_t rows;        // of natives, committed
     std::int64_t in_flight;   // seats taken by transactions that are not done
@@ -43,7 +43,7 @@ void forget(Counters* mine);
 /// Notes that `rows` includes a transaction. Later transactions may have ended before it.
 void note_newest(Counters* mine, TransactionId xid);
 
-/// What a subtransaction has done. Plain data: callbacks move it.
+/// The changes of a subtransaction. Plain data: callbacks move it.
 struct Level {
     int nest;
     std::int64_t seats;    // in flight
@@ -61,14 +61,14 @@ Level& level();
 /// Begins a tally: the holder shows a recount which transaction these rows and seats belong to.
 void hold(Counters* mine, Oid cohort);
 
-/// Whether this transaction has unannounced DML; what it sees itself is then no count for the others.
+/// Whether this transaction has unannounced DML; then the rows that it sees are no count for other sessions.
 bool has_unannounced();
 
 /// Whether a row that this subtransaction has removed leaves its seat to the next.
 bool has_spare_seat();
 
-/// By how much this transaction's own doing changes the sum, for itself: its rows, added or removed, in
-/// place of the seats that it took for them. Others go by the seats until it is done.
+/// The change of the sum by this transaction, as it sees it itself: its rows, added or removed, in place of
+/// the seats that it took for them. For others the seats count until it ends.
 std::int64_t own_change();
 
 /// Whether counters are in shared memory at all.

@@ -66,8 +66,7 @@ void Reading::read_users(const std::string& where) {
             }
             std::optional<Instant> at = rows.at(i, 1).optional_integer();
             if (at && (*at < 0 || *at >= kEndOfTime)) {
-                note(contract_.users_table, "registration time makes no sense; the user is taken without",
-                     id);
+                note(contract_.users_table, "registration time is out of range; imported without it", id);
                 at.reset();
             }
             accounts.user_ids.push_back(id);
@@ -98,7 +97,7 @@ void Reading::read_threepids(const std::string& where) {
             const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
                                    address = rows.at(i, 2).text();
             if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
-                address.size() > 1024) {  // what an index can hold
+                address.size() > 1024) {  // the limit of an index entry
                 skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
                 continue;
             }
@@ -130,7 +129,8 @@ void Reading::fill(pg::Statement& is_empty, ReadRows read_rows) {
     (this->*read_rows)("true");
 }
 
-/// Reads the owners of the reserved threepids: only these matter, and only this shows that one was removed.
+/// Reads the owners of the reserved threepids: only these are used, and no other query shows that one was
+/// removed.
 void Reading::check_reserved_threepids() {
     if (config_.reserved.empty() || contract_.holders.empty()) return;
     std::vector<std::string_view> mediums, addresses, holders;
@@ -153,7 +153,7 @@ void Reading::check_reserved_threepids() {
         ids.push_back(rows.at(i, 0).text());
         held_mediums.push_back(held->first);
         held_addresses.push_back(held->second);
-        asked.erase(held);  // of two spellings the first, which is the list's
+        asked.erase(held);  // of two spellings only the first, which is the list's
     }
     threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
     threepids += static_cast<std::int64_t>(

@@ -1,5 +1,5 @@
 // A user counts on both sides, on one, or on none. The server's users are read in batches, and each is looked
-// up in mau's tables with the reason why mau would leave the user out; those whom only mau has are counted by
+// up in mau's tables with the reason why mau would leave the user out; users whom only mau has are counted by
 // the day of their last sighting, because a server prunes old rows.
 #include "source/compare.hpp"
 
@@ -16,9 +16,10 @@ constexpr const char* kBoth = "both";
 constexpr const char* kMissing = "who are missing in mau";
 constexpr const char* kUnknown = "whom mau does not know";
 
-// What becomes of the server's users ($1) whose last sightings there are $2, as groups: the figure, why mau
-// has not got the user (or kBoth), how many days before $3 (ms) mau saw the user, and how many users. What is
-// after $4 (ms) need not have been read yet.
+// Groups the server's users ($1, last seen $2) by figure, by the reason why mau lacks them (or kBoth), and by
+// days since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet. The query repeats
+// the rules of rules/policy in SQL, only to name the reason of a difference, and leaves out the trial days of
+// appservices.
 pg::Statement tally_query(
     "WITH f AS (SELECT n.user_id, n.seen, m.\"timestamp\" AS member_at,"
     "   greatest(m.\"timestamp\", u.last_seen) AS ours, u.user_no, u.is_guest, u.user_type = 'support' AS "
@@ -63,7 +64,7 @@ pg::Statement tally_query(
     "     ELSE g.missing END, g.ours)) w(figure, reason, seen) WHERE w.reason IS NOT NULL GROUP BY 1, 2, 3",
     {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID});
 
-// What mau has, as the same groups without a reason.
+// mau's own users, in the same groups without a reason.
 pg::Statement ours_query(
     "WITH f AS (SELECT m.\"timestamp\" AS member_at, greatest(m.\"timestamp\", u.last_seen) AS ours,"
     "   u.appservice_id <> '' OR coalesce(m.service, 'native') <> 'native' AS bridged"
@@ -81,7 +82,7 @@ pg::Statement known_query(
 
 using Days = std::map<std::int64_t, std::int64_t>;  // days before now: users
 
-/// What was found of one figure.
+/// The tally of one figure.
 struct Tally {
     std::map<std::string, Days> reasons;
     std::int64_t theirs = 0;
@@ -94,7 +95,7 @@ std::int64_t total(const Days& days) {
     return sum;
 }
 
-/// What mau knows that a figure's differences may come of.
+/// mau's facts that may explain a figure's differences.
 struct Facts {
     Days ours;
     std::int64_t forgotten, reserved;
@@ -146,7 +147,7 @@ Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
 
 using Tallies = std::map<std::string, Tally>;  // by figure
 
-/// Adds some of the server's users to its figures; `counted`: those whom it counts, whenever they were seen.
+/// Adds some of the server's users to its figures; `counted`: those whom it counts, at any last sighting.
 void add(const pg::Rows& rows, const Reading& reading, Instant at, bool counted, Tallies& tallies) {
     std::vector<std::string_view> ids;
     std::vector<std::int64_t> seen;

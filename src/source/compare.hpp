@@ -10,7 +10,7 @@ struct Comparison {
     std::string figure;
     std::int64_t ours, theirs;
     std::int64_t unexplained;  // users who are on one side only, for no reason that is known
-    std::string reason;        // in words, all that makes a difference
+    std::string reason;        // in words, all causes of the difference
 };
 
 /// Compares the figures user by user. `reading` has begun.

@@ -16,7 +16,7 @@
 //     or, with an `activity_table` (a table without an index on the time):
 //               {where}                          the same, in any order
 //   visits      $1 from, $2 to (ms, both         user_id text, any instant of the day bigint (ms), user_agent
-//               inclusive)                       text: who was there on which day, as often as it likes; best
+//               inclusive)                       text: the active users of each day, perhaps repeatedly; best
 //                                                in order of the day, through an index on it
 //   newest      $1 at (ms)                       bigint (ms): the newest activity up to then, or NULL
 //   last_seen   $1 at (ms)                       user_id text, last_seen bigint (ms): one row a user
@@ -25,13 +25,13 @@
 //   counted     none                             the same, of those whom the server itself counts
 //   malformed   $1 at (ms), and {where}          relation text, reason text, key text, at most 1 000 rows
 //               with an `activity_table`
-//   unparsed    {where}                          host text, "user" text, key text, value text: what SQL
+//   unparsed    {where}                          host text, "user" text, key text, value text: rows that SQL
 //                                                cannot read without errors. `parse` returns the value's
 //                                                time; activity, malformed and usage read the table
 //                                                sightings(host, "user", key, seen_at bigint (ms) or NULL)
 //   malformed_visits  $1 at (ms)                 the same for visits
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
-//                                                empty: Synapse's keys over everybody whom mau has seen
+//                                                empty: Synapse's keys over all users whom mau has seen
 //
 // Visits are the homeserver's own record of days. They are optional: if they cannot be read, attach reports
 // it and continues. Each day is read once more after it is over.
@@ -53,7 +53,7 @@
 
 namespace mau::source {
 
-/// A table that must be there, with the columns that must be in it.
+/// A required table with its required columns.
 struct Requirement {
     std::string table;
     std::vector<std::string> columns;
@@ -64,19 +64,18 @@ struct Contract {
     std::string users_table, users;
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
-    std::string visits_table, visits, malformed_visits;  // the table: what must not be altered meanwhile
+    std::string visits_table, visits, malformed_visits;  // the table is locked while it is read
     std::string cohort_table, cohort, counted;
     std::string malformed;
     std::string unparsed;
     std::optional<std::int64_t> (*parse)(std::string_view value) = nullptr;
 
-    std::string rows_go;  // why a user's activity may vanish, in words; empty: by pruning only
-    std::string usage, usage_with_visits;  // the second where it has more, and more to read
-    std::string
-        activity_name;  // what reports call that which activity is read from, where it is not activity_table
+    std::string rows_go;  // why mau may have users whom the server has not, in words; empty: by pruning only
+    std::string usage, usage_with_visits;  // the second also reads daily visits; usage is used if it fails
+    std::string activity_name;             // the table that `activity` reads, without an activity_table
 };
 
-/// Where a homeserver's tables are, and what can be known of them before they are read.
+/// The place of a homeserver's tables, and their properties that are known before they are read.
 struct Homeserver {
     std::string schema;       // a quoted identifier
     std::string server_name;  // of mau.settings, a quoted literal; empty where it is not set
@@ -93,7 +92,7 @@ struct Kind {
     MakeContract make;
 };
 
-/// The homeservers we know, one file each.
+/// The kinds of homeserver, one file each.
 Contract synapse(const Homeserver& homeserver);
 Contract prosody(const Homeserver& homeserver);
 Contract ejabberd(const Homeserver& homeserver);

@@ -18,7 +18,7 @@ struct Part {
     std::vector<Column> columns;
 };
 
-/// What each part of mau.custom_source has to answer.
+/// The columns of each part of mau.custom_source.
 const std::vector<Part>& parts() {
     static const std::vector<Part> kParts = {
         {"users",
@@ -60,8 +60,8 @@ bool accepts(Type type, Oid oid) {
     return false;
 }
 
-/// The query of a part as it is run: without a semicolon at its end, its places filled in. Empty where not
-/// given.
+/// The query of a part as it is run: without a semicolon at its end, its placeholders replaced. Empty where
+/// not given.
 std::string query_of(const Homeserver& homeserver, const char* part) {
     const auto found = homeserver.queries.find(part);
     if (found == homeserver.queries.end()) return {};
@@ -71,7 +71,7 @@ std::string query_of(const Homeserver& homeserver, const char* part) {
     return substitute(query, "since", std::to_string(homeserver.since));
 }
 
-/// What parsing tells of a query.
+/// The result of parsing a query.
 struct ParsedQuery {
     int columns;
     const char** names;
@@ -108,7 +108,7 @@ std::string type_name(Oid type) {
     return name;
 }
 
-/// What is wrong with a column, or nothing.
+/// The fault of a column; empty if it has none.
 std::string complaint(const Column& column, const ParsedQuery& found) {
     for (int i = 0; i < found.columns; ++i) {
         if (found.names[i] != std::string_view(column.name)) continue;
@@ -188,10 +188,9 @@ void check_queries(const Homeserver& homeserver) {
     }
     if (complaints.empty()) return;
     throw Error(mismatch ? sqlstate::datatype_mismatch : sqlstate::undefined_column,
-                "mau.custom_source does not answer what is asked", complaints + ".",
-                "See COMMENT ON COLUMN mau.custom_source.query for the columns. Times are bigint, epoch "
-                "milliseconds: of "
-                "a timestamptz, floor(extract(epoch FROM t) * 1000)::bigint.");
+                "queries in mau.custom_source return wrong columns", complaints + ".",
+                "doc/sources.md lists the columns. Times are bigint, epoch milliseconds: "
+                "floor(extract(epoch FROM t) * 1000)::bigint.");
 }
 
 Contract custom(const Homeserver& homeserver) {

@@ -1,4 +1,4 @@
-// A homeserver of the admin's own: queries with the contract's columns, from mau.custom_source.
+// A homeserver of your own: queries with the contract's columns, from mau.custom_source.
 #pragma once
 
 #include "pg/spi.hpp"
@@ -6,7 +6,7 @@
 
 namespace mau::source {
 
-/// Makes sure that the queries are queries, with the contract's columns; the error names every column that is
+/// Checks that each query is one SELECT with the contract's columns; the error names every column that is
 /// missing, unknown or of another type.
 void check_queries(const Homeserver& homeserver);
 

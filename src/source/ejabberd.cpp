@@ -1,6 +1,6 @@
 // ejabberd's tables with either SQL schema: last(username, seconds, state), users(username, created_at), the
 // newer one with server_host in both. `seconds` is Unix seconds as text, written at logout; there is no index
-// on it. `password` is not ours to read, so that banned accounts look like others.
+// on it. mau does not read `password`, so banned accounts look like others.
 #include "source/contract.hpp"
 
 namespace mau::source {

@@ -36,8 +36,9 @@ void Reading::read_last_seen(const std::string& sql, const Params& params,
     });
 }
 
-/// Up to when the homeserver's own list of its members says who is one: a member's time there is renewed when
-/// it is older than an hour. Nothing where there is no list, or one that the homeserver keeps no longer.
+/// The instant up to which the homeserver's own list of members is complete: a member's time there is renewed
+/// when it is older than an hour. Nothing where there is no list, or where the homeserver no longer maintains
+/// it.
 std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest) {
     if (contract_.cohort.empty() || !recording(config_.settings)) return std::nullopt;
     std::optional<Instant> newest_member;
@@ -50,12 +51,12 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
     if (trouble) {
         const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
         const bool forbidden = trouble->state == sqlstate::insufficient_privilege;
-        no_cohort = {"mau " + std::string(forbidden ? "may" : "can") + "not read " + contract_.cohort_table +
-                         ", members are known as far as " + contract_.activity_name + " tells",
+        no_cohort = {"mau cannot read " + contract_.cohort_table + "; members were imported from " +
+                         contract_.activity_name + " only",
                      "It is: " + trouble->message + ".",
                      (forbidden ? "GRANT SELECT ON " + homeserver_.schema + "." +
                                       quoted(contract_.cohort_table) + " TO " + quoted(role) + "; then"
-                                : std::string("Mend it, then")) +
+                                : std::string("Correct it, then")) +
                          " call mau.detach() and mau.attach()."};
         return std::nullopt;
     }

@@ -1,8 +1,8 @@
 // Prosody's one table (0.12 and 13): prosody(host, "user", store, key, type, value), all text, indexed by
-// (host, "user", store, key) only. Whose login or logout is when is JSON of mod_lastlog2; 13 keeps
-// account_activity too. The table holds everything else as well, so rows are picked by store, key and type
-// before their value is read, and no value is cast to json: an error in one row must not keep the
-// others from being read. prosody_json parses the values.
+// (host, "user", store, key) only. mod_lastlog2 stores logins and logouts as JSON; 13 keeps account_activity,
+// too. The table holds everything else as well, so rows are picked by store, key and type before their value
+// is read, and no value is cast to json: an error in one row must not keep the others from being read.
+// prosody_json parses the values.
 #include "source/contract.hpp"
 #include "source/prosody_json.hpp"
 
@@ -28,7 +28,7 @@ Contract prosody(const Homeserver& homeserver) {
     Contract contract;
     contract.needs = {{"prosody", {"host", "user", "store", "key", "type", "value"}}};
     contract.users_table = "prosody";
-    // All of an account's rows, wherever they are, for each account with a row in the pages that are read.
+    // All rows of each account that has a row in the pages that are read.
     contract.users = bound(
         "SELECT c.\"user\" || '@' || c.host,"
         " floor(min({created_seconds}) * 1000)::bigint, NULL::text, NULL::text, false,"
@@ -59,9 +59,9 @@ Contract prosody(const Homeserver& homeserver) {
         " CASE WHEN a.seen_at IS NULL THEN 'no usable time in the value' ELSE 'time is in the future' END,"
         " a.\"user\" || '@' || a.host || ' ' || a.key FROM sightings a"
         " WHERE a.seen_at IS NULL OR a.seen_at > $1 + 86400000 LIMIT 1000";
-    // mod_measure_active_users: per host, whole seconds, strictly less; the future counts. 13, which is known
-    // by its unique index or by what only it stores, leaves out who has no account or a disabled one. Who is
-    // online counts for Prosody in any case; the database does not know.
+    // mod_measure_active_users: per host, whole seconds, strictly less; the future counts. 13, recognised by
+    // its unique index or by contents that only it stores, leaves out users without an account or with a
+    // disabled one. Prosody also counts users who are online, which the database does not know.
     contract.usage = bound(
         "WITH seen AS (SELECT a.host, a.\"user\", max(a.seen_at) AS last FROM sightings a"
         "   WHERE a.key IN ('login', 'logout') GROUP BY a.host, a.\"user\"),"

@@ -104,7 +104,7 @@ Mark take_mark() {
         mark.next_xid = static_cast<std::int64_t>(next);
         PushActiveSnapshot(GetLatestSnapshot());
         Snapshot const snapshot = GetActiveSnapshot();
-        TransactionId oldest = snapshot->xmax;  // what was begun and is not over is at least this, or in xip
+        TransactionId oldest = snapshot->xmax;  // a transaction in progress is at least this, or in xip
         for (std::uint32_t i = 0; i < snapshot->xcnt; ++i)
             if (TransactionIdPrecedes(snapshot->xip[i], oldest)) oldest = snapshot->xip[i];
         mark.oldest_open = static_cast<std::int64_t>(next) -

@@ -1,4 +1,4 @@
-// Reading a homeserver's tables: with whose rights, and only the pages that changed.
+// Reading a homeserver's tables: as the right role, and only the pages that changed.
 #pragma once
 
 #include "pg/spi.hpp"
@@ -6,12 +6,12 @@
 namespace mau::source {
 
 /// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION and with
-/// row_security off; settings that functions behind those tables make go with it. An error while switched is
-/// put right by the end of the (sub)transaction, which restores both.
+/// row_security off; settings that functions behind those tables make end with it. After an error the end of
+/// the (sub)transaction restores both.
 class ReadAs {
   public:
     explicit ReadAs(Oid role);
-    /// Back to who we were; call it before anything is written.
+    /// Switches back; call it before anything is written.
     void done();
 
   private:
@@ -21,11 +21,11 @@ class ReadAs {
 };
 
 /// Takes ACCESS SHARE on all of the tables, or on none: waits for a migration a little, but holds nothing
-/// while it waits, so that no migration can meet us in a deadlock. Returns a table that could not be had.
+/// while it waits, so that no migration can deadlock with mau. Returns a table that could not be locked.
 std::optional<Oid> share(const std::vector<Oid>& tables);
 
-/// Whether the role may ask for rows by their place in the table; with column privileges only, that is one
-/// too.
+/// Whether the role may read ctid, the place of a row in the table; with column privileges it needs one for
+/// ctid, too.
 bool may_read_places(Oid table, Oid role);
 
 /// A run of a table's blocks: [first, end).
@@ -34,19 +34,19 @@ struct Blocks {
 };
 
 /// The blocks of a table whose pages changed after a location in the WAL (0 = all); runs less than `near`
-/// apart are one. Nothing for what is not a plain, logged table without children: read it whole.
+/// apart are one. Nothing for a relation that is not a plain, logged table without children: read it whole.
 std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near = 32);
 
-/// The file that a table is in; a rewrite of the table changes it.
+/// The number of the file of a table; a rewrite of the table changes it.
 std::int64_t filenode_of(Oid table);
 
-// Which changes a reading has seen. Every change of a page writes WAL and leaves its location on the page, so
-// the pages that changed after a location are found without a column that says so. A transaction that was
+// The changes that a reading has seen. Every change of a page writes WAL and leaves its location on the page,
+// so the pages that changed after a location are found without a column that says so. A transaction that was
 // under way at a reading may have changed pages before the reading's mark and become visible after it; so a
 // mark is trusted only after a later reading at which all transactions that could have been under way at the
 // mark were over.
 
-/// The moment of a reading: a location in the WAL, and what was under way.
+/// The moment of a reading: a location in the WAL, and the transactions in progress.
 struct Mark {
     std::int64_t lsn;          // in the WAL, taken before the snapshot
     std::int64_t next_xid;     // transactions from here on came later
@@ -56,15 +56,15 @@ struct Mark {
 /// Takes a mark, then pushes a fresh snapshot for the reading.
 Mark take_mark();
 
-/// How far a table was read.
+/// The position of the reading of a table.
 struct TableState {
     std::int64_t filenode = 0;
     std::optional<std::int64_t> until;          // all changes up to here were seen; nothing: read it all
-    std::optional<std::int64_t> pending_until;  // the mark that is to be trusted next,
+    std::optional<std::int64_t> pending_until;  // the next mark to be trusted,
     std::optional<std::int64_t> pending_xid;    // once all transactions before this one are over
 };
 
-/// The state after a reading of what changed since `known.until`.
+/// The state after a reading of the changes since `known.until`.
 TableState advance(const TableState& known, std::int64_t filenode, const Mark& mark);
 
 }  // namespace mau::source

@@ -83,7 +83,7 @@ Homeserver homeserver_of(const Config& config, const Source& source) {
         return OidIsValid(oid) && pg::guard([&] { return get_attnum(oid, column) != InvalidAttrNumber; });
     };
     homeserver.queries = source.queries;
-    // A time ahead of the clock does not show what was read.
+    // A time ahead of the clock says nothing about the rows read.
     const Instant synced_at =
         source.synced_at <= pg::to_instant(GetCurrentTimestamp()) ? source.synced_at : 0;
     homeserver.since = std::max<Instant>(0, synced_at - overlap());
@@ -136,7 +136,7 @@ pg::Rows Reading::read(const std::string& sql, const Params& params) const {
     return rows;
 }
 
-/// Whether the caller may read the columns of a table that are needed, as far as they are there.
+/// Whether the caller may read the needed columns of a table, as far as they exist.
 bool Reading::readable(const Requirement& need) const {
     const Oid table = table_oid(source_.schema, need.table);
     return std::all_of(need.columns.begin(), need.columns.end(), [&](const std::string& column) {
@@ -194,7 +194,7 @@ void Reading::check_rights() const {
     }
     if (grants.empty()) return;
     grants.pop_back();
-    throw Error(sqlstate::insufficient_privilege, "the homeserver's tables may not be read",
+    throw Error(sqlstate::insufficient_privilege, "permission denied for the homeserver's tables",
                 "Role " + std::string(user) + " lacks " +
                     (usable ? "SELECT on " + forbidden : "USAGE on schema " + source_.schema) + ".",
                 grants);

@@ -34,7 +34,7 @@ std::string quoted(const std::string& identifier);
 /// A table of a schema; InvalidOid where there is none.
 Oid table_oid(const std::string& schema, const std::string& table);
 
-/// How far back before the last activity that was read each sync begins (mau.sync_overlap).
+/// The time before the last activity that was read at which each sync begins (mau.sync_overlap).
 Instant overlap();
 
 /// The latest plausible time of a row: a homeserver's clock may be ahead, and `at` may be in the past.
@@ -43,10 +43,10 @@ Instant latest_plausible(Instant at);
 /// The beginning of a text, at most so many bytes of whole characters.
 std::string_view beginning(std::string_view text, std::size_t most);
 
-/// What makes the contract of a kind of homeserver. Errors: 22023 for a kind that is not known.
+/// The function that makes the contract of a kind of homeserver. Errors: 22023 for an unknown kind.
 MakeContract maker(std::string_view kind);
 
-/// Where a source's tables are, and the settings that its kind needs.
+/// The place of a source's tables, and the settings that its kind needs.
 Homeserver homeserver_of(const Config& config, const Source& source);
 
 /// One reading of a homeserver's tables.
@@ -58,9 +58,9 @@ class Reading {
           homeserver_(homeserver_of(config, source)),
           contract_(maker(source.kind)(homeserver_)) {}
 
-    /// Makes sure that all that is needed is there; the error names all that is not.
+    /// Checks that the required tables and columns exist; the error names all that are missing.
     void check_there(const char* hint) const;
-    /// Makes sure that the caller may read it; the error names all that the caller may not, and the remedy.
+    /// Checks that the caller may read them; the error names all that the caller may not read, and the GRANT.
     void check_rights() const;
     /// Begins: locks the tables against ALTER until the end of the transaction, takes the mark and pushes a
     /// fresh snapshot, which `done` pops.
@@ -72,7 +72,7 @@ class Reading {
     /// Makes the table `sightings` of the rows of a contract's `unparsed`, for the queries that read it.
     void parse_sightings(const std::string& where = "true");
 
-    /// Everything, for attach.
+    /// Imports everything, for attach.
     void import(Instant at);
     /// Reads new rows up to `at`, about `max_rows` of them. Returns whether it reached the end.
     bool sync(Instant at, std::int64_t max_rows);
@@ -80,13 +80,14 @@ class Reading {
     void reconcile(Instant at);
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
-    /// In words, how new activity is found.
+    /// The way in which new activity is found, in words.
     std::string finds_new_by() const {
         if (contract_.activity_table.empty()) return "time";
         return "changed pages of " + contract_.activity_table + ", which has no index on the time";
     }
     const Contract& contract() const { return contract_; }
-    /// Up to when rows were read for good (ms): a later one may have been committed after the last sync.
+    /// The instant up to which all rows were read (ms): a later row may have been committed after the last
+    /// sync.
     Instant read_for_good() const { return homeserver_.since; }
     bool has_usage() const { return !contract_.usage.empty(); }
 
@@ -95,13 +96,13 @@ class Reading {
     template <class Take>
     void read_all(const std::string& sql, const Params& params, Take&& take) const;
 
-    /// Why an import could not read the homeserver's own record of visits, with the remedy; nothing if it
-    /// could.
+    /// The reason why an import could not read the homeserver's own record of visits, with the remedy;
+    /// nothing if it could.
     struct Obstacle {
         std::string what, detail, hint;
     };
     std::optional<Obstacle> no_visits;
-    /// Likewise from its own list of members.
+    /// Likewise for its own list of members.
     std::optional<Obstacle> no_cohort;
 
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
@@ -155,11 +156,11 @@ class Reading {
     const Source& source_;
     const Homeserver homeserver_;
     const Contract contract_;
-    Oid role_ = InvalidOid;  // who reads
+    Oid role_ = InvalidOid;  // the role that reads
     Mark mark_{};
     bool into_empty_ = false;  // rows are new, and need not be compared with what is known
     Instant now_ = 0;          // by the server's clock, as the reading begins
-    Instant at_ = 0;           // up to when is read
+    Instant at_ = 0;           // the instant up to which is read
     Instant newest_ = 0;       // the newest activity that was read and is not ahead of the clock
     bool moves_back_ = false;  // the position found now replaces the old one, even if that was later
     bool use_cohort_ = false;  // members are those of the homeserver's own list

@@ -64,7 +64,7 @@ bool add_function(Oid function, void* context) {
     HeapTuple const tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
     if (!HeapTupleIsValid(tuple)) return false;
     auto* const row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
-    // A superuser's functions, such as an extension's, say nothing of whose the tables are.
+    // A superuser's functions, such as an extension's, do not show who owns the tables.
     if (row->pronamespace != PG_CATALOG_NAMESPACE)
         add(walk, {pstrdup(NameStr(row->proname)), InvalidOid, row->proowner, walk->view,
                    !OidIsValid(walk->view) && !superuser_arg(row->proowner), !row->prosecdef});
@@ -108,7 +108,7 @@ void walk_query(Walk* walk, const ContractQuery& query) {
     });
 }
 
-/// Returns the one owner of what the queries name, or pg_read_all_data where superusers own it.
+/// Returns the one owner of the objects that the queries name, or pg_read_all_data where superusers own them.
 Oid owner_of(const List* objects) {
     const Object* first = nullptr;
     ListCell* cell;
@@ -142,7 +142,7 @@ void check_code(const List* objects, Oid role) {
     foreach (cell, objects) {
         auto* const object = static_cast<Object*>(lfirst(cell));
         if (!object->runs_code || has_privs_of_role(object->owner, role)) continue;
-        // What may not be read is not read: that is reported where it is read.
+        // Skips what the role may not read; reading it raises the error.
         if (OidIsValid(object->through) && !may_read(object->through, role)) continue;
         const char* const owner = GetUserNameFromId(object->owner, false);
         ereport(
@@ -164,7 +164,7 @@ Oid reading_role(const std::string& attached_by, const std::vector<ContractQuery
         if (query.required)
             walk_query(&walk, query);
         else
-            pg::attempt([&] { walk_query(&walk, query); });  // cannot be parsed: it is not run either
+            pg::attempt([&] { walk_query(&walk, query); });  // a query with errors is not run either
     }
     return pg::guard([&walk, name = attached_by.c_str()]() -> Oid {
         Oid role = GetUserId();

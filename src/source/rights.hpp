@@ -14,7 +14,7 @@ namespace mau::source {
 /// where that one is a superuser, the one owner of everything that the queries name; and where that is a
 /// superuser too, pg_read_all_data. Locks the relations that the queries name against being altered until the
 /// end of the transaction. Errors: 42704 where the role that attached is gone; 42501 where a superuser
-/// attached and the queries name what belongs to several roles, or where code would run with more rights than
+/// attached and the queries name objects of several roles, or where code would run with more rights than
 /// its owner has.
 Oid reading_role(const std::string& attached_by, const std::vector<ContractQuery>& queries);
 

@@ -1,5 +1,5 @@
-// Attach imports what the homeserver knows, sync reads what is new (reading.hpp says how), detach ends it:
-// the SQL functions, and what they report.
+// The SQL functions and their results: attach imports the homeserver's data, sync reads new rows (see
+// reading.hpp), detach ends it.
 #include "source/source.hpp"
 
 #include "source/compare.hpp"
@@ -53,8 +53,8 @@ pg::Statement own_usage_query(
     " FROM accounts a",
     {INT8OID});
 
-// mau.tasks is not dumped: what it says of sync tells a source that was attached to here from one that a
-// restore has brought.
+// mau.tasks is not dumped, so its row of sync shows that the source was attached here and not restored from a
+// dump.
 pg::Statement note_attached_query(
     "UPDATE mau.tasks SET last_finished = CASE WHEN $1 THEN clock_timestamp() END WHERE task = 'sync'",
     {BOOLOID});
@@ -235,7 +235,7 @@ Datum compare_with_source(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-/// Compares, and keeps the outcome in mau.comparison.
+/// Compares, and stores the result in mau.comparison.
 Datum keep_comparison(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     return tasks::run(fcinfo, "compare", [&](const tasks::Task& task, pg::ResultSet& result) {
@@ -303,7 +303,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
     });
 }
 
-/// Whether a column of mau.source says how far the reading is, and not what is read, and as whom.
+/// Whether a column of mau.source has the progress of the reading, not its tables or its role.
 bool is_progress(const char* column) {
     for (const char* progress : {"activity_until", "pass_from", "visits_until", "synced_at", "trouble",
                                  "trouble_sqlstate", "trouble_at"})
@@ -311,7 +311,7 @@ bool is_progress(const char* column) {
     return false;
 }
 
-/// The worker reads with the rights of attached_by: a role may not put another role there, nor redirect a
+/// The worker reads with the rights of attached_by: a role may not enter another role there, nor redirect a
 /// reading that another role began. Any role that may update the table may note progress.
 Datum check_source(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);

@@ -6,9 +6,9 @@ namespace mau::source {
 
 namespace {
 
-// What Synapse "phones home". r30 (the older one): accounts older than 30 days, seen within 30 days, with
-// more than 30 days between; r30v2: users whose visits of 60 days lie more than 30 days apart, by client type
-// the visits of that type. Clients of an unknown type are in `all` only.
+// The figures that Synapse "phones home". r30 (the older one): accounts older than 30 days, seen within 30
+// days, with more than 30 days between; r30v2: users whose visits of 60 days lie more than 30 days apart, by
+// client type the visits of that type. Clients of an unknown type are in `all` only.
 constexpr const char* kUsage =
     "SELECT jsonb_build_object("
     "'daily_active_users', (SELECT count(DISTINCT i.user_id) FROM {schema}.user_ips i"
@@ -73,7 +73,7 @@ Contract synapse(const Homeserver& homeserver) {
     contract.users_table = "users";
     contract.users = substitute(
         "SELECT u.name::text,"
-        // Out of range stays out of range in milliseconds, so that it is seen for what it is.
+        // A time out of range stays out of range in milliseconds, so that it is reported.
         " CASE WHEN u.creation_ts::bigint BETWEEN -9000000000000 AND 9000000000000"
         "      THEN u.creation_ts::bigint * 1000 ELSE u.creation_ts::bigint END,"
         " u.user_type::text, u.appservice_id::text,"

@@ -20,9 +20,9 @@ pg::Statement remember_table_query(
     " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
     {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
 
-/// Up to when activity from changed pages is recorded. At present this includes rows a little ahead of the
-/// clock: if they were left for later, their pages would have to be read again and again on a busy
-/// homeserver.
+/// The instant up to which activity from changed pages is recorded. At present this includes rows a little
+/// ahead of the clock: if they were left for later, their pages would have to be read again and again on a
+/// busy homeserver.
 Instant taken_until(Instant at) {
     using activity::kAhead;
     return at >= pg::to_instant(GetCurrentTimestamp()) - kAhead ? at + kAhead : at;
@@ -66,7 +66,8 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
                  row.at(0, 3).optional_integer()};
     const std::int64_t filenode = filenode_of(oid);
     if (known.filenode != filenode) known = TableState{};
-    // Reading so many pages costs less than another statement; where each row is a sighting, that is few.
+    // Reading so many pages costs less than another statement; where each row is a sighting, this is a small
+    // number.
     const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
     const auto changed =
         may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
@@ -172,7 +173,7 @@ bool Reading::activity_shrank() const {
 
 bool Reading::sync(Instant at, std::int64_t max_rows) {
     at_ = at;
-    // If the position is ahead of the clock, it does not show what was read.
+    // A position ahead of the clock says nothing about the rows read.
     moves_back_ = source_.activity_until.value_or(0) > now_;
     newest_ = moves_back_ ? 0 : source_.activity_until.value_or(0);
     if (contract_.users_table.empty()) read_users("true");

@@ -8,7 +8,7 @@ namespace mau::source {
 
 namespace {
 
-constexpr Instant kSettled = 600000;  // how long after midnight a homeserver notes visits of the day before
+constexpr Instant kSettled = 600000;  // after midnight homeservers still store visits of the day before
 constexpr std::size_t kRemembered = 100000;  // users: some 20 MB
 
 pg::Statement number_query(
@@ -29,7 +29,7 @@ std::vector<pg::Found> find(const Config& config, const std::vector<std::string_
     return rows;
 }
 
-/// The last day that is over at an instant, and of which the homeserver has noted all visits.
+/// The last day that is over at an instant, and of which the homeserver has stored all visits.
 Day settled_day(Instant at) {
     return day_of(std::max<Instant>(at - kSettled, kDay)) - 1;
 }
@@ -92,7 +92,7 @@ void Reading::skip_visit(std::string_view user_id) {
          "no user id, or one that is too long or not UTF-8", user_id);
 }
 
-/// What keeps who reads from the homeserver's own record of visits; nothing if nothing does.
+/// Why the reading role cannot read the homeserver's visits; nothing if it can.
 std::optional<pg::Trouble> Reading::trouble_with_visits() const {
     return pg::attempt([&] {
         read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
@@ -113,11 +113,11 @@ void Reading::import_visits() {
     } else if (const auto trouble = trouble_with_visits()) {
         const std::string name = contract_.visits_table.empty() ? "visits" : contract_.visits_table;
         if (trouble->state != sqlstate::insufficient_privilege)
-            no_visits = {"mau cannot read " + name + ", the past is known as far as sightings tell",
+            no_visits = {"mau cannot read " + name + "; history begins with the sightings",
                          "It is: " + trouble->message + ".",
-                         "Mend it, then call mau.detach() and mau.attach()."};
+                         "Correct it, then call mau.detach() and mau.attach()."};
         else
-            no_visits = {"mau may not read " + name + ", the past is known as far as sightings tell",
+            no_visits = {"mau cannot read " + name + "; history begins with the sightings",
                          "Role " + std::string(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
                              " lacks the right to read it.",
                          contract_.visits_table.empty()
@@ -132,14 +132,14 @@ void Reading::import_visits() {
         note_malformed(contract_.malformed_visits);
         visits_until_ = settled_day(std::min(at_, now_));
     }
-    // Those without a usable user were counted when the last sightings were read.
+    // Rows without a usable user were counted when the last sightings were read.
     const auto take = [&](const pg::Rows& rows) { rows_taken.take(rows, until, [](std::string_view) {}); };
     if (contract_.activity_table.empty())
         read_all(contract_.activity,
                  {{INT8OID, std::int64_t{0}}, {INT8OID, until}, {INT8OID, std::int64_t{PG_INT64_MAX}}}, take);
     else
         read_all(substitute(contract_.activity, "where", "true"), {}, take);
-    // Members whose activity was pruned were there on the day of their last sighting.
+    // Members whose activity was pruned were active on the day of their last sighting.
     if (use_cohort_ && !visits_until_)
         read_all(
             "SELECT s.user_id, s.last_seen, NULL::text FROM " + seen_query() + " WHERE NOT s.is_activity",
@@ -149,9 +149,9 @@ void Reading::import_visits() {
     new_visits = rows_taken.marked();
 }
 
-/// Reads the homeserver's record of a day that is over. What keeps us from it does not keep sightings from
-/// being read: the day is tried again with every sync. A bitmap of ours that is damaged keeps fold from its
-/// work, too, which says so. Returns whether there is no further such day.
+/// Reads one finished day of the homeserver's visits. An error does not stop sightings: the next sync tries
+/// the day again. A damaged bitmap is not noted here, because fold reports it. Returns whether there is no
+/// further such day.
 bool Reading::read_visits() {
     bool last = true;
     const auto trouble = pg::attempt([&] { last = read_visits_of_yesterday(); });
@@ -167,8 +167,8 @@ bool Reading::read_visits() {
     return true;
 }
 
-/// Reads the homeserver's record of the first day that is over and was not read for good: a sighting that was
-/// overwritten before a sync came by is there. Returns whether there is no further such day.
+/// Reads the homeserver's record of the first finished day that was not read yet: it has sightings that were
+/// overwritten before a sync could read them. Returns whether there is no further such day.
 bool Reading::read_visits_of_yesterday() {
     const Day settled = settled_day(std::min(at_, now_));
     Day known = source_.visits_until ? static_cast<Day>(*source_.visits_until) : settled - 1;
@@ -176,12 +176,12 @@ bool Reading::read_visits_of_yesterday() {
     if (known > settled_day(now_)) known = settled - static_cast<Day>(kWindow / kDay) - 1;
     if (contract_.visits.empty() || known >= settled || !recording(config_.settings)) return true;
     if (!tasks::Task(history::kFoldTask).begin()) return true;  // next time
-    // Attach said so.
+    // Attach has reported it.
     if (const auto trouble = trouble_with_visits();
         trouble && trouble->state == sqlstate::insufficient_privilege && !source_.visits_until)
         return true;
     const Day day = known + 1;
-    // Who is not known was forgotten.
+    // Unknown users were forgotten.
     VisitRows rows_taken(config_, std::min(at_, pg::to_instant(GetCurrentTimestamp())),
                          VisitRows::UnknownUsers::skip);
     read_all(contract_.visits, {{INT8OID, day_start(day)}, {INT8OID, day_start(day + 1) - 1}},

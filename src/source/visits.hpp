@@ -1,5 +1,5 @@
-// Visits that a homeserver's tables know: who was there on which day, with what client. Rows go into the
-// history's bitmaps as they come, whatever their order and however often they are there; memory is bounded.
+// Visits in a homeserver's tables: user, day, client. Rows go into the history's bitmaps as they are read, in
+// any order and repeatedly; memory is bounded.
 #pragma once
 
 #include <functional>
@@ -10,7 +10,7 @@
 
 namespace mau::source {
 
-/// Takes rows of visits into the history. Whoever has one holds the task lock of fold.
+/// Takes rows of visits into the history. The caller holds fold's task lock.
 class VisitRows {
   public:
     /// Whether users who are not in mau.users get a number or are skipped.
@@ -26,7 +26,7 @@ class VisitRows {
     void done() { folder_.flush(); }
 
     std::int64_t taken = 0;
-    /// How many visits were new to the bitmaps.
+    /// The number of visits that were new to the bitmaps.
     std::int64_t marked() const { return folder_.marked; }
 
   private:
@@ -39,7 +39,7 @@ class VisitRows {
     const Config& config_;
     const UnknownUsers unknown_;
     history::Folder folder_;
-    std::unordered_map<std::string, User> users_;  // lately met, a bounded number
+    std::unordered_map<std::string, User> users_;  // recently met, a bounded number
     std::set<std::string, std::less<>> services_;
 };
 

@@ -12,14 +12,13 @@ namespace mau::tasks {
 class Task {
   public:
     explicit Task(const char* name);
-    /// Takes the task's lock for the transaction; returns false if another session is at it.
+    /// Takes the task's lock for the transaction; returns false if another session has it.
     bool begin() const;
-    /// Takes the lock, too, but waits for another session: for what an administrator calls once.
+    /// Takes the lock, too, but waits for another session: for functions that an administrator calls once.
     void wait() const;
-    /// Notes a good end and how many rows were handled, and for which instant where later questions depend on
-    /// it; needs SPI.
+    /// Notes success and the number of rows, and the instant where later questions depend on it; needs SPI.
     void end(std::int64_t rows, std::optional<Instant> at = std::nullopt) const;
-    /// Notes a failure that was caught, such as a homeserver's table that is gone; needs SPI.
+    /// Notes a failure that was caught, such as a homeserver's missing table; needs SPI.
     void fail(const pg::Trouble& trouble) const;
 
   private:

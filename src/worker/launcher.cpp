@@ -1,4 +1,4 @@
-// The launcher: which databases there are, which are due, and ticks for them, up to mau.max_workers at a
+// The launcher: lists the databases, and starts ticks for those that are due, up to mau.max_workers at a
 // time. Backend calls and plain data only: an error ends the process, and the postmaster starts it again
 // after a minute.
 #include "worker/slots.hpp"
@@ -7,7 +7,7 @@ namespace mau::worker {
 
 namespace {
 
-/// Does what a signal asked for: reloads the configuration, takes part in barriers, ends.
+/// Handles signals: reloads the configuration, takes part in barriers, ends.
 void handle_signals() {
     CHECK_FOR_INTERRUPTS();
     if (ShutdownRequestPending) proc_exit(1);  // 0 would mean: never start it again
@@ -26,7 +26,7 @@ void sleep_until(TimestampTz when) {
     ResetLatch(MyLatch);
 }
 
-List* existing = NIL;  // the names of the databases, while they are looked through
+List* existing = NIL;  // the names of the databases, during discover()
 
 bool exists(const char* name) {
     ListCell* cell;
@@ -43,11 +43,11 @@ void complain_of_unknown_databases() {
     if (std::strncmp(known, unknown, sizeof known - 1) == 0) return;
     strlcpy(known, unknown, sizeof known);
     if (unknown[0])
-        ereport(LOG, (errmsg("mau.databases names what is no database: %s", unknown),
+        ereport(LOG, (errmsg("mau.databases lists databases that do not exist: %s", unknown),
                       errhint("Names are compared as they are written, with their case.")));
 }
 
-/// Brings the slots in line with the databases that there are and that we are meant to serve.
+/// Updates the slots to the databases that exist and that mau.databases allows.
 void discover() {
     static bool complained = false;
     StartTransactionCommand();
@@ -85,7 +85,7 @@ struct Running {
     Oid database;
     BackgroundWorkerHandle* handle;
     TimestampTz started;
-    const char* ended;  // why it was told to end; null: it was not
+    const char* ended;  // why it was ended; null: it was not
 };
 Running running[kMaxWorkers];
 int running_count = 0;
@@ -173,8 +173,8 @@ void end_long_ticks(TimestampTz now) {
     }
 }
 
-/// Starts what is due, most overdue first, as many at a time as there may be, and sleeps until the next is;
-/// for ever.
+/// Starts the ticks that are due, most overdue first, up to mau.max_workers at a time, and sleeps until the
+/// next one is due; never returns.
 [[noreturn]] void launch() {
     constexpr TimestampTz kWatch = USECS_PER_SEC;
     for (;;) {
@@ -189,7 +189,7 @@ void end_long_ticks(TimestampTz now) {
                 start_tick(database);
             }
             if (running_count >= options.max_workers) next = DT_NOEND;
-            // Databases may come at any time.
+            // A database may be created at any time.
             next = Min(next, GetCurrentTimestamp() + options.tick_interval * USECS_PER_SEC);
         }
         if (running_count > 0) {

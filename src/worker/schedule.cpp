@@ -20,7 +20,7 @@ pg::Statement nothing_query(
     "SELECT 'nothing recorded', 0::int8 WHERE NOT EXISTS (SELECT FROM mau.source)"
     " AND NOT EXISTS (SELECT FROM mau.users) AND NOT EXISTS (SELECT FROM mau.monthly_active_users)");
 pg::Statement fold_call("SELECT what, rows FROM mau.fold(now(), $1)", {INT8OID});
-// Reap does not say "more"; a full batch says it.
+// Reap does not return "more"; a full batch means it.
 pg::Statement reap_call(
     "WITH reaped AS MATERIALIZED (SELECT what, users FROM mau.reap(now(), $1))"
     " TABLE reaped UNION ALL SELECT 'more', 1 FROM reaped HAVING sum(users) >= $1",
@@ -56,7 +56,7 @@ pg::Statement begin_query(
 
 pg::Statement handled_query("SELECT coalesce(last_rows, 0) FROM mau.tasks WHERE task = $1", {TEXTOID});
 
-// Nothing was done: as if it had not been begun.
+// Nothing was done: restores the row as it was before the run.
 pg::Statement undo_query(
     "UPDATE mau.tasks SET last_started = $3, failures_in_a_row = CASE WHEN $4 THEN 0 ELSE failures_in_a_row "
     "END,"
@@ -85,8 +85,7 @@ pg::Statement fail_query(
 
 // A tick that writes into tables which are being restored would make the restore fail on its rows. pg_dump
 // loads mau.users last, and sets its sequence after all tables; with jobs in parallel other tables may still
-// be loaded then, by a COPY that is under way. What a session says of itself proves nothing: any role can say
-// it.
+// be loaded then, by a COPY that is under way. application_name proves nothing: any role can set it.
 pg::Statement owner_copies_query(
     "SELECT EXISTS (SELECT FROM pg_stat_progress_copy p JOIN pg_stat_activity a ON a.pid = p.pid"
     " JOIN pg_class c ON c.oid = p.relid JOIN pg_extension e ON e.extnamespace = c.relnamespace"
@@ -135,7 +134,7 @@ const ScheduledTask tasks[kTasks] = {
 
 std::optional<Begun> begin(const ScheduledTask& task, bool urgent) {
     const std::int64_t tick = options.tick_interval;
-    // Half a tick early rather than half a tick late.
+    // Runs a task half a tick early rather than half a tick late.
     const std::int64_t age = std::max<std::int64_t>(0, task.interval() * 1000 - tick * 500);
     know_query.write(task.name);
     cut_off_query.write(task.name, tick);
@@ -150,7 +149,7 @@ Batch run_batch(const ScheduledTask& task) {
     if (batch.paused) return batch;
     const pg::Rows state = state_query.read_latest();
     batch.restoring = state.at(0, 0).text() == "restoring";
-    // Nothing to do, as yet: what a restore may bring before the task would begin is not touched.
+    // Nothing to do yet: the task writes nothing, because a restore may begin before it would.
     const bool empty = state.at(0, 0).text() == "empty";
     batch.idle = empty && task.needs_users;
     if (empty && !batch.idle) {

@@ -1,4 +1,4 @@
-// What is due, how to do it, and how it went: mau.tasks as the worker reads and writes it.
+// The worker's tasks: which are due, their functions, and their results in mau.tasks.
 //
 // All functions need SPI, a transaction, and search_path = pg_catalog; names need no schema here.
 #pragma once
@@ -7,10 +7,10 @@
 
 namespace mau::worker::schedule {
 
-/// What a batch of a task did.
+/// The result of a batch of a task.
 struct Batch {
     std::int64_t handled = 0;  // as its function noted in mau.tasks
-    bool busy = false;         // another session is at it
+    bool busy = false;         // another session runs the task
     bool restoring = false;    // a restore has begun meanwhile
     bool paused = false;       // by mau.pause_worker()
     bool idle = false;         // there is nothing to do at all
@@ -31,7 +31,7 @@ struct ScheduledTask {
 inline constexpr int kTasks = 6;
 extern const ScheduledTask tasks[kTasks];
 
-/// When a run was begun, and what mau.tasks said of the one before.
+/// The start of a run, and the values that mau.tasks had from the run before.
 struct Begun {
     std::int64_t at;
     std::optional<std::int64_t> before;
@@ -42,13 +42,13 @@ struct Begun {
 std::optional<Begun> begin(const ScheduledTask& task, bool urgent);
 /// Runs a batch by the task's function.
 Batch run_batch(const ScheduledTask& task);
-/// Ends a run by what its last batch said: how it went, and when the next is due.
+/// Ends a run with the result of its last batch, and sets when the next is due.
 void end(const ScheduledTask& task, const Begun& begun, const Batch& last, std::int64_t handled);
 /// Notes an error, and puts the next run off.
 void fail(const ScheduledTask& task, const pg::Trouble& trouble);
 
 /// Whether a COPY by the extension's owner, or by a superuser, into a table of mau's is under way, as in a
-/// restore; needs the right to see all sessions. (What the tables say is looked at with every batch.)
+/// restore; needs the right to see all sessions. (Every batch checks the tables.)
 bool owner_copies();
 
 /// Whether mau.pause_worker() was called, and mau.resume_worker() was not.

@@ -146,7 +146,7 @@ void become_launcher() {
     shared->launcher_pid = MyProcPid;
     shared->launcher_latch = MyLatch;
     shared->launched = true;
-    // The last launcher may have gone while a tick was under way.
+    // The last launcher may have ended during a tick.
     for (Slot& slot : shared->slots) slot.running = false;
     LWLockRelease(&shared->lock);
 }
@@ -172,7 +172,7 @@ Oid most_due(TimestampTz now, TimestampTz* next) {
     LWLockAcquire(&shared->lock, LW_SHARED);
     for (const Slot& slot : shared->slots) {
         if (!OidIsValid(slot.database) || slot.running) continue;
-        // A tick in the future: the clock was set back. Nobody wants to wait until then.
+        // A start in the future means that the clock was set back; the tick is due now.
         const TimestampTz when = slot.started > now ? now : due(slot);
         if (first && when >= *next) continue;
         first = &slot;

@@ -33,7 +33,7 @@ bool serves(const char* database);
 /// none. A backend call, inside a transaction.
 const char* unknown_databases(bool (*exists)(const char* name));
 
-/// How a tick found the extension.
+/// The state of the extension as a tick found it.
 enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring, paused };
 const char* name(Extension extension);
 
@@ -41,14 +41,14 @@ const char* name(Extension extension);
 struct Slot {
     Oid database;  // InvalidOid: a free slot
     Extension extension;
-    bool woken;                     // a tick was asked for, whatever the schedule says
+    bool woken;                     // a tick was asked for, before it is due
     bool urgent;                    // the tick under way, or the last one, was asked for so
     bool more;                      // the last tick left work
     bool running;                   // a tick is under way
     int lost;                       // ticks in a row that ended without a report
     TimestampTz started, finished;  // of the last tick; 0: none yet
     char error_state[6];
-    char error[256];  // what kept the last tick from its work; failures of tasks are in mau.tasks
+    char error[256];  // why the last tick could not work; failures of tasks are in mau.tasks
 };
 
 /// When a database's next tick is due. One comes just before midnight UTC: a homeserver may overwrite the
@@ -83,12 +83,12 @@ int keep(const Oid* databases, int count);
 Oid most_due(TimestampTz now, TimestampTz* next);
 /// Notes that a tick starts.
 void begin(Oid database);
-/// Notes that a tick's process is gone, reported or not, and why it was ended, where the launcher did that.
+/// Notes that a tick's process has ended, and the reason if the launcher ended it.
 void end(Oid database, const char* reason);
 
 // The tick's part.
 
-/// Notes what a tick found and did. Without an error pass empty texts.
+/// Notes the result of a tick. Without an error pass empty texts.
 void report(Oid database, Extension extension, bool more, const char* error_state, const char* error);
 
 }  // namespace slots

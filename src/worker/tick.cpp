@@ -1,7 +1,7 @@
-// A tick: one look at one database. The due tasks are run in order (sync, fold, refresh, reap, reconcile,
-// compare), each in three steps that are transactions of their own, so that it can be stopped anywhere and
-// the next tick goes on there. After mau.tick_timeout what it does is cancelled and counted as a failure, and
-// the tick ends:
+// A tick: one short run in one database. The due tasks are run in order (sync, fold, refresh, reap,
+// reconcile, compare), each in three steps that are transactions of their own, so that it can be stopped
+// anywhere and the next tick goes on there. After mau.tick_timeout the current step is cancelled and counted
+// as a failure, and the tick ends:
 //
 //   begin    mau.tasks says that it was started; a run that was begun and never ended is counted as a failure
 //   batches  the task's SQL function, until there is no more or the tick's time is up
@@ -30,7 +30,7 @@ constexpr const char* kLockTimeout = "5s";
 /// Whether the tick was cancelled because it took longer than mau.tick_timeout.
 volatile sig_atomic_t timed_out = false;
 
-/// Cancels what the tick does; called by the timeout's signal.
+/// Cancels the tick's statement; called by the timeout's signal.
 void on_timeout() {
     timed_out = true;
     QueryCancelPending = true;
@@ -47,16 +47,15 @@ pg::Statement extension_query(
     "SELECT e.extowner::int8, e.extversion = $2 FROM pg_extension e WHERE e.oid = $1::oid",
     {INT8OID, TEXTOID});
 
-// As ourselves, a superuser, only the catalogs are looked at: mau's tables are their owner's, who may have
-// put anything in their place.
+// As superuser only catalogs are read, because the owner may have replaced mau's tables.
 enum class As { owner, superuser };
 
-/// Locks the extension for the transaction, and becomes its owner unless told to stay who we are.
+/// Locks the extension for the transaction, and becomes its owner unless `who` is superuser.
 Locking lock_extension(As who) {
     const Oid extension = pg::guard([]() -> Oid {
         Oid const found = get_extension_oid("mau", true);
         if (!OidIsValid(found)) return found;
-        // Whoever drops it holds this lock to the end; who alters it may, too.
+        // DROP EXTENSION holds this lock to its end; ALTER EXTENSION may.
         if (!pg::compat::try_lock_object(ExtensionRelationId, found, AccessShareLock)) return InvalidOid - 1;
         return found;
     });
@@ -75,7 +74,7 @@ struct Ending {
     std::optional<pg::Trouble> trouble;  // the transaction was rolled back
 };
 
-/// Runs `work` in a transaction of its own if the extension can be had.
+/// Runs `work` in a transaction of its own if the extension can be locked.
 template <class Work>
 Ending transact(const char* activity, Work&& work, As who = As::owner) {
     Ending ending;
@@ -95,7 +94,7 @@ Ending transact(const char* activity, Work&& work, As who = As::owner) {
             if (ending.locking == Locking::done) work();
         });
         pg::guard([&] {
-            AtEOXact_GUC(false, guc_level);  // whatever triggers and such have set
+            AtEOXact_GUC(false, guc_level);  // settings made by triggers and functions
             SetUserIdAndSecContext(self, context);
             PopActiveSnapshot();
             CommitTransactionCommand();
@@ -135,11 +134,11 @@ class Tick {
     const TimestampTz started_ = GetCurrentTimestamp();
     Extension extension_ = Extension::present;
     bool more_ = false;
-    pg::Trouble trouble_;  // what mau.tasks could not be told
+    pg::Trouble trouble_;  // an error that mau.tasks does not have
     char database_[NAMEDATALEN] = "";
 };
 
-/// Whether there is anything to do here now; says why not.
+/// Whether there is work here now; notes why not.
 bool Tick::look_around() {
     bool restoring = false;
     const Ending ending = transact(
@@ -173,7 +172,7 @@ bool Tick::passes(const schedule::ScheduledTask* task, const Ending& ending) {
     const pg::Trouble& trouble = *ending.trouble;
     Ending noted{Locking::done, trouble};
     if (task) noted = transact("mau: note a failure", [&] { schedule::fail(*task, trouble); });
-    if (!noted.trouble && noted.locking != Locking::done) return passes(task, noted);  // dropped: that is why
+    if (!noted.trouble && noted.locking != Locking::done) return passes(task, noted);  // it was dropped
     const std::string text = trouble.text();
     pg::guard([&, message = text.c_str(), state = trouble.state.c_str(), hint = trouble.hint.c_str()] {
         ereport(LOG, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
@@ -225,7 +224,7 @@ void Tick::report() {
         trouble_ = {"0A000", "extension and library are of different versions",
                     "Run ALTER EXTENSION mau UPDATE, or restart the server with the newer library."};
         pg::guard([&, message = trouble_.message.c_str(), hint = trouble_.hint.c_str()] {
-            ereport(LOG, (errmsg("mau's worker leaves database \"%s\" alone: %s", database_, message),
+            ereport(LOG, (errmsg("mau's worker skips database \"%s\": %s", database_, message),
                           errhint("%s", hint)));
         });
     }
@@ -241,7 +240,7 @@ void Tick::run() {
     report();
 }
 
-/// Makes the session one in which nothing of the database's or its owner's settings changes what we do.
+/// Sets up the session so that settings of the database or of the owner have no effect on the tick.
 void prepare_session() {
     auto set = [](const char* name, const char* value) {
         SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);

@@ -93,7 +93,7 @@ void register_launcher() {
 
 bool wake_wanted = false;  // by the transaction under way
 
-/// Wakes the launcher once what it shall see is visible.
+/// Wakes the launcher once the transaction has committed.
 void on_transaction(XactEvent event, void*) {
     if (event == XACT_EVENT_COMMIT && wake_wanted) slots::wake(MyDatabaseId);
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
@@ -106,8 +106,8 @@ void init() {
     pg::guard([] {
         define_options();
         RegisterXactCallback(on_transaction, nullptr);
-        // pg_upgrade notes the next transaction id before it starts the server: what a worker wrote then
-        // would lie in the future of the new one.
+        // pg_upgrade notes the next transaction id before it starts the server: rows that a worker wrote then
+        // would be in the future of the new server.
         if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade) register_launcher();
     });
 }
@@ -169,7 +169,7 @@ pg::Statement pause_query(
     "INSERT INTO mau.worker_pause (paused_by) VALUES (current_user) ON CONFLICT (singleton) DO NOTHING");
 pg::Statement resume_query("DELETE FROM mau.worker_pause");
 
-/// Pauses the worker in this database. Waits for the batch that is under way, so that none is once the
+/// Pauses the worker in this database. Waits for the batch that is under way, so that none runs once the
 /// transaction has committed.
 Datum pause_worker(FunctionCallInfo) {
     pg::take_lock(pg::LockSpace::task, worker::schedule::kBatchLock);
@@ -181,7 +181,7 @@ Datum resume_worker(FunctionCallInfo) {
     return pg::with_spi([] { return BoolGetDatum(resume_query.write().count > 0); });
 }
 
-/// What of the worker is not in a table: settings, processes, and the slot of this database.
+/// The worker's state that is in no table: settings, processes, and the slot of this database.
 Datum worker_state(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     const worker::slots::State state = worker::slots::state(MyDatabaseId);

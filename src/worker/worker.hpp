@@ -6,11 +6,11 @@
 //   mau.max_workers at a time. It ends a tick that takes longer than mau.tick_timeout and did not end itself,
 //   and one that keeps a database from being dropped, renamed or copied.
 // tick: a short-lived worker. It connects, checks whether the extension is there, calls its SQL functions in
-//   batches, each a transaction, for some two seconds at most, reports, and exits. What takes longer than
-//   mau.tick_timeout, such as a homeserver's view that hangs, is cancelled and counted as a failure.
-// slots: the state of each database, in shared memory (worker/slots.hpp).
+// batches, each a transaction, for some two seconds at most, reports, and exits. A statement that takes
+// longer than mau.tick_timeout, such as one on a homeserver's view that hangs, is cancelled and counted as a
+// failure. slots: the state of each database, in shared memory (worker/slots.hpp).
 //
-// mau.tasks, a table, has what was done and what failed; shared memory only says what to look at next. A row
+// The table mau.tasks has the results and failures; shared memory only says which database is next. A row
 // in mau.worker_pause keeps the ticks of a database from working. A tick holds LockSpace::task key 0 for its
 // session, and key 1 (kBatchLock) in each batch; mau.pause_worker() takes key 1 to wait for the batch that is
 // under way.

@@ -1,12 +1,12 @@
--- What attach costs, against one plain statement that aggregates the homeserver's rows and inserts the same ones into tables of the same
--- shape; and the cohort alone.
+-- The cost of attach, against one plain statement that aggregates the homeserver's rows and inserts the same ones into
+-- tables of the same shape; and the cohort alone.
 --
 --     psql -v n=100000 -f attach.sql      in an empty database, or in one with Synapse's tables in it (as of now_ms) and without mau
 --
 -- The last table shows how much memory of its own attach takes: it must stay below 100 MB, whatever n is.
 --
--- The two take turns, each time into new tables, in a transaction that is committed; what is shown are medians. attach does more:
--- it judges every sighting by the rules, looks at what others have in flight, and skips what makes no sense.
+-- The two take turns, each time into new tables, in a transaction that is committed; the output has medians. attach
+-- does more: it judges every sighting by the rules, looks at rows of transactions in progress, and skips invalid rows.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -106,7 +106,7 @@ BEGIN
         CALL bench.run('members alone', 'SELECT bench.cohort($1)', now_ms);
         CALL bench.run('attach', $q$SELECT mau.attach('synapse', 'public', to_timestamp($1 / 1000.0))$q$, now_ms);
     END LOOP;
-    -- Nothing new, right after attach: what the worker does most of the time.
+    -- A sync without new rows, right after attach, as most syncs of the worker.
     FOR i IN 1 .. rounds LOOP
         DECLARE
             began timestamptz := clock_timestamp();
@@ -120,7 +120,7 @@ END
 $$;
 CALL bench.rounds(:rounds, :now_ms);
 
--- With a year of daily visits, 24 a user: what taking them over adds.
+-- With a year of daily visits, 24 a user: the additional cost.
 SELECT to_regclass('public.user_daily_visits') IS NULL AS missing \gset
 \if :missing
 CREATE TABLE user_daily_visits (user_id text NOT NULL, device_id text, "timestamp" bigint NOT NULL, user_agent text);

@@ -1,6 +1,6 @@
-// make bench: what mau costs, as ratios measured in one run against the same thing done without it.
-// Contenders take turns, round by round; what is shown is the median, and ratios are medians of the ratios
-// within a round. Writes a table to stdout and bench.json. Speaks to the server that PGHOST, … lead to; runs
+// make bench: the cost of mau, as ratios measured in one run against the same work without it. Contenders
+// take turns, round by round; the output has medians, and ratios are medians of the ratios within a
+// round. Writes a table to stdout and bench.json. Speaks to the server that PGHOST, … lead to; runs
 // pgbench, which must be in PATH.
 
 #include "../load/pq.hpp"
@@ -205,7 +205,7 @@ class Callers {
     }
     /// Forgets what it was warmed up with.
     void begin() { calls_ = used_ = 0; }
-    /// Calls per second of processor time of the backends since then: what one processor does without the
+    /// Calls per second of processor time of the backends since then: one processor's work without the
     /// clients.
     double per_processor() const { return calls_ / used_; }
 

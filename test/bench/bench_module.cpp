@@ -1,4 +1,4 @@
-// What a call costs that does nothing: the measure of the hot call.
+// The cost of a call that does nothing: the measure of the hot call.
 #include "pg/prelude.hpp"
 
 extern "C" {

@@ -1,5 +1,5 @@
-// What the algebra takes without a server: 1 M users, about 24 M visits over 365 days (an argument scales the
-// users). g++ -std=c++17 -O2 -Isrc test/bench/bitmap_bench.cpp src/bitmap*.cpp -o build/bitmap_bench &&
+// The time of the algebra without a server: 1 M users, about 24 M visits over 365 days (an argument scales
+// the users). g++ -std=c++17 -O2 -Isrc test/bench/bitmap_bench.cpp src/bitmap*.cpp -o build/bitmap_bench &&
 // build/bitmap_bench
 
 #include "bitmap/algebra.hpp"

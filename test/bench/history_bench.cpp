@@ -1,4 +1,4 @@
-// make bench, part h: what the history's questions cost. Users and their visits are made up, encoded by the
+// make bench, part h: the cost of the history's questions. Users and their visits are made up, encoded by the
 // pure rooms and copied straight into mau.active_days; the same visits go into a plain table, of which SQL
 // and HyperLogLog are asked the same. Times are processor time of the one backend, so that nobody else at
 // work on the machine shows. Shows a table and adds its lines to bench.json. Speaks to the server that

@@ -1,6 +1,6 @@
-#!/usr/bin/env bash
-# What folding costs: how long a fold of 10 000 active users takes where 1 M users are known, and how large a day of 288 folds
-# makes mau.active_days (with TOAST and index) with autovacuum on, against the same rows written once.
+# !/usr/bin/env bash
+# The cost of folding: how long a fold of 10 000 active users takes where 1 M users are known, and how large a day of 288 folds makes
+# mau.active_days (with TOAST and index) with autovacuum on, against the same rows written once.
 #
 #     PGHOST=… test/bench/history_fold.sh      psql leads to a server with mau preloaded, as a superuser
 #

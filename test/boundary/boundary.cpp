@@ -252,8 +252,8 @@ Datum nest_level(FunctionCallInfo) {
 
 char linger_until[MAXPGPATH] = "";
 
-/// Waits when the transaction is committed for others to see, before whoever registered earlier is told:
-/// until the file is there, or two minutes are over.
+/// Waits when the transaction is committed for others to see, before callbacks that were registered earlier
+/// are called: until the file is there, or two minutes are over.
 void linger(XactEvent event, void*) {
     if (event != XACT_EVENT_COMMIT || linger_until[0] == '\0') return;
     for (int i = 0; i < 12000 && access(linger_until, F_OK) != 0; ++i) pg_usleep(10000);

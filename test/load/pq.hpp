@@ -1,4 +1,4 @@
-// What the programs that load a server share: a libpq connection that closes itself, and a result likewise.
+// Shared by the programs that load a server: a libpq connection that closes itself, and a result likewise.
 #pragma once
 
 #include <libpq-fe.h>

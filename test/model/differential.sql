@@ -150,7 +150,7 @@ BEGIN
     RETURN set_to;
 END $$;
 
--- Registers somebody, or tells more about one who is registered; at the next full second, as a homeserver notes it.
+-- Registers a user, or reports more about a registered one; at the next full second, as a homeserver notes it.
 CREATE FUNCTION pg_temp.register(INOUT now_ms bigint, OUT op text, OUT mau text, OUT model text) LANGUAGE plpgsql AS $$
 DECLARE
     whom text := pg_temp.somebody();
@@ -207,7 +207,7 @@ BEGIN
     model := model.register_user(whom, pg_temp.instant(since), type, service, guest, pair[1], pair[2]);
 END $$;
 
--- Gives a threepid to somebody who may have one, takes it from whoever had it, or takes one away.
+-- Gives a threepid to a user, who may have one, takes it from its owner, or removes one.
 CREATE FUNCTION pg_temp.move_threepid(OUT op text) LANGUAGE plpgsql AS $$
 DECLARE
     pair text[] := pg_temp.some_threepid();
@@ -249,7 +249,7 @@ BEGIN
     PERFORM model.deactivate_user(whom, pg_temp.instant(now_ms));
 END $$;
 
--- May somebody come in?
+-- Asks whether a request may go ahead.
 CREATE FUNCTION pg_temp.check(now_ms bigint, OUT op text, OUT mau text, OUT model text) LANGUAGE plpgsql AS $$
 DECLARE
     r float8 := random();
@@ -336,7 +336,7 @@ EXCEPTION WHEN invalid_parameter_value THEN
     RETURN SQLERRM;
 END $$;
 
--- Does one random thing on both sides: what it was, and what was answered.
+-- Does one random operation on both sides; returns the operation and the answers.
 CREATE FUNCTION pg_temp.operation(INOUT now_ms bigint, OUT op text, OUT mau text, OUT model text) LANGUAGE plpgsql AS $$
 DECLARE
     r float8 := random();

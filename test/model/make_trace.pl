@@ -98,7 +98,7 @@ sub checked_threepid
 	return;
 }
 
-# Everything that somebody without a user may ask.
+# All requests without a user.
 sub checked_newcomers
 {
 	checked();

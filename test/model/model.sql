@@ -128,7 +128,7 @@ BEGIN ATOMIC
 END;
 
 -- A user is in trial for some days after registering: the appservice's own number of days, else the server's; 0 = no trial, also for a
--- sighting from before the registration. Who was never registered is not in trial.
+-- sighting from before the registration. A user who was never registered is not in trial.
 CREATE FUNCTION is_trial(whom text, at timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 BEGIN
     RETURN coalesce((
@@ -148,8 +148,8 @@ CREATE VIEW monthly_active_users AS
 CREATE FUNCTION natives(at timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$ BEGIN RETURN count(*) FROM cohort(natives.at) WHERE service = 'native'; END $$;
 
--- Better: a question about the past, where last sightings do not tell the answer, is refused. An instant lies in the past if there is a
--- sighting or a reap more than five minutes after it.
+-- Better: a question about the past that last sightings cannot answer is refused. An instant lies in the past if there
+-- is a sighting or a reap more than five minutes after it.
 CREATE FUNCTION refuse_past(at timestamptz) RETURNS void LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 BEGIN
     IF greatest((SELECT max(last_seen) FROM members), (SELECT latest FROM reaped)) > ms(at) + 5 * 60000 THEN

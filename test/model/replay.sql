@@ -21,7 +21,7 @@
 
 CREATE TEMP TABLE trace (no int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, line text NOT NULL);
 CREATE TEMP TABLE answers (no int, question jsonb, expected jsonb, got jsonb);
--- What a line does not say is not compared.
+-- Fields that a line does not have are not compared.
 CREATE TEMP VIEW differences AS
     SELECT * FROM answers
     WHERE expected = '{}' OR EXISTS (SELECT FROM jsonb_each(expected) e WHERE got->e.key IS DISTINCT FROM e.value);

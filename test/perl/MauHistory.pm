@@ -1,6 +1,6 @@
 package MauHistory;
 
-# What the history says, read without mau: the bitmaps' bytes (the portable Roaring format, one container) taken apart in SQL.
+# Reads the history without mau: decodes the bitmaps' bytes (the portable Roaring format, one container) in SQL.
 
 use strict;
 use warnings;

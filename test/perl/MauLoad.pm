@@ -1,7 +1,6 @@
 package MauLoad;
 
-# Houses with a limit, and clients who admit newcomers to them while things go wrong (test/load/cap_client.cpp), for the tests of the
-# limit.
+# Servers with a limit, and clients that admit newcomers to them during failures (test/load/cap_client.cpp), for the tests of the limit.
 #
 #     MAU_SEED        the seed of who does what (it is printed); else one by the clock
 #     MAU_SCENARIO    a pattern: only scenarios whose name with the mode, as in "plain crowd", matches
@@ -87,7 +86,7 @@ sub members
 		AND "timestamp" >= floor(extract(epoch FROM clock_timestamp()) * 1000) - 30 * 86400000::bigint});
 }
 
-# Lets the clients loose; what came of it.
+# Runs the clients; returns the results.
 sub load
 {
 	my ($database, @options) = @_;
@@ -100,7 +99,7 @@ sub load
 	return \%result;
 }
 
-# What must be true of every run.
+# The properties of every run.
 sub held
 {
 	my ($name, $result, $max) = @_;
@@ -113,13 +112,13 @@ sub held
 	return;
 }
 
-# A reap finds the counters right: nothing in the log about rows off the table.
+# A reap finds the counters right: nothing in the log about corrected counters.
 sub counters_right
 {
 	my ($name, $database) = @_;
 	$node->safe_psql($database, 'SELECT * FROM mau.reap()');
 	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $log_begin);
-	unlike($log, qr/rows off/, "$mode, $name: the counters were right");
+	unlike($log, qr/corrected its counters/, "$mode, $name: the counters were right");
 	my ($count, $table) = split /\|/, $node->safe_psql(
 		$database, q{SELECT mau.monthly_active_count(), count(*) FROM mau.monthly_active_users WHERE service = 'native'});
 	is($count, $table, "$mode, $name: and the count is the table's");

@@ -113,7 +113,7 @@ sub report
 	return ({ map { split /\|/ } split /\n/, $out }, $err);
 }
 
-# mau.attach and mau.sync at an instant in ms: what they say as a hash, `error` in it if there was an error.
+# mau.attach and mau.sync at an instant in ms: their rows as a hash, with `error` if there was an error.
 sub attach
 {
 	my ($node, $database, $ms, $schema) = @_;
@@ -140,7 +140,7 @@ sub members
 		qq{SELECT user_id, service, "timestamp" FROM mau.monthly_active_users WHERE "timestamp" >= $since ORDER BY user_id COLLATE "C"});
 }
 
-# When somebody was seen last, ms.
+# The last sighting of a user, ms.
 sub last_seen
 {
 	my ($node, $database, $user) = @_;

@@ -1,6 +1,6 @@
 package MauTrace;
 
-# Asks one and the same question of mau and of the outside truth (the model, or a trace of a real homeserver).
+# Asks mau and a second source (the model, or a trace of a real homeserver) the same question.
 
 use strict;
 use warnings;
@@ -30,7 +30,7 @@ sub truth_cluster
 	return $node;
 }
 
-# Who can be asked on this machine: the model always, mau where it is installed, there without preload and with it.
+# The sides that exist on this machine: the model always, mau where it is installed, there without preload and with it.
 sub sides
 {
 	my ($node) = @_;
@@ -47,7 +47,7 @@ sub sides
 	return @sides;
 }
 
-# A database in which one side lives alone; restarts the server if mau has to be preloaded and is not.
+# A database with one of the sides; restarts the server if mau has to be preloaded and is not.
 sub new_database
 {
 	my ($node, $side, $name) = @_;

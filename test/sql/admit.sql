@@ -10,14 +10,14 @@ DECLARE body jsonb := mau.admit('@' || who || ':example.com', t(i)); BEGIN
         (SELECT 'member' FROM mau.monthly_active_users WHERE user_id = '@' || who || ':example.com'),
         'seen ' || (mau.last_seen('@' || who || ':example.com') - t('0')));
 END $$;
--- Without a limit everybody is admitted, and seen.
+-- Without a limit every user is admitted and recorded.
 SELECT admit('a'), admit('a', '59 min'), admit('a', '61 min');
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 2, server_notices_mxid = '@notices:example.com', mau_trial_days = 7;
--- A newcomer while there are seats, and one while there are none: kept out, but seen (a blocked user's request is known).
+-- A newcomer while there are seats, and one while there are none: refused, but seen (a blocked user's request is known).
 SELECT admit('b'), admit('c');
 -- A member is admitted, also to a full server.
 SELECT admit('a', '3 h');
--- Who is let in without a seat, and is no member then: trial, support, notices, appservice. A guest is kept out.
+-- Admitted without a seat, and no members then: trial, support, notices, appservice. A guest is refused.
 SELECT mau.register_user('@trial:example.com', t('-1 day')), mau.register_user('@help:example.com', t('-100 days'), user_type => 'support'),
        mau.register_user('@irc_a:example.com', t('-100 days'), appservice_id => 'irc'),
        mau.register_user('@guest:example.com', t('-100 days'), is_guest => true) \g /dev/null
@@ -42,7 +42,7 @@ SELECT mau.monthly_active_count(t('724 h'));
 UPDATE mau.settings SET hs_disabled = true, hs_disabled_message = 'closed';
 SELECT admit('f', '724 h'), admit('vip', '724 h'), admit('help', '724 h');
 SELECT mau.admit('@f:example.com', t('724 h'));
--- A user of another server is none of ours, whatever is asked.
+-- A user of another server is never a local user.
 UPDATE mau.settings SET hs_disabled = false, server_name = 'example.com', max_mau_value = 100;
 SELECT mau.admit('@a:elsewhere.org', t('724 h')), mau.last_seen('@a:elsewhere.org');
 UPDATE mau.settings SET server_name = NULL, max_mau_value = 0;

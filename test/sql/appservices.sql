@@ -20,7 +20,7 @@ SELECT mau.monthly_active_count(t('0'));
 SELECT service, user_id, last_seen = t('0') AS at_noon FROM mau.monthly_active_users_by_service();
 SELECT mau.active_users(at => t('0')) AS natives, mau.active_users(at => t('0'), service => 'irc') AS irc,
        mau.active_users(at => t('0'), service => NULL) AS everybody, mau.active_users(at => t('0'), service => 'nosuch') AS nobody;
--- Not tracked any longer: who has a row keeps it until it expires.
+-- Not tracked any longer: an existing row stays until it expires.
 UPDATE mau.settings SET track_appservice_user_ips = false;
 SELECT see('irc_a', '24 h');
 SELECT * FROM mau.monthly_active_count_by_service(t('24 h'));
@@ -39,7 +39,7 @@ SELECT mau.register_user('@bot:example.com', t('0'));
 SELECT see('bot', '72 h');
 SELECT service FROM mau.monthly_active_users WHERE user_id = '@bot:example.com';
 
--- Exclusive namespaces tell whose an unregistered user is: from the first character on, like Python's re.match.
+-- Exclusive namespaces assign unregistered users to appservices: they match from the first character on, like Python's re.match.
 INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES
     ('slack', '{@_slack_.*}'), ('matter', '{"@_matter_[0-9]+:example\\.com","@(one|two)_"}'), ('upper', '{(?i)@UPPER_}'), ('either', '{@left_|@right_}');
 CREATE FUNCTION service(who text) RETURNS text LANGUAGE sql AS $$
@@ -63,7 +63,7 @@ SELECT see('edge', '119 h 59 min 59 s'), see('edge', '119 h 59 min 59.999 s'), s
 -- The trial of an appservice is for its registered users: unknown users are on no trial.
 SELECT see('_slack_new');
 
--- A token of an appservice lets everybody pass while appservices are not tracked.
+-- With a token of an appservice every request goes ahead while appservices are not tracked.
 UPDATE mau.settings SET track_appservice_user_ips = false, limit_usage_by_mau = true, mau_trial_days = 0;
 SELECT mau.check_auth_blocking('@new:example.com', appservice_id => 'irc', at => t('0')) IS NULL AS by_token,
        mau.check_auth_blocking('@new:example.com', appservice_id => '', at => t('0')) IS NULL AS by_no_token,

@@ -1,5 +1,5 @@
--- Synapse's own table of monthly active users says at attach who is a member: also those whose user_ips rows were pruned, and not those whom
--- its reaper put out.
+-- attach takes its members from Synapse's table monthly_active_users: users whose rows in user_ips were pruned are members, users whom
+-- Synapse's reaper removed are not.
 SET client_min_messages = warning;
 CREATE TABLE users (name text UNIQUE, creation_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, user_type text, deactivated smallint NOT NULL DEFAULT 0);
 CREATE TABLE user_ips (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);

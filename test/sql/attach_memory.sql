@@ -1,4 +1,4 @@
--- What attach and reconcile read and write does not stay in memory: while the last row of 20 000 is read, SPI's memory, which lives as long as the
+-- The rows that attach and reconcile read and write do not stay in memory: while the last row of 20 000 is read, SPI's memory, which lives as long as the
 -- statement, holds few of them, and subtransactions that are over have left none.
 SET client_min_messages = warning;
 CREATE EXTENSION mau;

@@ -7,7 +7,7 @@ CREATE ROLE regress_mau_planter;
 CREATE ROLE regress_mau_reader;
 CREATE EXTENSION mau;
 CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2026-11-21 12:00:00Z' $$;
--- What an error says, without where in the source it is raised.
+-- Errors are shown without their place in the source.
 CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     message text; detail text; hint text; state text;
@@ -37,7 +37,7 @@ INSERT INTO hs.users (name, creation_ts) VALUES ('@a:x', 1700000000);
 INSERT INTO hs.user_ips VALUES ('@a:x', '', extract(epoch FROM t() - interval '1 hour') * 1000);
 RESET SESSION AUTHORIZATION;
 
--- Attaches, syncs and asks; answers what was said, and with whose rights code ran.
+-- Attaches, syncs and asks; returns the messages, and the roles with whose rights code ran.
 CREATE FUNCTION attach_and_read(schema name DEFAULT 'hs', kind text DEFAULT 'synapse') RETURNS TABLE (step text, said text) LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY SELECT 'attach', try(format('SELECT mau.attach(%L, %L, t())', kind, schema));
@@ -126,7 +126,7 @@ SELECT * FROM attach_and_read();
 DROP DOMAIN planted.agent CASCADE;
 ALTER TABLE hs.user_ips DROP COLUMN IF EXISTS user_agent, ADD user_agent text NOT NULL DEFAULT '';
 
--- Custom queries: what they name, tables and functions, has one owner, and so has what the query for usage names.
+-- Custom queries: the tables and functions that they name have one owner, and so have those in the query for usage.
 INSERT INTO mau.custom_source VALUES ('activity', 'SELECT user_id, last_seen FROM {schema}.user_ips');
 SELECT * FROM attach_and_read(kind => 'custom');
 INSERT INTO mau.custom_source VALUES ('usage', 'SELECT ''{}''::jsonb AS usage WHERE planted.note()');
@@ -135,7 +135,7 @@ UPDATE mau.custom_source SET query = 'SELECT ''{}''::jsonb AS usage WHERE hs.not
 SELECT * FROM attach_and_read(kind => 'custom');
 DELETE FROM mau.custom_source;
 
--- Who attached is no superuser: tables are read with that role's rights, and nobody's code runs with them.
+-- The role that attached is no superuser: tables are read with its rights, and no other role's code runs with them.
 GRANT USAGE ON SCHEMA hs TO regress_mau_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA hs TO regress_mau_reader;
 GRANT USAGE ON SCHEMA mau TO regress_mau_reader;

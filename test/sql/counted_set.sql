@@ -11,7 +11,7 @@ SELECT mau.record_activity('@' || who || ':x') FROM unnest('{ghost1,ghost2,ghost
 SELECT mau.register_user('@ghost1:x', appservice_id => ''), mau.register_user('@ghost2:x', appservice_id => '');
 SELECT user_id, service FROM mau.monthly_active_users ORDER BY user_id;
 SELECT mau.monthly_active_count(), mau.last_seen('@ghost2:x') IS NOT NULL AS seen, mau.record_activity('@ghost2:x'), mau.record_activity('@b:x');
--- Without a limit everybody stays.
+-- Without a limit all members stay.
 UPDATE mau.settings SET limit_usage_by_mau = false;
 SELECT mau.register_user('@ghost3:x', appservice_id => '');
 SELECT mau.monthly_active_count();
@@ -42,7 +42,7 @@ DROP TRIGGER put_out ON mau.monthly_active_users;
 SELECT mau.monthly_active_count(t()), see('g');
 SELECT mau.monthly_active_count(t()), see('h');
 
--- A member's row leaves between the look and the write, and somebody else has the seat: the sighting is judged anew later.
+-- A member's row leaves between the look and the write, and another user has the seat: the sighting is judged again later.
 CREATE FUNCTION hand_over() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     DELETE FROM mau.monthly_active_users WHERE user_id = '@a:x';
     INSERT INTO mau.monthly_active_users SELECT '@z:x', NEW."timestamp", 'native', NEW."timestamp" WHERE NOT EXISTS (SELECT FROM mau.monthly_active_users WHERE user_id = '@z:x');

@@ -11,7 +11,7 @@ SELECT mau.deactivate_user('@a:example.com', t('0')), mau.deactivate_user('@a:ex
 -- As in Synapse: the member stays, is refreshed, and expires.
 SELECT mau.monthly_active_count(t('720 h')), mau.monthly_active_count(t('720 h 1 ms'));
 SELECT see('a', '2 h'), mau.check_auth_blocking('@a:example.com') IS NULL AS open;
--- With count_deactivated_users off: whoever is deactivated leaves at once, and keeps the last sighting.
+-- With count_deactivated_users off a deactivated user leaves at once, and keeps the last sighting.
 UPDATE mau.settings SET count_deactivated_users = false;
 SELECT mau.deactivate_user('@b:example.com', t('0'));
 SELECT user_id FROM mau.monthly_active_users;

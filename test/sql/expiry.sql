@@ -1,4 +1,4 @@
--- A member counts for 30 x 86 400 000 ms, to the millisecond, whether or not a reap comes by (rules R2, R3).
+-- A member counts for 30 x 86 400 000 ms, to the millisecond, whether or not a reap runs (rules R2, R3).
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
@@ -24,7 +24,7 @@ ROLLBACK;
 SELECT mau.record_activity('@a:example.com', t('720 h 1 ms'));
 SELECT mau.monthly_active_count(t('1440 h 1 ms')), mau.monthly_active_count(t('1440 h 2 ms'));
 
--- An expired member has no right to get in, and its seat is free at once.
+-- An expired member has no right to be admitted, and its seat is free at once.
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1;
 SELECT mau.check_auth_blocking('@a:example.com', at => t('1440 h 1 ms')) IS NULL AS the_member,
        mau.check_auth_blocking('@b:example.com', at => t('1440 h 1 ms')) IS NULL AS another;

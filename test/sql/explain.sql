@@ -34,7 +34,7 @@ SELECT verdict('gone'), verdict('a');
 SELECT detail FROM mau.explain('@x:elsewhere.org', t('0')) WHERE rule = 'verdict';
 UPDATE mau.settings SET limit_usage_by_mau = false, mau_stats_only = false, hs_disabled = false;
 SELECT * FROM mau.explain('@new:example.com', t('0'));
--- What it says is what happens: outcome and blocking for everybody, under many settings. Steps are numbered, the verdict is one and last.
+-- explain agrees with the real outcome and blocking for every user, under many settings. Steps are numbered, the verdict is one and last.
 CREATE FUNCTION check_verdicts() RETURNS TABLE (wrong text, checked bigint) LANGUAGE plpgsql AS $$
 DECLARE who text; said text; does text; n bigint := 0; BEGIN
     FOR i IN 0..127 LOOP

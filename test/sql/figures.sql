@@ -1,4 +1,5 @@
--- The other figures: active_users, last_seen, monthly_active_users_by_service.
+-- active_users, last_seen and monthly_active_users_by_service answer as plain SQL over the last sightings does, to the millisecond. Beyond
+-- 30 days active_users counts whole UTC days of the history.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
@@ -24,7 +25,7 @@ SELECT see('x1', '-40 days'), see('x2', '-50 days'), see('x3', '-60 days'), see(
 SELECT mau.active_users('60 days', t('0')), mau.active_users('45 days', t('0')), mau.active_users('100 days', t('0'));
 SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
 SELECT mau.active_users('60 days', t('0')), mau.active_users('45 days', t('0')), mau.active_users('100 days', t('0'));
--- Who came back is one user.
+-- A user who came back is one user.
 SELECT see('x1', '-1 h');
 SELECT mau.active_users('60 days', t('0')), mau.active_users('30 days', t('0'));
 -- Guests and support users are no former members, appservice users are those of their service.

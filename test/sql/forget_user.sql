@@ -16,7 +16,7 @@ SELECT mau.last_seen('@a:example.com'), mau.last_seen('@g:example.com');
 -- The number stays, for past totals; the registration is kept to the day (UTC).
 SELECT user_no, user_id, last_seen IS NULL AS unseen, to_timestamp(registered_at / 1000.0) AT TIME ZONE 'UTC' AS registered FROM mau.users ORDER BY user_no;
 SELECT mau.monthly_active_count(t('0'));
--- Whoever comes back is somebody new: the number is not used again.
+-- A forgotten user who comes back is a new user: the number is not used again.
 SELECT see('a', '24 h'), mau.register_user('@seen:example.com', t('24 h'));
 SELECT user_no, user_id, is_registered FROM mau.users WHERE user_id IS NOT NULL ORDER BY user_no;
 SELECT mau.last_seen('@a:example.com') - t('0') AS seen;

@@ -1,4 +1,4 @@
--- What a homeserver's role and a monitoring role may do, and no more.
+-- A homeserver's role and a monitoring role can do what their rights say, and no more.
 CREATE EXTENSION mau;
 \set SHOW_CONTEXT never
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 10;
@@ -42,7 +42,7 @@ INSERT INTO calls (call) VALUES
     ($$SELECT mau.health()$$),
     ($$SELECT * FROM mau.status$$),
     ($$SELECT * FROM mau.snapshots$$),
-    -- what is left to who owns the extension
+    -- reserved to the owner of the extension
     ($$UPDATE mau.settings SET max_mau_value = 1$$),
     ($$DELETE FROM mau.reserved_threepids$$),
     ($$SELECT mau.attach('synapse')$$),
@@ -62,7 +62,7 @@ SET ROLE regress_mau_monitor;
 SELECT call, try(call) FROM calls ORDER BY no;
 RESET ROLE;
 
--- Who may read settings, but not the history, asks it in vain; there is no question that forgets to look.
+-- A role that may read the settings, but not the history, gets an error from every question of the history.
 CREATE ROLE regress_mau_dashboard;
 GRANT USAGE ON SCHEMA mau TO regress_mau_dashboard;
 GRANT SELECT ON mau.settings, mau.reserved_threepids, mau.appservices, mau.users, mau.snapshots TO regress_mau_dashboard;
@@ -79,7 +79,7 @@ SELECT mau.grant_to('-'), mau.grant_to(NULL);
 SELECT mau.grant_to('regress_mau_monitor', 'everything');
 SELECT mau.grant_to('regress_mau_monitor', NULL);
 
--- Who may execute it, but does not own the extension, grants nothing.
+-- A role that may execute it, but does not own the extension, grants nothing.
 GRANT EXECUTE ON FUNCTION mau.grant_to TO regress_mau_monitor;
 SET ROLE regress_mau_monitor;
 SELECT mau.grant_to('regress_mau_monitor');

@@ -1,4 +1,4 @@
--- What the history's questions are asked: limits, mistakes, and what an empty, a damaged or a purged history answers.
+-- The history's questions check their arguments, and answer rightly for an empty, a damaged and a purged history.
 CREATE EXTENSION mau;
 UPDATE mau.settings SET history_retention = '100 years';
 CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$ -- what a statement returns, or its error in full
@@ -107,7 +107,7 @@ UPDATE mau.users SET registered_at = 1709000000000, is_registered = true, appser
 SELECT try($$SELECT users FROM mau.retention('week', '2024-02-29', '2024-02-29', 'irc')$$);
 UPDATE mau.active_days SET users = '\x', day = '-infinity' WHERE day = '2024-02-28' AND service = 'irc';
 SELECT try($$SELECT new_users FROM mau.daily_series('2024-02-29', '2024-02-29', 'irc')$$);
--- Who may not read the history may not ask either.
+-- A role that may not read the history may not ask either.
 CREATE ROLE history_nobody;
 GRANT USAGE ON SCHEMA mau TO history_nobody;
 SET ROLE history_nobody;

@@ -36,7 +36,7 @@ WHERE differences(f, l, more, which, t.at::timestamp AT TIME ZONE 'UTC', t.at::d
 SELECT more, users, users_over FROM unnest('{0,27,28,29}'::int[]) more, mau.billing_months('2024-02-01', '2024-02-01', 'native', more, at => '2024-04-10 12:00+00');
 -- February is whole from the first millisecond of March on.
 SELECT at AT TIME ZONE 'UTC' AS at, partial FROM unnest('{2024-02-29 23:59:59.999+00,2024-03-01 00:00+00}'::timestamptz[]) at, mau.billing_months('2024-02-10', '2024-02-10', 'native', at => at);
--- Who counts: guests on their own; a month before all history; by default the 12 months up to now, or to to_day, of all services.
+-- Counted users: guests on their own; a month before all history; by default the 12 months up to now, or to to_day, of all services.
 SELECT users FROM mau.billing_months('2024-01-01', '2024-01-01', 'native', kind => 'guest', at => '2024-04-10 12:00+00');
 SELECT * FROM mau.billing_months('2020-02-01', '2020-02-01', 'native', at => '2024-04-10 12:00+00');
 SELECT service_name, count(*), min(month), max(month) FROM mau.billing_months(at => '2024-04-10 12:00+00') GROUP BY 1 ORDER BY 1;

@@ -45,7 +45,7 @@ CREATE FUNCTION is_kind(kind text, is_guest bool, user_type text, is_deactivated
 CREATE FUNCTION f(s text, p text, k text) RETURNS TABLE (user_no bigint, day date) LANGUAGE sql STABLE AS $$
     SELECT DISTINCT v.user_no::bigint, v.day FROM v WHERE (s IS NULL OR v.service = s) AND (p IS NULL OR v.platform = p)
         AND is_kind(k, is_guest, user_type, is_deactivated, is_registered) $$;
--- What is asked: random ranges, and what it is asked about.
+-- The questions: random ranges, and their filters.
 CREATE TABLE asked AS
     SELECT q, f.from_day, f.from_day + (random() * 60)::int AS to_day, (ARRAY['native', 'irc', NULL])[1 + q % 3] AS service,
            (ARRAY[NULL, NULL, 'web', 'ios', 'unknown'])[1 + q % 5] AS platform, least((ARRAY[1, 1, 2, 3])[1 + q % 4], (ARRAY[30, 30, 1, 7, 90, 365])[1 + q % 6]) AS min_days,
@@ -187,7 +187,7 @@ SELECT rows > 0 AS purged FROM mau.fold((now() AT TIME ZONE 'UTC')::date::timest
 SELECT min(day) FILTER (WHERE day > '-infinity'), count(*) FILTER (WHERE day = '-infinity') > 0 AS before FROM mau.active_days;
 SELECT count(*) AS different FROM (SELECT * FROM before EXCEPT ALL SELECT * FROM mau.daily_series('2024-01-01', '2024-07-10')) d;
 SELECT count(*) AS different FROM (SELECT * FROM grown_before EXCEPT ALL SELECT * FROM mau.growth('2024-03-01', '2024-07-10')) d;
--- Who is forgotten stays in past totals.
+-- A forgotten user stays in past totals.
 CREATE TABLE mau_before AS SELECT day, dau, mau FROM before;
 SELECT count(*) FROM people, mau.forget_user(people.user_id) f WHERE n % 2 = 0 AND f;
 SELECT count(*) AS different FROM (SELECT * FROM mau_before EXCEPT ALL SELECT day, dau, mau FROM mau.daily_series('2024-01-01', '2024-07-10')) d;

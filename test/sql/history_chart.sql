@@ -1,4 +1,4 @@
--- mau.chart: the series that daily_series has, drawn; what is drawn how is a unit test's (chart_test.cpp).
+-- mau.chart draws the series of daily_series; chart_test.cpp tests the drawing.
 CREATE EXTENSION mau;
 UPDATE mau.settings SET history_retention = '100 years';
 -- User n comes on the days from n on, to the 23rd; two of them with a phone, one is a guest.

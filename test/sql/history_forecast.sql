@@ -2,7 +2,7 @@
 CREATE EXTENSION mau;
 -- Services whose users come so that the figure is known for each of 150 days.
 CREATE TABLE raw (user_no int, n int, service text);
-INSERT INTO raw -- rises by one a day: who comes on day x comes again every 20 days
+INSERT INTO raw -- rises by one a day: a user of day x comes again every 20 days
     SELECT 1000 + x, n, 'rising' FROM generate_series(0, 149) x, generate_series(x, 149, 20) n
     UNION ALL -- falls by one a day
     SELECT 2000 + x, n, 'falling' FROM generate_series(0, 149) x, generate_series(x, 0, -20) n
@@ -17,7 +17,7 @@ INSERT INTO mau.visits SELECT user_no, d(n), 1, service FROM raw;
 CREATE FUNCTION forecast(target bigint, at timestamptz, service text, days int DEFAULT 90)
     RETURNS TABLE (day date, mau bigint, target_mau bigint, per_day numeric, r_squared numeric, reaches date, days_left int, assumption text) LANGUAGE sql
     AS $$ SELECT day, mau, target_mau, round(per_day::numeric, 6), round(r_squared::numeric, 6), reaches, days_left, assumption FROM mau.forecast(target, at, days, service) $$;
--- What it says: rising, falling, level, without a trend, for ever, reached, just reached; today (day 150) is not over.
+-- The answers: rising, falling, level, without a trend, for ever, reached, just reached; today (day 150) is not over.
 SELECT f.* FROM forecast(200, noon(150), 'rising') f;
 SELECT f.* FROM forecast(200, noon(150), 'falling') f;
 SELECT f.* FROM forecast(200, noon(150), 'level') f;

@@ -30,7 +30,7 @@ CREATE TABLE firsts AS SELECT min(day) AS day FROM v GROUP BY user_no;
 WITH ours AS (SELECT a.ctid::text, (s.day, s.dau, s.wau, s.mau, s.new_users)::text FROM asked a, mau.daily_series(a.from_day, a.to_day, 'native', NULL, a.min_days, 'counted', a.window_days) s),
      theirs AS (SELECT q::text, (day, active_on(day, 1, 1), active_on(day, 7, min_days), active_on(day, window_days, min_days), (SELECT count(*) FROM firsts f WHERE f.day = d.day))::text FROM days d)
 INSERT INTO difference SELECT 'daily_series', * FROM (SELECT d::text FROM ((TABLE ours EXCEPT ALL TABLE theirs) UNION ALL (TABLE theirs EXCEPT ALL TABLE ours)) d) x;
--- Of growth what daily_series does not say: who is new in a window, and who left it.
+-- The parts of growth that daily_series does not have: users who are new in a window, and users who left it.
 CREATE TABLE grown AS SELECT a.ctid AS q, a.min_days, a.window_days, s.* FROM asked a, mau.growth(a.from_day, a.to_day, 'native', NULL, a.min_days, 'counted', a.window_days) s;
 SELECT count(*) FROM grown WHERE mau <> mau_before + new_users + resurrected - churned OR mau <> new_users + retained + resurrected;
 INSERT INTO difference SELECT 'growth', g::text FROM grown g WHERE (g.day - date '2010-01-01') % 9 = 0 AND (g.mau_before <> active_on(g.day - g.window_days, g.window_days, g.min_days) OR g.mau <> active_on(g.day, g.window_days, g.min_days)

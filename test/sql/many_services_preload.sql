@@ -1,5 +1,5 @@
--- The counters have room for some services only; natives, whom the limit is about, always have a place. So neither many
--- services nor a long name makes an admission, a question or a count go over the table.
+-- Only native users are counted in shared memory: many services, or one with a long name, make no admission read the
+-- table.
 \pset null -
 CREATE EXTENSION mau;
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 3, track_appservice_user_ips = true;

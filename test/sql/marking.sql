@@ -1,4 +1,4 @@
--- Each sighting marks its user, day and client once, whoever it is, and whatever becomes of the cohort's row.
+-- Each sighting marks its user, day and client once, for every kind of user, and also when the cohort's row is removed.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
@@ -38,7 +38,7 @@ SELECT who, see(who), see(who, '1 min'), see(who, '2 h', 'web'), see(who, '2 h 1
 SELECT who, see(who, '3 min'), see(who, '2 h 2 min', 'web'), see(who, '12 h'), see(who, '12 h 1 min') FROM unnest('{guest,support,bridged,trial}'::text[]) who;
 TABLE marks;
 TRUNCATE mau.visits;
--- Who found the server full; who was in trial in the morning; who lost the seat and comes back the same day.
+-- Users who found the server full, who were in trial in the morning, who lost the seat and come back the same day.
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1, mau_trial_days = 0;
 SELECT see('full'), see('full', '1 min'), see('full', '2 h');
 UPDATE mau.settings SET max_mau_value = 10;
@@ -50,7 +50,7 @@ UPDATE mau.settings SET max_mau_value = 10;
 SELECT see('full', '5 h'), see('trial', '12 h 5 min');
 SELECT * FROM marks WHERE user_id <> '@a:x';
 TRUNCATE mau.visits;
--- A member without a row in mau.users; one who is forgotten and comes back as somebody else.
+-- A member without a row in mau.users; one who is forgotten and comes back as a new user.
 INSERT INTO mau.monthly_active_users VALUES ('@hand:x', extract(epoch FROM t('0')) * 1000);
 SELECT see('hand', '1 min'), see('hand', '2 min');
 SELECT see('gone'), mau.forget_user('@gone:x');
@@ -65,7 +65,7 @@ SELECT see('nobody');
 TABLE marks;
 UPDATE mau.settings SET mau_stats_only = true;
 
--- What is undone leaves no mark, and the next call marks.
+-- A sighting that is rolled back leaves no mark, and the next call marks.
 BEGIN;
 SELECT see('r');
 ROLLBACK;
@@ -105,7 +105,7 @@ SELECT * FROM mau.record_activities(ARRAY['@b1:x', '@b1:x', '@b2:x', '@guest:x',
 TABLE marks;
 TRUNCATE mau.visits;
 
--- Where somebody has triggers on the tables they see what is written; the marks are the same.
+-- Triggers of others on the tables see the rows that are written; the marks are the same.
 CREATE TABLE heard (what text);
 CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO heard VALUES (TG_TABLE_NAME || ' ' || TG_OP); RETURN NULL; END $$;
 CREATE TRIGGER hear AFTER INSERT OR UPDATE ON mau.monthly_active_users FOR EACH ROW EXECUTE FUNCTION hear();
@@ -145,7 +145,7 @@ BEGIN
             outcome := mau.record_activity(who, t(clock), agent(client));
         ELSE
             outcome := 'admitted';
-            IF mau.admit(who, t(clock), agent(client)) IS NOT NULL THEN -- who is kept out by the count alone was not recorded
+            IF mau.admit(who, t(clock), agent(client)) IS NOT NULL THEN -- a user refused by the count alone was not recorded
                 outcome := mau.record_activity(who, t(clock), agent(client));
             END IF;
         END IF;

@@ -1,4 +1,4 @@
--- What the extension consists of: everything in its schema, everything described.
+-- Every object of the extension is in its schema and has a COMMENT.
 CREATE EXTENSION mau;
 -- Its members that are not in schema mau.
 SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend d, pg_identify_object(classid, objid, objsubid) o
@@ -26,7 +26,7 @@ WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_e
 -- Functions that take an instant: now() by default.
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND 'at' = ANY (proargnames[1:pronargs]) AND proargtypes::oid[] @> ARRAY['timestamptz'::regtype::oid]
     AND pg_get_function_arguments(oid) !~ '"?at"? timestamp with time zone DEFAULT now\(\)' ORDER BY 1;
--- What is called alike is of one type in every function (record_activities has an array of instants), and what is a day is called from_day and to_day.
+-- Arguments of one name have one type in every function (record_activities has an array of instants), and days are called from_day and to_day.
 SELECT name, array_agg(DISTINCT type::regtype::text) FROM pg_proc, unnest(proargnames[1:pronargs], proargtypes::oid[]) a(name, type)
 WHERE pronamespace = 'mau'::regnamespace GROUP BY name HAVING count(DISTINCT type) > 1 ORDER BY 1;
 SELECT proname, name FROM pg_proc, unnest(proargnames[1:pronargs], proargtypes::oid[]) a(name, type) WHERE pronamespace = 'mau'::regnamespace AND type = 'date'::regtype AND name NOT IN ('from_day', 'to_day');

@@ -85,7 +85,7 @@ FROM questions q, unnest('{-400,-31,-10,0,1,29,30,31,400}'::int[]) ago;
 CREATE FUNCTION wrong() RETURNS TABLE (function text, ago int, ours text, "right" text) LANGUAGE sql
     AS $$ WITH a AS MATERIALIZED (SELECT * FROM answers) SELECT function, ago, ours, "right" FROM a WHERE ours NOT IN ('refused', "right") ORDER BY n, ago $$;
 CREATE TABLE first AS SELECT * FROM answers;
--- Whatever is not refused is right; what is refused, by how many days it is ago.
+-- Every answer that is not refused is right; the refused ones, by the age of the instant in days.
 SELECT function, ago, ours, "right" FROM first WHERE ours NOT IN ('refused', "right") ORDER BY n, ago;
 SELECT function, string_agg(ago::text, ' ' ORDER BY ago) FILTER (WHERE ours <> 'refused') AS answered, string_agg(ago::text, ' ' ORDER BY ago) FILTER (WHERE ours = 'refused') AS refused
 FROM first GROUP BY n, function ORDER BY n;
@@ -100,6 +100,6 @@ SELECT mau.monthly_active_count(t('-400 days'));
 -- A sighting a few minutes ahead of a caller's clock does not make the present the past.
 SELECT mau.record_activity('@ahead:a.example', t('20 days 5 minutes'));
 SELECT mau.monthly_active_count(t('20 days')), ask('SELECT mau.monthly_active_count(t(''20 days -1 ms''))');
--- now() never is, whatever the homeserver's clock says.
+-- now() is never refused, whatever the homeserver's clock.
 SELECT mau.record_activity('@far:a.example', now() + interval '10 years') \g /dev/null
 SELECT ask('SELECT mau.monthly_active_count() > 0') AS now, ask('SELECT mau.monthly_active_count(now() - interval ''1 ms'')') AS before;

@@ -35,7 +35,7 @@ DROP TABLE mau.t;
 CREATE COLLATION mau."C" (locale = 'C');
 CREATE EXTENSION mau;
 DROP COLLATION mau."C";
--- Or somebody may put some there while the script runs.
+-- Or another role may create objects in it while the script runs.
 GRANT CREATE ON SCHEMA mau TO regress_mau_planter;
 CREATE EXTENSION mau;
 REVOKE CREATE ON SCHEMA mau FROM regress_mau_planter;
@@ -50,7 +50,7 @@ DROP SCHEMA mau;
 DROP OWNED BY regress_mau_planter;
 DROP ROLE regress_mau_planter;
 
--- Operators of views are PostgreSQL's, whatever is first in the search_path.
+-- Operators of views are PostgreSQL's under any search_path.
 CREATE SCHEMA planted;
 CREATE FUNCTION planted.mul(numeric, bigint) RETURNS numeric LANGUAGE sql AS 'SELECT 0.0';
 CREATE OPERATOR planted.* (FUNCTION = planted.mul, LEFTARG = numeric, RIGHTARG = bigint);

@@ -1,4 +1,4 @@
--- Who may do what (rule R10).
+-- PUBLIC executes nothing that changes state, and each role can do what its grants allow and no more (rule R10).
 CREATE EXTENSION mau;
 -- Functions that change nothing, and are volatile because they read shared memory, or decide by what is committed now.
 CREATE TABLE readers AS SELECT unnest('{seen_cache,describe_seats,worker_state,health,explain,check_auth_blocking,usage_statistics}'::name[]) AS proname;
@@ -10,7 +10,7 @@ SELECT relname FROM pg_class c WHERE relnamespace = 'mau'::regnamespace AND EXIS
 SELECT nspname FROM pg_namespace WHERE nspname = 'mau' AND EXISTS (SELECT FROM aclexplode(nspacl) WHERE grantee = 0);
 -- Nothing runs with the rights of its owner.
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND prosecdef;
--- What changes state is volatile and unsafe in parallel; what only reads tables is not volatile.
+-- Functions that change state are volatile and unsafe in parallel; functions that only read tables are not volatile.
 SELECT proname, provolatile, proparallel FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND (provolatile = 'v') <> (proparallel = 'u')
     AND proname NOT IN (TABLE readers) ORDER BY 1;
 SELECT proname, provolatile, proparallel FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND proname IN ('monthly_active_count', 'monthly_active_count_by_service',
@@ -18,7 +18,7 @@ SELECT proname, provolatile, proparallel FROM pg_proc WHERE pronamespace = 'mau'
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND proname IN ('record_activity', 'record_activities', 'admit', 'register_user', 'add_threepid', 'remove_threepid',
     'deactivate_user', 'forget_user', 'reap', 'directory_changed', 'replace_settings') AND provolatile <> 'v';
 
--- A role without rights: what it may not do is said, and is not done.
+-- A role without rights gets an error and changes nothing.
 CREATE ROLE regress_mau_nobody;
 CREATE FUNCTION public.try(sql text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN EXECUTE sql; RETURN 'fine'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE || ': ' || SQLERRM; END $$;
 CREATE TABLE calls (call text);
@@ -30,7 +30,7 @@ GRANT SELECT ON calls TO PUBLIC;
 SET ROLE regress_mau_nobody;
 SELECT DISTINCT try(call) FROM calls;
 RESET ROLE;
--- With the schema: the functions that read say which table they may not read, the others that they may not be called.
+-- With the schema: functions that read name the table that they may not read; the others may not be called.
 GRANT USAGE ON SCHEMA mau TO regress_mau_nobody;
 SET ROLE regress_mau_nobody;
 SELECT call, try(call) FROM calls ORDER BY 1;

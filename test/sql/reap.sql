@@ -2,7 +2,7 @@
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
-CREATE VIEW cohort AS -- who is in, and how long before noon last seen
+CREATE VIEW cohort AS -- the members, and how long before noon they were last seen
     SELECT user_id, service, justify_hours((extract(epoch FROM t('0')) * 1000 - "timestamp")::bigint * interval '1 ms') AS ago
     FROM mau.monthly_active_users ORDER BY user_id;
 -- Expired: older than 30 days, to the millisecond.
@@ -16,7 +16,7 @@ TABLE cohort;
 SELECT user_id, mau.last_seen(user_id) - t('0') AS seen FROM mau.users WHERE last_seen IS NOT NULL ORDER BY user_id;
 -- Again: nothing left to do.
 SELECT * FROM mau.reap(t('0'));
--- What was done is noted.
+-- mau.tasks has the result.
 SELECT task, last_rows, runs, failures, last_started <= last_finished AS in_order FROM mau.tasks WHERE task = 'reap';
 
 -- A last sighting outside that is newer than the row stays.
@@ -151,7 +151,7 @@ SELECT count(*) AS locked FROM (SELECT FROM mau.monthly_active_users m JOIN leav
 SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';
 COMMIT;
 
--- By a time that has not come: who was seen a moment ago goes, too, and is let in again.
+-- At a future instant a user who was seen a moment ago goes, too, and is admitted again.
 SELECT mau.record_activity('@now:example.com', now()), mau.record_activity('@now:example.com', now());
 SELECT users FROM mau.reap(now() + interval '31 days') WHERE what = 'expired' AND users > 0;
 SELECT mau.record_activity('@now:example.com', now());

@@ -23,7 +23,7 @@ SELECT last_rows, runs, failures FROM mau.tasks WHERE task = 'reconcile';
 SELECT reconcile_differences FROM mau.status;
 SELECT line FROM regexp_split_to_table(mau.metrics(t()), '\n') line WHERE line ~ '^mau_reconcile';
 SELECT * FROM mau.reconcile(t());
--- What sync has yet to read is none of its business.
+-- It leaves alone the rows that sync has yet to read.
 CALL seen(30, 30, '10 minutes');
 SELECT * FROM mau.reconcile(t());
 SELECT what, rows FROM mau.sync(t()) WHERE what = 'joined';
@@ -53,7 +53,7 @@ CALL seen(29, 29, '1 hour');
 SELECT what, rows FROM mau.sync(t()) WHERE what IN ('joined', 'differed');
 SELECT activity_until = ms(t() - interval '1 hour') AS is_the_newest, synced_at = t() AS synced, pass_from FROM mau.source;
 SELECT reason ~ 'ahead of the clock' AS says_so FROM mau.health();
--- Nor does a sync by hand for a time to come put it there; what it is about waits.
+-- Nor does a sync by hand for a future instant move it there; its rows wait.
 INSERT INTO user_ips (user_id, last_seen) VALUES ('@u31:x', ms('2899-12-31'));
 SELECT count(*) > 0 AS synced FROM mau.sync('2900-01-01');
 SELECT activity_until = ms(t() - interval '1 hour') AS stays, synced_at <= clock_timestamp() AS synced_by_now FROM mau.source;
@@ -64,7 +64,7 @@ CALL seen(32, 32, '5 days');
 SELECT what, rows FROM mau.sync(t()) WHERE what = 'users';
 SELECT * FROM mau.reconcile(t());
 SELECT * FROM mau.reconcile(t());
--- Whoever was forgotten does not come back.
+-- A forgotten user does not come back.
 SELECT mau.forget_user('@u5:x');
 SELECT * FROM mau.reconcile(t());
 SELECT mau.last_seen('@u5:x');

@@ -3,7 +3,7 @@ CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
 CREATE FUNCTION see(who text, i interval DEFAULT '0') RETURNS text LANGUAGE sql AS $$ SELECT mau.record_activity('@' || who || ':example.com', t(i)) $$;
-CREATE VIEW cohort AS -- who is in, and how long before noon last seen
+CREATE VIEW cohort AS -- the members, and how long before noon they were last seen
     SELECT user_id, service, justify_hours((extract(epoch FROM t('0')) * 1000 - "timestamp")::bigint * interval '1 ms') AS ago
     FROM mau.monthly_active_users ORDER BY user_id;
 CREATE VIEW outside AS -- last sightings that are not the cohort's
@@ -65,7 +65,7 @@ SELECT ago FROM outside WHERE user_id = '@1:example.com';
 SELECT see('1', '-50 h');
 SELECT ago FROM outside WHERE user_id = '@1:example.com';
 
--- Who leaves the outside for the cohort: the trial is over a day later.
+-- A user outside joins the cohort: the trial is over a day later.
 SELECT see('newcomer', '24 h'), see('newcomer', '25 h');
 UPDATE mau.settings SET max_mau_value = 3;
 SELECT see('newcomer', '25 h');
@@ -96,7 +96,7 @@ BEGIN READ ONLY;
 SELECT mau.record_activity('@now:example.com', now()); -- nothing to write
 SELECT mau.record_activity('@never:example.com', now());
 ROLLBACK;
--- What is rolled back did not happen.
+-- A sighting that is rolled back changes nothing.
 BEGIN;
 SELECT mau.record_activity('@never:example.com', t('0'));
 ROLLBACK;

@@ -1,4 +1,5 @@
--- Many sightings at once.
+-- record_activities writes the same rows and returns the same outcomes as one record_activity for the newest sighting of each user. An
+-- error records nothing.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
@@ -53,7 +54,7 @@ SELECT * FROM mau.record_activities('{@z1:x,@z2:x}', ARRAY[ARRAY[t('0'), t('0')]
 SELECT * FROM mau.record_activities(NULL, ARRAY[t('0')]);
 SELECT * FROM mau.record_activities('{@z1:x}', NULL);
 SELECT count(*) FROM mau.monthly_active_users WHERE user_id LIKE '@z%';
--- What the backend allocates on the way does not grow with the batch.
+-- The backend's memory during a call does not grow with the batch.
 CREATE TABLE memory (bytes bigint);
 CREATE FUNCTION look_at_memory() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN INSERT INTO memory SELECT sum(total_bytes) FROM pg_backend_memory_contexts; RETURN NULL; END $$;

@@ -1,4 +1,5 @@
--- What a homeserver tells of its accounts.
+-- register_user records an account or updates what is given of a known one. It makes nobody a member, except with a reserved threepid, also
+-- on a full server.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
@@ -12,7 +13,7 @@ TABLE accounts;
 -- Registration does not mark a user active.
 SELECT count(*) FROM mau.monthly_active_users;
 SELECT mau.last_seen('@a:example.com');
--- Again: what is given is updated, what is NULL or left out stays; the earlier registration stays.
+-- Again: arguments that are given are updated, those that are NULL or left out stay; the earlier registration stays.
 SELECT mau.register_user('@a:example.com', t('-5 days'), 'bot'), mau.register_user('@b:example.com', t('-20 days')), mau.register_user('@c:example.com', t('-10 days'), 'bot');
 TABLE accounts;
 -- '' takes back a type or an appservice.

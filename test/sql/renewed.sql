@@ -1,4 +1,4 @@
--- The lazy index on time: renewed is never after "timestamp", and whoever asks the index gets what the table says.
+-- The lazy index on time: renewed is never after "timestamp", and a question through the index has the same answer as the table.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
@@ -16,7 +16,7 @@ SELECT see('a'), see('a', '2 h'), see('a', '10 days'), see('a', '15 days');
 TABLE cohort;
 SELECT see('a', '15 days 1 h 1 ms');
 TABLE cohort;
--- Who comes back begins anew.
+-- A user who comes back begins anew.
 SELECT see('a', '60 days');
 TABLE cohort;
 -- So in a batch.
@@ -47,12 +47,12 @@ UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 4;
 INSERT INTO mau.monthly_active_users (user_id, "timestamp", renewed) VALUES
     ('@seen1', ms('-1 day'), ms('-40 days')), ('@seen2', ms('-30 days'), ms('-35 days')), ('@old1', ms('-30 days') - 1, ms('-31 days')), ('@new', ms('0'), ms('0'));
 SELECT mau.monthly_active_count(t('0')), see('x1'), see('x2'), mau.monthly_active_count(t('0'));
--- Reap takes the one, and tells the index of the others.
+-- Reap removes the one, and moves renewed forward for the others.
 SELECT * FROM mau.reap(t('0'));
 TABLE cohort;
 SELECT mau.monthly_active_count(t('1 ms')), see('x2', '1 ms');
 
--- Over the limit the oldest go, whatever the index says.
+-- Over the limit the oldest by "timestamp" go, not by the index.
 TRUNCATE mau.monthly_active_users, mau.users;
 UPDATE mau.settings SET max_mau_value = 3000;
 SELECT setseed(0.3) \g /dev/null
@@ -85,7 +85,7 @@ DO $$ BEGIN
     END LOOP;
 END $$;
 SELECT pg_stat_force_next_flush();
-CREATE PROCEDURE told(relation regclass, updates bigint) LANGUAGE plpgsql AS $$ BEGIN -- waits until the statistics say so
+CREATE PROCEDURE told(relation regclass, updates bigint) LANGUAGE plpgsql AS $$ BEGIN -- waits until the statistics have them
     FOR i IN 1..200 LOOP
         EXIT WHEN pg_stat_get_tuples_updated(relation) >= updates;
         PERFORM pg_sleep(0.05), pg_stat_clear_snapshot();

@@ -1,4 +1,5 @@
--- Reserved threepids and registered reserved users.
+-- The owners of the first max_mau_value reserved threepids hold a seat for ever and join a full server. With a reserved threepid at any
+-- position a user can register there.
 CREATE EXTENSION mau;
 CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an instant, by its distance from noon
     AS $$ SELECT (timestamp '2020-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
@@ -44,7 +45,7 @@ SELECT mau.monthly_active_count(t('0'));
 SELECT mau.check_auth_blocking('@first:example.com', at => t('0')) IS NULL AS member,
        mau.check_auth_blocking('@second:example.com', at => t('0')) IS NULL AS reserved_without_a_row,
        mau.check_auth_blocking('@third:example.com', at => t('0')) IS NULL AS reserved_without_a_seat;
--- For ever: counts and is let in long after 30 days; its last sighting moves nevertheless.
+-- For ever: counts and is admitted long after 30 days; its last sighting moves nevertheless.
 SELECT mau.monthly_active_count(t('720 h')), mau.monthly_active_count(t('720 h 1 ms')), mau.monthly_active_count(t('10000 h'));
 SELECT * FROM mau.monthly_active_count_by_service(t('10000 h'));
 SELECT mau.check_auth_blocking('@first:example.com', at => t('10000 h')) IS NULL AS open;

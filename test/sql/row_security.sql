@@ -1,4 +1,4 @@
--- Row security hides rows, so nothing is counted by what it leaves: reading raises, and health says so.
+-- Row security hides rows, so no figure is made of the rest: reading raises, and health says so.
 \set SHOW_CONTEXT never
 CREATE ROLE regress_mau_hs;
 CREATE ROLE regress_mau_reader;

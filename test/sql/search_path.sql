@@ -1,5 +1,5 @@
--- Whatever lies in the caller's search_path (rule R10): a schema before pg_catalog in which every operator and function
--- that could be taken for one of pg_catalog raises, and types and tables have the names of others.
+-- mau works under any search_path (rule R10). Here a schema before pg_catalog has operators and functions with the names of
+-- pg_catalog's, which raise, and types and tables with the names of others.
 CREATE SCHEMA evil;
 DO $$
 DECLARE

@@ -112,7 +112,7 @@ SELECT mau.check_auth_blocking('@a:example.com') IS NULL AS open;
 UPDATE mau.settings SET hs_disabled = false;
 RESET session_replication_role;
 TRUNCATE mau.appservices, mau.reserved_threepids;
--- Who is seen while the server is disabled is kept out the next time, too.
+-- A user who is seen while the server is disabled is refused the next time, too.
 UPDATE mau.settings SET hs_disabled = true, mau_stats_only = true, limit_usage_by_mau = false;
 SELECT mau.record_activity('@d:example.com', '2026-11-21 12:00+00');
 SELECT mau.check_auth_blocking('@d:example.com', at => '2026-11-21 12:01+00') IS NULL AS open;
@@ -134,6 +134,6 @@ INSERT INTO mau.appservices (id, exclusive_user_regexes) VALUES ('irc', '{@irc_,
 DROP EXTENSION mau;
 CREATE EXTENSION mau;
 SELECT outcome();
--- Kept for ever, however that is said: what is too far back for a timestamp, too.
+-- Kept for ever, in every notation, also beyond the range of a timestamp.
 UPDATE mau.settings SET history_retention = '20000 years', snapshot_retention = '20000 years';
 SELECT what, rows FROM mau.fold() WHERE what = 'purged' UNION ALL SELECT what, rows FROM mau.refresh() WHERE what = 'purged';

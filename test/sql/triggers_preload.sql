@@ -1,5 +1,5 @@
--- A trigger of an admin's that catches an error of its own, inside our statements: what it undoes is its own subtransaction. The
--- counters stay told of all that is written, and need not be taken from the table again (rule R7).
+-- A trigger of an admin's that catches an error of its own, inside our statements, undoes only its own subtransaction. The
+-- counters include all rows that are written, and need not be taken from the table again (rule R7).
 \pset null -
 CREATE EXTENSION mau;
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 4;
@@ -28,7 +28,7 @@ SELECT mau.describe_seats() LIKE '4 native rows, 0 admissions in flight;%' AS to
 SELECT mau.record_activity('@f:x', t());
 SELECT user_id FROM mau.monthly_active_users ORDER BY 1;
 
--- A trigger that records somebody else meanwhile: the seat of who is being written is taken.
+-- A trigger that records another user meanwhile: the seat of the user being written is taken.
 CREATE FUNCTION companion() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         RAISE NOTICE '%', mau.record_activity('@with_' || substr(NEW.user_id, 2), t());

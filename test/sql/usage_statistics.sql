@@ -1,4 +1,4 @@
--- mau.usage_statistics without a source: Synapse's keys, over everybody whom mau has seen, from its own tables.
+-- mau.usage_statistics without a source: Synapse's keys, over all users whom mau has seen, from its own tables.
 CREATE EXTENSION mau;
 -- Nobody yet.
 SELECT mau.usage_statistics('2026-06-30 12:00+00') = jsonb_object_agg(k, 0) AS all_are_there, count(*) FROM unnest('{daily_active_users,monthly_active_users,total_users,total_nonbridged_users}'::text[]
@@ -33,7 +33,7 @@ CREATE VIEW theirs AS
 SELECT users > 0 AS some_leave FROM mau.reap(noon(-40)) WHERE what = 'expired';
 SELECT mau.usage_statistics(noon(0));
 SELECT mau.active_users('7 days', noon(0)) = count(DISTINCT user_id) AS the_same FROM visit WHERE at > noon(7) + interval '12 h' AND NOT is_guest AND user_type IS DISTINCT FROM 'support' AND appservice_id IS NULL;
--- Who was forgotten and comes back is one account, not two.
+-- A forgotten user who comes back is one account, not two.
 SELECT mau.forget_user('@u5:x'), mau.register_user('@u5:x', noon(25));
 (SELECT * FROM ours WHERE key ~ '^total' EXCEPT SELECT key, value::int FROM jsonb_each_text(mau.usage_statistics(noon(-40))));
 SELECT mau.usage_statistics('infinity');

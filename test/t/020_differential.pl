@@ -18,7 +18,7 @@ my $seed       = $ENV{MAU_SEED} || 1 + time % 1_000_000;
 my $operations = $ENV{MAU_OPERATIONS} || 10_000;
 note "MAU_SEED=$seed";
 
-# In one world only @...:example.com is ours, and deactivated users are not counted; in the other everybody is.
+# In one world only @...:example.com is ours, and deactivated users are not counted; in the other all users are.
 my %worlds = (strict => 'true', open => 'false');
 
 my $node  = truth_cluster('differential');

@@ -36,7 +36,7 @@ $node->safe_psql('postgres',
     "CREATE FUNCTION $_($functions{$_}[0]) RETURNS $functions{$_}[1] LANGUAGE C AS '$module', 'test_$_'")
   for sort keys %functions;
 
-# What is left behind in a session: objects alive, exceptions alive.
+# The objects and exceptions that are still alive in a session.
 my $left = 'SELECT live_objects_now(), live_exceptions_now()';
 
 # Runs statements and answers what they return, or the error.
@@ -47,7 +47,7 @@ sub answer {
     return $err eq '' ? $out : $err;
 }
 
-# Runs a statement that fails, then tells, in the same session: the error in full, and what is left behind.
+# Runs a statement that fails, and returns the full error and what is still alive in the same session.
 sub failure {
     my ($sql) = @_;
     my ($out, $err);
@@ -142,7 +142,7 @@ is(answer("SELECT attempts_to_throw('std'); $left"), "XX000: a standard exceptio
 is(answer("SELECT attempts_to_throw('unknown')"), 'XX000: unknown C++ exception in mau',
     'an exception of any type is a value');
 
-# What an attempt does not take goes on, and leaves the transaction's nesting right for whoever catches it.
+# An error that an attempt does not take goes on, and leaves the transaction's nesting right for its catcher.
 sub caught_outside {
     my ($call, $condition) = @_;
     return answer(qq{

@@ -1,5 +1,5 @@
 # User ids that are not valid UTF-8: refused with a clear error wherever they come in, also in a database that takes any
-# bytes (SQL_ASCII); what is valid works there as it does in UTF8.
+# bytes (SQL_ASCII); valid ids work there as in UTF8.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -13,7 +13,7 @@ $node->safe_psql('postgres', "CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLL
 $node->safe_psql('postgres', "CREATE DATABASE latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
 $node->safe_psql($_, 'CREATE EXTENSION mau') for qw(postgres ascii latin1);
 
-# What a statement returns, or its error; bytes in, bytes out.
+# The result of a statement, or its error; bytes in, bytes out.
 sub answer {
     my ($database, $sql) = @_;
     my ($out, $err);

@@ -332,7 +332,7 @@ sub small
 	return;
 }
 
-# What attach refuses, and that it changes nothing then.
+# attach refuses these sources, and changes nothing then.
 sub refusals
 {
 	my $database = new_homeserver($node, name => 'refusals');

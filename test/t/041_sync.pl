@@ -1,5 +1,5 @@
-# Syncing with Synapse: what is new, changed or gone in its tables is found, in whatever order and however late it is committed, and a
-# sync can be cut short, killed or run twice. Our own small tables in Synapse's layout.
+# sync finds new, changed and deleted rows of Synapse's tables, in any order and however late they are committed. It can be cut short,
+# killed or run twice with the same result. Uses small tables in Synapse's layout.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use MauSource;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# A table that is rewritten leaves no trace in the WAL: only its file tells.
+# A rewrite of a table leaves no trace in the WAL: only its file shows it.
 my $node = source_cluster('sync', conf => "max_prepared_transactions = 2\nwal_level = minimal\nmax_wal_senders = 0\nwal_skip_threshold = 0\n");
 
 sub sql { my ($database, $sql) = @_; $node->safe_psql($database, $sql); return; }
@@ -95,7 +95,7 @@ sub news
 	sql($d, "UPDATE users SET is_guest = 0 WHERE name = '\@guest:x';" . see('@guest:x', $later));
 	is(sync($node, $d, $later)->{joined}, 1, 'news: an upgraded guest joins with the next sighting');
 
-	# Who was seen before the account was known as a bridge's moves to the bridge.
+	# A user who was seen before the account was known as a bridge's moves to the bridge.
 	sql($d, add_user('@early:x', appservice_id => 'slack-bridge'));
 	sync($node, $d, $later);
 	is(one($d, q{SELECT service FROM mau.monthly_active_users WHERE user_id = '@early:x'}), 'slack-bridge', 'news: seen first and registered then: moves to the bridge');
@@ -210,7 +210,7 @@ sub threepids
 	sync($node, $d, $NOW);
 	is($reserved->(), '@b:x @boss:x', 'threepids: one that was removed before is nobody\'s with the next sync');
 
-	# What would not fit into an index must not keep the others from being read.
+	# A row too long for an index must not stop the others.
 	sql($d, "INSERT INTO user_threepids SELECT '\@b:x', string_agg(md5(i::text), ''), 'x', 0, 0 FROM generate_series(1, 200) i;"
 		  . $mail->('@b:x', 'good@example.com'))
 	  if one($d, 'DROP INDEX IF EXISTS none; ALTER TABLE user_threepids DROP CONSTRAINT user_threepids_medium_address_key') || 1;
@@ -291,7 +291,7 @@ sub late
 	isnt(known($d, '@prepared:x'), '', 'late: a prepared transaction is found after its commit');
 	$_->quit for @open;
 
-	# A transaction of somebody else that has nothing to do with it, open for long.
+	# An unrelated transaction of another session, open for long.
 	sql($d, 'CREATE TABLE unrelated (i int)');
 	my $long = $node->background_psql($d);
 	$long->query_safe('BEGIN; INSERT INTO unrelated VALUES (1)');
@@ -378,7 +378,7 @@ sub interrupted
 		CREATE FUNCTION stop(user_id text) RETURNS boolean LANGUAGE plpgsql VOLATILE COST 1000000 AS
 		$$BEGIN IF user_id = '@u10:x' THEN PERFORM pg_advisory_lock(4711); END IF; RETURN true; END$$;
 		CREATE VIEW user_ips AS SELECT * FROM user_ips_table WHERE stop(user_id)});
-	# What has taken the table's place is compared in full once.
+	# A table that has replaced the old one is compared in full once.
 	ask($node, $d, 'SELECT * FROM mau.sync((SELECT to_timestamp(activity_until / 1000.0) FROM mau.source))');
 	my $gate = $node->background_psql($d);
 	$gate->query_safe('SELECT pg_advisory_lock(4711)');

@@ -1,5 +1,5 @@
-# With whose rights the homeserver's tables are read (rule R10): attach and sync need SELECT on what they read and nothing more, and
-# whoever calls them, a superuser or the worker included, reads with the rights of the role that attached, of the tables' owner, or of no
+# The homeserver's tables are read with the right role (rule R10): attach and sync need SELECT on the tables that they read and nothing
+# more. Every caller, a superuser or the worker included, reads with the rights of the role that attached, of the tables' owner, or of no
 # role that could do harm. The homeserver's role here is hostile: its views and policies try to do what only others may.
 
 use strict;
@@ -17,7 +17,7 @@ my $node = source_cluster('rights');
 sub sql { my ($database, $sql) = @_; $node->safe_psql($database, $sql); return; }
 sub one { my ($database, $sql) = @_; return scalar ask($node, $database, $sql); }
 
-# As somebody else. Sessions of that role, not SET ROLE, which leaves a way back.
+# As another role. Sessions of that role, not SET ROLE, which leaves a way back.
 sub as { my ($role) = @_; return (extra_params => [ '-U', $role ]); }
 
 sub attach_as
@@ -33,7 +33,7 @@ sub sync_as
 	return ask($node, $database, "\\set VERBOSITY verbose\nSELECT * FROM mau.sync(@{[at($ms // $NOW)]})", as($role));
 }
 
-# What a role needs of mau's to run it by hand.
+# The rights on mau that a role needs to run it by hand.
 sub operator
 {
 	my ($database, @roles) = @_;
@@ -170,7 +170,7 @@ sub own_rights
 	my $done = sync($node, $d, $NOW);
 	is($done->{trouble}, 1, 'own rights: a superuser reads with the rights of who attached, who has none any more');
 
-	# Who attached is no more.
+	# The role that attached was dropped.
 	sql($d, 'SELECT mau.detach(); CREATE ROLE shortlived LOGIN; GRANT USAGE ON SCHEMA hs TO shortlived; GRANT SELECT ON ALL TABLES IN SCHEMA hs TO shortlived');
 	operator($d, 'shortlived');
 	attach_as('shortlived', $d, 'hs');
@@ -183,7 +183,7 @@ sub own_rights
 	is(attach($node, $d, $NOW, 'hs')->{error}, undef, 'own rights: detached and attached by another it goes on');
 	is(sync($node, $d, $NOW)->{trouble}, undef, 'own rights: without trouble');
 
-	# Nobody names somebody else.
+	# No role can name another one.
 	sql($d, 'SELECT mau.detach()');
 	for my $statement (
 		"INSERT INTO mau.source (kind, schema_name, attached_by) VALUES ('synapse', 'hs', 'postgres')",
@@ -265,7 +265,7 @@ my %disguises = (
 		ALTER TABLE hs.user_ips ALTER user_agent TYPE hs.odd USING ROW(user_agent)::hs.odd},
 );
 
-# [name, who attaches, who owns what is read ('' = as it was made), who may be seen reading ('' = nobody: it is refused)]
+# [name, the role that attaches, the owner of the tables ('' = as it was made), the role that reads ('' = none: it is refused)]
 sub hostile
 {
 	my $superuser = one('postgres', 'SELECT current_user');

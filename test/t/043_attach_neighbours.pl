@@ -1,5 +1,5 @@
-# Attached, and others at work: the homeserver's migrations go through, whatever they do and whenever, and a sync that cannot read reports
-# it and loses nothing; other sessions sync, attach, detach, reap and record at the same time.
+# While mau is attached the homeserver's migrations go through at any time, and a sync that cannot read reports it and loses nothing. Other
+# sessions sync, attach, detach, reap and record at the same time.
 
 use strict;
 use warnings;
@@ -47,7 +47,7 @@ sub migrations
 	is(one($plain, $ours_on_theirs), 0, 'migrations: nothing of ours depends on their tables');
 	is(one($plain, $objects), $before, 'migrations: attach leaves no trigger, rule, constraint or dependency on them');
 
-	# [what, does it keep mau from reading, and how it says so, how to put it back]
+	# [what, does it prevent reading, the message, how to undo it]
 	for my $case (
 		[ 'another type', 'ALTER TABLE users ALTER user_type TYPE varchar' ],
 		[ 'another type, rewritten', 'ALTER TABLE users ALTER creation_ts TYPE integer, ALTER is_guest DROP DEFAULT, ALTER is_guest TYPE boolean USING is_guest <> 0, ALTER is_guest SET DEFAULT false' ],
@@ -101,7 +101,7 @@ sub migrations
 	return;
 }
 
-# What a sync holds while it is under way, and what it leaves.
+# The locks that a sync holds while it runs, and after it.
 sub locks
 {
 	my $d = homeserver('locks');

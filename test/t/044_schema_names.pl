@@ -1,4 +1,4 @@
-# A homeserver's schema may have any name: what is said of its tables quotes it, whatever the kind of homeserver.
+# A homeserver's schema may have any name: messages about its tables quote it, for every kind of homeserver.
 
 use strict;
 use warnings;
@@ -93,7 +93,7 @@ for my $kind (sort keys %kinds)
 		};
 		is($said->("CREATE SCHEMA HERE; $kinds{$kind}{tables}"), '', "$what: its tables");
 
-		# What it takes to read them is said in a way that can be run.
+		# The HINT with the missing rights can be run.
 		my @reader = (extra_params => [ '-U', 'reader' ]);
 		my $attach = "SELECT FROM mau.attach('$kind', $literal, " . at($NOW) . ')';
 		if ($kind ne 'custom')

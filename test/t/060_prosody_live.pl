@@ -17,7 +17,7 @@ use Time::HiRes qw(sleep);
 
 my $python = '/usr/bin/python3';
 
-# What is missing here, or ''.
+# The missing programs, or ''.
 sub missing
 {
 	my ($prosody) = grep { -x "$_/prosody" } split /:/, $ENV{PATH};
@@ -148,7 +148,7 @@ sub sql
 	return $node->safe_psql('prosody', $query);
 }
 
-# What Prosody counts, asked to count again: host => { 1d =>, 7d =>, 30d => }.
+# Prosody's own count, made anew: host => { 1d =>, 7d =>, 30d => }.
 sub prosody_counts
 {
 	for my $vhost ('example.com', 'other.example')
@@ -270,7 +270,7 @@ is(sql('SELECT mau.monthly_active_count()'), $members + 1, 'the limit holds');
 stop_prosody();
 sql('ALTER SCHEMA mau RENAME TO away');
 ok(start_prosody(), 'Prosody runs again');
-is(login('byhand@example.com'), 'online', 'where mau cannot be asked, everybody is let in');
+is(login('byhand@example.com'), 'online', 'where mau cannot be asked, every user is admitted');
 sql('ALTER SCHEMA away RENAME TO mau');
 
 stop_prosody();

@@ -1,5 +1,6 @@
-# Every kind of homeserver: what attach, sync, detach and usage_statistics make of it, that its own writes and migrations go through
-# while mau is attached, and that nothing of ours depends on its tables. Dumps of real servers in $MAU_FIXTURES where they are present.
+# For every kind of homeserver: attach, sync, detach and usage_statistics return the right users and figures, the homeserver's own writes
+# and migrations go through while mau is attached, and no object of mau depends on its tables. Uses dumps of real servers in $MAU_FIXTURES
+# where they are present.
 
 use strict;
 use warnings;
@@ -61,7 +62,7 @@ sub fixture
 # A plain dump as psql -f reads it; restoring empties the search_path of the session only.
 sub load_dump { my ($dump) = @_; return load("\\o /dev/null\n$dump\n\\o\nRESET search_path;\n") }
 
-# doc/sources.md is what it says: its example runs.
+# The example of doc/sources.md runs.
 load('');
 for my $example (slurp_file("$FindBin::RealBin/../../doc/sources.md") =~ /^```sql\n(.*?)^```/msg)
 {
@@ -98,7 +99,7 @@ SKIP:
 # --- What all kinds have in common ---------------------------------------------------------------------------------
 
 # kind: attach by a superuser has happened. write: SQL by which the homeserver stores that `user` was active just now.
-# migrations: what the homeserver does to its tables; break: what makes them unreadable, mend: and the way back.
+# migrations: the homeserver's own changes to its tables; break: a change that makes them unreadable; mend: its reversal.
 sub laws
 {
 	my ($kind, %o) = @_;
@@ -201,7 +202,7 @@ is(sql(q{SELECT count(*) FROM mau.source_skipped WHERE row_key LIKE 'bad%@edge.e
 is_deeply(json("SELECT mau.usage_statistics($at)"),
 	{ hosts => { 'edge.example' => { map { $_ => 13 } qw(1d 7d 30d) } } }, 'usage: good rows, the future, an over-long name; no row of a MUC');
 is(sql(q{SELECT sum(rows) FROM mau.sync(to_timestamp(1795226394)) WHERE what IN ('users', 'sightings', 'skipped')}), 0, 'nothing changed: nothing is read again');
-# What is later than the instant asked for is left for then, also where pages say what is new.
+# Rows later than the instant of the sync are left for a later one, also by changed pages.
 sql(q[INSERT INTO prosody VALUES ('edge.example', 'soon', 'lastlog2', 'login', 'json', '{"timestamp":1795227000}')]);
 sql("SELECT mau.sync($at)");
 is(sql(q{SELECT mau.last_seen('soon@edge.example') IS NULL}), 't', 'prosody: a later login is not seen by an earlier sync');
@@ -219,7 +220,7 @@ is(sql(q{SELECT mau.last_seen('ahead@edge.example') > now()}), 't', 'prosody: a 
 is(sql(q{SELECT coalesce(sum(rows), 0) FROM mau.sync() WHERE what = 'sightings'}), 0, 'and its page is not read again');
 laws('prosody', %prosody_laws);
 
-# 13: told by its unique index; accounts that are gone or disabled do not count for it.
+# 13, recognised by its unique index: deleted and disabled accounts do not count for it.
 load(q[CREATE TABLE prosody (host text NOT NULL, "user" text NOT NULL, store text NOT NULL, key text NOT NULL, type text NOT NULL, value text NOT NULL);
 	INSERT INTO prosody SELECT 'x.example', u, 'lastlog2', 'login', 'json', '{"timestamp":1795226000}' FROM unnest('{here,ghost,off,on}'::text[]) u;
 	INSERT INTO prosody SELECT 'x.example', u, 'accounts', 'iteration_count', 'number', '10000' FROM unnest('{here,off,on,never}'::text[]) u;

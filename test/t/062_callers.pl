@@ -16,7 +16,7 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE synapse');
 $node->safe_psql('synapse', 'CREATE EXTENSION mau');
 
-# doc/calling.md is what it says: every statement in its SQL blocks runs.
+# Every statement in the SQL blocks of doc/calling.md runs.
 my $doc = slurp_file("$FindBin::RealBin/../../doc/calling.md");
 my @blocks = $doc =~ /^```sql\n(.*?)^```/msg;
 cmp_ok(scalar @blocks, '>=', 3, 'doc/calling.md has examples in SQL');
@@ -50,7 +50,7 @@ SKIP:
 	my @answers = $call->($register, sprintf($login, 'alice'), sprintf($login, q{o'hara}));
 	is($answers[0], 'signature of check_registration_for_spam: as documented', 'registration: the documented signature');
 	is($answers[1], 'signature of check_login_for_spam: as documented',        'login: the documented signature');
-	is("@answers[2 .. 4]", 'ALLOW NOT_SPAM NOT_SPAM', 'without a limit everybody is let in');
+	is("@answers[2 .. 4]", 'ALLOW NOT_SPAM NOT_SPAM', 'without a limit every request goes ahead');
 	is($node->safe_psql('synapse', 'SELECT string_agg(user_id, \' \' ORDER BY user_id) FROM mau.monthly_active_users'),
 		q{@alice:example.com @o'hara:example.com}, 'and was seen');
 
@@ -65,7 +65,7 @@ SKIP:
 	is($answers[7], 'ALLOW', 'but the owner of a reserved address');
 	$node->safe_psql('synapse', 'ALTER SCHEMA mau RENAME TO away');
 	@answers = $call->($register, sprintf($login, 'carol'));
-	is("@answers[2, 3]", 'ALLOW NOT_SPAM', 'where mau cannot be asked, everybody is let in');
+	is("@answers[2, 3]", 'ALLOW NOT_SPAM', 'where mau cannot be asked, every request goes ahead');
 }
 
 $node->stop;

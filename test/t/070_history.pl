@@ -1,5 +1,5 @@
-# The history's ways: folding by the worker and by hand, through crashes, side by side with recording; late sightings; bitmaps that
-# are damaged; standbys, rights, and whatever is in the caller's search_path.
+# The history has every visit after folds by the worker and by hand, crashes, recording at the same time, and late sightings. Damaged
+# bitmaps are reported; standbys, rights and any search_path of the caller are handled.
 
 use strict;
 use warnings;
@@ -75,7 +75,7 @@ subtest 'the worker folds' => sub {
 	sql('postgres', 'ALTER SYSTEM RESET mau.batch_size');
 	sql('postgres', 'ALTER SYSTEM SET mau.fold_interval = 600');
 	$node->reload;
-	like(sql($db, q{SELECT health || ': ' || reason FROM mau.health(now() + interval '30 min')}), qr/^late: .*fold has not run for .*, it is meant to every 00:10:00/,
+	like(sql($db, q{SELECT health || ': ' || reason FROM mau.health(now() + interval '30 min')}), qr/^late: .*fold has not run for .*, it is due every 00:10:00/,
 		'health says that fold is late');
 	sql('postgres', 'ALTER SYSTEM RESET mau.fold_interval');
 	sql('postgres', 'ALTER SYSTEM SET mau.fold_interval = 1');
@@ -85,7 +85,7 @@ subtest 'the worker folds' => sub {
 subtest 'nothing is lost or doubled by a crash' => sub {
 	my $db = make_database('crash');
 	sql($db, 'CREATE TABLE seen (name text, day date, platform int)');
-	# Each client has users of its own: who is recorded by two at once is recorded by one.
+	# Each client has users of its own: a user recorded by two at once is recorded by one.
 	my $script = $node->basedir . '/sightings.sql';
 	append_to_file($script, <<'SQL');
 \set n random(1, 200)

@@ -27,7 +27,7 @@ sub database
 	return $database;
 }
 
-# What differs between the history and the homeserver's two tables, up to an instant: nothing should.
+# The differences between the history and the homeserver's two tables, up to an instant: there should be none.
 sub is_past
 {
 	my ($database, $ms, $name) = @_;
@@ -141,7 +141,7 @@ subtest 'what cannot be read' => sub {
 	my $as = { extra_params => [ '-c', 'SET ROLE reader' ] };
 	my ($out, $err) = ask($node, $database, "SET ROLE reader; SELECT * FROM mau.attach('synapse', 'public', " . at($NOW) . ')');
 	unlike($err, qr/ERROR/, 'without the right: attached');
-	like($out, qr/mau may not read user_daily_visits/, 'which says so');
+	like($out, qr/mau cannot read user_daily_visits/, 'which says so');
 	like($err, qr/WARNING:.*HINT:  GRANT SELECT ON public.user_daily_visits TO reader; /s, 'with the remedy');
 	is(ask($node, $database, 'SELECT day FROM visits_now()'), '2026-11-20', 'the history begins with what was seen');
 	my $sync = sub { ask($node, $database, 'SET ROLE reader; SELECT what, rows FROM mau.sync(' . at($NOW + 2 * $DAY) . q{) WHERE what ~ 'visits|more|trouble'}) };
@@ -190,7 +190,7 @@ subtest 'a sighting that is overwritten after midnight' => sub {
 	my $daily = sub { my ($user, $day) = @_; return "INSERT INTO user_daily_visits VALUES ('$user', 'D', $day, 'Element/1.6 (Android 14)');\n" };
 	$node->safe_psql($database, add_user($_)) for '@a:example.com', '@b:example.com';
 	attach($node, $database, $midnight - 3600000);
-	# Seen at half past eleven; Synapse notes the visit, and overwrites the sighting before a sync comes by.
+	# Seen at half past eleven; Synapse notes the visit, and overwrites the sighting before a sync runs.
 	$node->safe_psql($database, see('@a:example.com', $midnight - 1800000) . $daily->('@a:example.com', $midnight - $DAY));
 	$node->safe_psql($database, see('@a:example.com', $midnight + 60000));
 	my $done = sync($node, $database, $midnight + 120000);
@@ -203,7 +203,7 @@ subtest 'a sighting that is overwritten after midnight' => sub {
 	is($done->{visits}, undef, 'it is read once');
 	is(ask($node, $database, 'SELECT visits_until FROM mau.source'), '2026-11-20', 'as is noted');
 
-	# Nobody comes by for days.
+	# No sync runs for days.
 	$node->safe_psql($database, $daily->('@b:example.com', $midnight + $_ * $DAY)) for 0, 2, 3;
 	$done = sync($node, $database, $midnight + 4 * $DAY + 700000);
 	ok($done->{more}, 'more days than one: a day a call');
@@ -224,7 +224,7 @@ subtest 'a sighting that is overwritten after midnight' => sub {
 	is($done->{'new visits'}, 2, 'it is read when the bitmap is out of the way');
 	$node->safe_psql($database, q{DELETE FROM user_ips; DELETE FROM mau.visits; DELETE FROM mau.active_days WHERE day > '2026-11-24'; UPDATE mau.source SET visits_until = '2026-11-24'});
 
-	# While somebody folds, and who was forgotten.
+	# While another session folds; forgotten users.
 	$node->safe_psql($database, $daily->('@a:example.com', $midnight + 4 * $DAY) . $daily->('@b:example.com', $midnight + 4 * $DAY));
 	$node->safe_psql($database, q{SELECT mau.forget_user('@b:example.com')});
 	my $folding = $node->background_psql($database);

@@ -1,5 +1,5 @@
-# The cache of recently seen users holds what its size says; what does not fit is looked up again and answered the same. What a
-# transaction changes is found as soon as it has committed.
+# The cache of recently seen users has as many entries as its size allows; other users are looked up again, with the same answers. A change
+# is effective as soon as its transaction has committed.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ $node->start;
 $node->safe_psql('postgres',
 	"CREATE EXTENSION mau; UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1000000000");
 
-# Calls for so many users, by so many in a transaction; answers what was said, and how many were found in the cache.
+# Calls for so many users, by so many in a transaction; returns the answers, and the number of hits in the cache.
 sub call
 {
 	my ($users, $batch) = @_;
@@ -74,14 +74,14 @@ $node->safe_psql('postgres', q{SELECT mau.record_activity('@u1:x', '2026-06-01 1
 is($node->safe_psql('postgres', 'SELECT hits FROM mau.seen_cache()') - $before, 128, 'who was remembered still is');
 
 
-# What a prepared transaction marks may be undone yet: it is not remembered.
+# A prepared transaction may still be rolled back: its sightings are not cached.
 $node->safe_psql('postgres', q{BEGIN; SELECT mau.record_activity('@u1:x', '2026-06-01 12:00Z', 'Mozilla/5.0'); PREPARE TRANSACTION 'p'});
 $node->safe_psql('postgres', q{ROLLBACK PREPARED 'p'});
 $node->safe_psql('postgres', q{SELECT mau.record_activity('@u1:x', '2026-06-01 12:00Z', 'Mozilla/5.0')});
 is($node->safe_psql('postgres', q{SELECT count(*) FROM mau.visits JOIN mau.users USING (user_no) WHERE user_id = '@u1:x' AND platform = 1}), 1,
 	'a visit that was rolled back after PREPARE is marked the next time');
 
-# More of them in one transaction than are told one by one.
+# More of them in one transaction than are invalidated one by one.
 my $first = q{SELECT string_agg(DISTINCT mau.record_activity('@u' || i || ':x', '2026-06-01 12:00Z'), ', ') FROM generate_series(1, 2500) i};
 $node->safe_psql('postgres', $first);
 $node->safe_psql('postgres', q{SELECT count(mau.register_user('@u' || i || ':x', '2026-01-01', is_guest => true)) FROM generate_series(1, 2500) i});

@@ -1,5 +1,6 @@
-# The documents are right: the SQL of README.md, doc/operating.md and doc/monitoring.md runs in this order on the demo's database, with and
-# without the library preloaded, and gives the answers that they show. Every example of doc/history.md gives the answer shown.
+# The examples of the documents are right: the SQL of README.md, doc/operating.md and doc/monitoring.md runs in this order on the demo's
+# database, with and without the library preloaded, and gives the answers that they show. Every example of doc/history.md gives the answer
+# shown.
 
 use strict;
 use warnings;

@@ -1,4 +1,4 @@
-# The background worker: it comes by itself, works in every database, and no way of stopping it loses anything.
+# The background worker: it starts by itself, works in every database, and stopping it in any way loses nothing.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -137,7 +137,7 @@ subtest 'the first tick' => sub {
     is(sql('new', $soon), 'starting', 'and nothing is late');
     let_go('new');
     becomes('new', q(SELECT health = 'ok' FROM mau.health()), 'ok when it is over');
-    # Nobody was there to make a snapshot of, so refresh has never run; and now somebody is.
+    # There was no user to make a snapshot of, so refresh has never run; now there is one.
     sql('new', 'DROP EXTENSION mau CASCADE', 'CREATE EXTENSION mau');
     becomes('new', q(SELECT health = 'idle' AND last_tick > (SELECT last_finished FROM mau.tasks WHERE task = 'reap') FROM mau.status),
         'idle with nobody there, after a tick');
@@ -498,8 +498,8 @@ subtest 'not preloaded' => sub {
         qr/^ok: tasks are run by hand or by a scheduler/, 'what is run by hand counts');
     sql('postgres', 'CREATE DATABASE fresh');
     is(sql('fresh', 'CREATE EXTENSION mau', q(SELECT health || ': ' || reason FROM mau.health())),
-        'off: mau is not in shared_preload_libraries, and nobody else runs the tasks: fold has never run, it is meant to every 00:05:00;'
-          . ' reap has never run, it is meant to every 00:00:01', 'a new database says what never ran');
+        'off: mau is not in shared_preload_libraries, and nobody else runs the tasks: fold has never run, it is due every 00:05:00;'
+          . ' reap has never run, it is due every 00:00:01', 'a new database says what never ran');
     $node->stop;
 };
 

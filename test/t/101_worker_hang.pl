@@ -1,4 +1,4 @@
-# A database that hangs holds up no other one, and no way of asking for a standstill is open to everybody.
+# A database that hangs does not delay the others, and PUBLIC cannot stop the worker.
 use strict;
 use warnings;
 use IO::Socket::INET;
@@ -231,9 +231,9 @@ subtest 'mau.databases' => sub {
 	set(q(ALTER SYSTEM SET mau.databases = 'My-Prod, nowhere, "my-prod"'));
 	becomes('good', 'SELECT NOT serves FROM mau.worker_state()', 'reloaded');
 	goes_on('My-Prod', 'sync', 'a name is taken as it is written');
-	like(sql('My-Prod', $health), qr/^ok: .*mau[.]databases names what is no database: "nowhere", "my-prod"$/, 'health shows names that are none');
-	like(sql('good', $in_an_hour), qr/^off: mau[.]databases does not name this database; it names what is no database: "nowhere", "my-prod", /, 'where the worker does not come, too');
-	my @logged = slurp_file($node->logfile, $log) =~ /mau[.]databases names what is no database: "nowhere", "my-prod"/g;
+	like(sql('My-Prod', $health), qr/^ok: .*mau[.]databases lists databases that do not exist: "nowhere", "my-prod"$/, 'health shows names that are none');
+	like(sql('good', $in_an_hour), qr/^off: mau[.]databases does not name this database; it lists databases that do not exist: "nowhere", "my-prod", /, 'where the worker does not come, too');
+	my @logged = slurp_file($node->logfile, $log) =~ /mau[.]databases lists databases that do not exist: "nowhere", "my-prod"/g;
 	is(scalar @logged, 1, 'it is logged once');
 	set('ALTER SYSTEM RESET mau.databases');
 	goes_on('good', 'sync', 'reset');
@@ -246,10 +246,10 @@ subtest 'a start with a database that is not there' => sub {
 	my $log = -s $node->logfile;
 	$node->start;
 	goes_on('good', 'sync', 'the database that is there is served');
-	like(slurp_file($node->logfile, $log), qr/mau[.]databases names what is no database: "not_yet"/, 'the other is named in the log');
+	like(slurp_file($node->logfile, $log), qr/mau[.]databases lists databases that do not exist: "not_yet"/, 'the other is named in the log');
 	homeserver('not_yet');
 	goes_on('not_yet', 'sync', 'and served when it is created');
-	like(sql('good', $health), qr/^ok: (?!.*names what is no database)/, 'then health does not name it any more');
+	like(sql('good', $health), qr/^ok: (?!.*lists databases that do not exist)/, 'then health does not name it any more');
 	unlike(slurp_file($node->logfile, $log), qr/"mau launcher" \(PID \d+\) exited/, 'the launcher has stayed');
 	set('ALTER SYSTEM RESET mau.databases');
 };

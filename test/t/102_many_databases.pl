@@ -1,6 +1,6 @@
-# Shared memory has room for 1024 databases. One beyond them is served as without it: the limit holds, and status and health say what is
-# the matter, not that mau was not preloaded. The worker leaves out what is beyond them, and says so there. A database is known by its OID and the file that CREATE DATABASE made: with another time of
-# that file it is another one, which is cheaper than a thousand databases.
+# Shared memory has room for 1024 databases. In a database beyond them the limit holds by counting rows, and status and health say so; the
+# worker leaves out the databases beyond its 1024, and says so there. mau identifies a database by its OID and the file that CREATE DATABASE
+# made: the test changes the time of that file, which is cheaper than a thousand databases.
 
 use strict;
 use warnings;

@@ -1,4 +1,4 @@
-# pg_dump and restore: what mau knows survives in every format, while the worker is on, and the worker goes on.
+# pg_dump and restore: mau's data survive in every format, while the worker is on, and the worker continues.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -87,7 +87,7 @@ my $figures = qq(SELECT * FROM mau.daily_series($day - 80, $day - 1, kind => 'ev
 my $history = $node->safe_psql('original', $figures);
 like($node->safe_psql('original', 'SELECT min(day) FROM mau.active_days'), qr/^-infinity$/, 'of days that are not kept it is known who was there');
 
-# What is changed by the homeserver's going on, and by the worker's reap of expired rows, is not compared.
+# Changes by the homeserver's further activity and by the worker's reap are not compared.
 sub is_restored {
     my ($db) = @_;
     my @quiet = qw(settings reserved_threepids appservices user_threepids);
@@ -152,7 +152,7 @@ subtest 'data only, into what is there' => sub {
 };
 
 subtest 'a restore that takes its time' => sub {
-    # The users whom the homeserver does not have would be the first thing that health tells of.
+    # Users whom the homeserver does not have would be the first thing in health.
     $node->safe_psql('plain', 'DELETE FROM mau.comparison');
     my $psql = $node->background_psql('plain');
     $psql->query_until(qr/copies/,

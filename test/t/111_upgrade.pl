@@ -1,4 +1,4 @@
-# pg_upgrade: the worker keeps still while it is at it, and on the new server mau says what it said on the old one, and goes on.
+# pg_upgrade: the worker writes nothing during it, and on the new server mau has the same figures as on the old one, and continues.
 use strict;
 use warnings;
 use FindBin;
@@ -14,7 +14,7 @@ my ($old, $new) = map {
 } qw(old new);
 
 my $work = q(SELECT sum(runs) FROM mau.tasks);
-# What does not change while time goes on. (What is written after attach is older than the granularity, or changes nothing.)
+# The figures that do not change with time. (Rows written after attach are older than the granularity, or change nothing.)
 my $answers = q(SELECT mau.monthly_active_count(), mau.active_users('60 days'), (SELECT sum(dau + new_users) FROM mau.daily_series()),
     (SELECT string_agg(user_no || coalesce(user_id, '-'), ' ' ORDER BY user_no) FROM mau.users), mau.registered_reserved_users(),
     (SELECT s::text FROM mau.settings s), has_table_privilege('caller', 'mau.users', 'INSERT'));

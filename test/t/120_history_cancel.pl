@@ -47,8 +47,7 @@ for my $name (sort keys %questions) {
 }
 
 # Runs a script and answers what it wrote to stderr, and the most memory of its own that the backend had meanwhile, in
-# KB, where the system tells.
-# `slow`: the backend is made to take more than three seconds, by being stopped while it is at it.
+# KB, where the system has the figure. `slow`: the backend is made to take more than three seconds, by being stopped while it is at it.
 sub watch {
     my ($script, $slow) = @_;
     my $dir = PostgreSQL::Test::Utils::tempdir;
@@ -79,7 +78,7 @@ my ($said) = watch("$questions{billing_months};", 'billing_months');
 my $notices = () = $said =~ /NOTICE:  mau has read the history of \d+ of 1600 chunks of users/g;
 cmp_ok($notices, '>=', 1, "who waits is told how far it is ($notices times)");
 
-# What is needed for one chunk is needed for all: a second shows it.
+# The memory for one chunk serves all: a second chunk shows it.
 my $longest = join(' ', map { "SELECT count(*) FROM mau.$_;" }
     q{daily_series('2015-01-01', '2026-12-31', min_days => 1, window_days => 1000)},
     q{daily_series('2015-01-01', '2026-12-31', min_days => 2, window_days => 1000)},

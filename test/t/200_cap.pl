@@ -1,4 +1,4 @@
-# The cap holds (rule R4) and nobody waits (rule R6): many clients admit newcomers to a server with a limit, in every shape of
+# The limit holds (rule R4) and no call waits (rule R6): many clients admit newcomers to a server with a limit, in every shape of
 # transaction, in READ COMMITTED and REPEATABLE READ, while a watcher counts; also when clients die, the server crashes, an admin
 # changes the table and the maximum, and reap runs. test/load/cap_client.cpp does the loading.
 # MAU_SEED and MAU_SCENARIO: see test/perl/MauLoad.pm.
@@ -15,7 +15,7 @@ use Test::More;
 
 # --- The scenarios ----------------------------------------------------------------------------------------------
 
-# 20 % rollbacks, savepoints, exception blocks, batches, reap; and somebody who sits in an open transaction.
+# 20 % rollbacks, savepoints, exception blocks, batches, reap; and a session that stays in an open transaction.
 sub crowd
 {
 	my ($isolation, $clients, $users, $max) = @_;
@@ -186,7 +186,7 @@ sub prepared
 			't',
 			"$mode, $name: one that has only asked is not");
 
-		# What the cache of recently seen users has to forget it is told at COMMIT, not at COMMIT PREPARED.
+		# The cache of recently seen users is invalidated at COMMIT, not at COMMIT PREPARED.
 		for my $change ('UPDATE mau.settings SET hs_disabled = true', q{SELECT mau.register_user('@b', user_type => 'support')},
 			q{UPDATE mau.users SET is_guest = true}, q{SELECT mau.forget_user('@nobody')})
 		{

@@ -34,7 +34,7 @@ sub trigger_on
 		"SELECT pg_sleep(0.02)", "DROP TRIGGER IF EXISTS bystander ON $table");
 }
 
-# What the administrator does, each list in a session of its own.
+# The administrator's statements, each list in a session of its own.
 my @on_our_tables = (
 	'REINDEX INDEX mau.users_user_id', 'REINDEX TABLE mau.monthly_active_users', trigger_on('mau.monthly_active_users'),
 	'REINDEX INDEX CONCURRENTLY mau.users_user_id', 'REINDEX TABLE CONCURRENTLY mau.monthly_active_users', $drop_invalid,

@@ -82,7 +82,7 @@ for (1 .. 300) {
 is(subscriber($unready), '', 'a subscriber gets all tables');
 same_tables('at first');
 
-# What the subscriber is told of by the tables only.
+# Changes that reach the subscriber by the tables only.
 is(subscriber('SELECT mau.monthly_active_count()'), publisher('SELECT mau.monthly_active_count()'), 'its count');
 publisher(<<'SQL');
 SELECT mau.record_activity(format('@v%s:x', i)) FROM generate_series(1, 50) i;

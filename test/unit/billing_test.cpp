@@ -1,3 +1,6 @@
+// A range of days gives whole calendar months. Months that are not whole are marked as partial, and a month
+// has the highest and the mean of its known days.
+
 #include "report/billing.hpp"
 
 #include <boost/date_time/gregorian/gregorian_types.hpp>

@@ -148,8 +148,7 @@ TEST_P(Bitmap, DecodingAddsAndKeepsOnlyTheMask) {
     }
 }
 
-// What decoding says about the bytes; "" if it accepts them. Whatever it refuses must leave the row as it
-// was.
+// The error of decoding the bytes; "" if it accepts them. Refused bytes must leave the row as it was.
 std::string complaint(const Bytes& bytes, std::uint16_t key = 0) {
     const Bits before = bits_of({3, 5000});
     Bits into = before;
@@ -254,7 +253,7 @@ struct Days {
             for (std::size_t d = joined; d < days; ++d)
                 if (random() % 128 < rate && d % 29 != 3) sets[d].insert(user);
         }
-        // A gap longer than a window, so that everybody churns and comes back.
+        // A gap longer than a window, so that all users churn and come back.
         if (days > 150)
             for (std::size_t d = 100; d < 140; ++d) sets[d].clear();
         for (std::size_t d = 0; d < days; ++d) rows.view[d] = bits_of(sets[d]);

@@ -1,3 +1,6 @@
+// Days, ISO weeks, months and windows are exact in UTC, before 1970 too; periods cover every day once; dates
+// outside 1970 to 2999 are errors.
+
 #include "rules/calendar.hpp"
 
 #include <limits>

@@ -1,3 +1,5 @@
+// A chart fits into its width and height and is drawn to scale, with short labels; a missing value is a gap.
+
 #include "report/chart.hpp"
 
 #include <cmath>

@@ -1,3 +1,6 @@
+// The Prometheus text has HELP and TYPE before the samples of each family, and escapes label values and help
+// texts as the format requires.
+
 #include "report/exposition.hpp"
 
 #include <gtest/gtest.h>

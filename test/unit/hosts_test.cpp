@@ -1,4 +1,4 @@
-// Whose host a user id names, and whether that is ours: Matrix ids and JIDs.
+// The host in a user id, and whether it is this server's: Matrix ids and JIDs.
 #include <gtest/gtest.h>
 
 #include "rules/policy.hpp"

@@ -1,3 +1,6 @@
+// A user agent has the client that Synapse's rule gives it. Stored names and numbers never change, and
+// PlatformMemo gives the same answers.
+
 #include "rules/platform.hpp"
 
 #include <gtest/gtest.h>
@@ -57,7 +60,7 @@ TEST(Platform, NamesAndNumbersAreStored) {
     EXPECT_EQ(static_cast<int>(Platform::ios), 4);
 }
 
-// The memo says what platform_of says, whatever it was asked before: agents of all lengths, alike in most
+// The memo has the answer of platform_of after any earlier calls: agents of all lengths, alike in most
 // places.
 TEST(Platform, MemoAnswersAsWithoutIt) {
     mau::PlatformMemo memo;

@@ -1,5 +1,5 @@
-// The rules, row by row. Expected answers are the reference's (doc: "Who is in the cohort", "When a request
-// is blocked") and, where they are ours, the design's; a row's name says which rule it is about.
+// The rules, row by row. Expected answers are those of doc/reference.md, `mau.record_activity` and
+// `mau.check_auth_blocking`; a row's name says which rule it tests.
 #include "rules/policy.hpp"
 
 #include <gtest/gtest.h>
@@ -684,7 +684,7 @@ TEST(InWords, TakesTheTwoLargestUnits) {
     EXPECT_EQ(in_words(-90 * kMinute), "-1 h 30 min");
 }
 
-// --- What explain is told
+// --- The rules that explain receives
 // --------------------------------------------------------------------------------------
 
 struct Told {

@@ -1,3 +1,6 @@
+// Signups has every user exactly once, in bounded memory: chunks that do not fit are left out and read in a
+// later pass.
+
 #include "history/signups.hpp"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,6 @@
+// The line is that of least squares. It reaches a target on the first day at or above it, and never if it
+// does not rise.
+
 #include "report/trend.hpp"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
--- What Synapse sends for the first request of a newcomer, with a limit: it counts the whole cohort.
+-- Synapse's statements for the first request of a newcomer, with a limit: it counts the whole cohort.
 \set n random(1000000000, 2000000000)
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT is_guest FROM public.users WHERE name = '@new' || :n || ':' || 'example.com';

@@ -1,4 +1,4 @@
--- What Synapse sends for a request of a member seen within the hour: nothing is written.
+-- Synapse's statements for a request of a member seen within the hour: nothing is written.
 \set n random(0, :members - 1)
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT is_guest FROM public.users WHERE name = '@user' || :n || ':' || 'example.com';

@@ -1,4 +1,4 @@
--- What Synapse sends for a request of a member last seen more than an hour ago, with a trial period configured.
+-- Synapse's statements for a request of a member last seen more than an hour ago, with a trial period configured.
 \set n random(0, :members - 1)
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT is_guest FROM public.users WHERE name = '@user' || :n || ':' || 'example.com';
