@@ -48,15 +48,8 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
                             .optional_integer();
     });
     if (trouble) {
-        const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
-        const bool forbidden = trouble->state == sqlstate::insufficient_privilege;
-        no_cohort = {"mau " + std::string(forbidden ? "may" : "can") + "not read " + contract_.cohort_table +
-                         ", members are known as far as " + contract_.activity_name + " tells",
-                     "It is: " + trouble->message + ".",
-                     (forbidden ? "GRANT SELECT ON " + homeserver_.schema + "." +
-                                      quoted(contract_.cohort_table) + " TO " + quoted(role) + "; then"
-                                : std::string("Mend it, then")) +
-                         " call mau.detach() and mau.attach()."};
+        no_cohort = cannot_read(contract_.cohort_table, *trouble,
+                                "members are known as far as " + contract_.activity_name + " tells");
         return std::nullopt;
     }
     if (!newest_member || (newest && *newest - *newest_member > kDay)) return std::nullopt;
