@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
-#include "source/rights.hpp"
 
 namespace mau::source {
 
