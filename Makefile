@@ -38,7 +38,8 @@ PURE_HEADERS := $(shell grep -ls '^ *\# *include "base/pure.hpp"' src/*.hpp src/
 PURE := $(filter $(PURE_HEADERS:.hpp=.cpp),$(SOURCES))
 
 # Each header also compiles alone: one that lacks an include would build or not build by its place among the others.
-OUR_HEADERS := $(wildcard src/*.hpp src/*/*.hpp)
+# (compat.hpp is the end of the prelude.)
+OUR_HEADERS := $(filter-out src/pg/compat.hpp,$(wildcard src/*.hpp src/*/*.hpp))
 alone = $(OUR_HEADERS:src/%=build/alone/%.o)
 alone_pure = $(patsubst src/%,build/alone/%.o,$(PURE_HEADERS) src/base/pure.hpp)
 
