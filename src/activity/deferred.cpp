@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "pg/locks.hpp"
-#include "pg/table.hpp"
 
 namespace mau::deferred {
 
