@@ -205,12 +205,11 @@ Reading::Obstacle Reading::cannot_read(const std::string& table, const pg::Troub
                                        const std::string& known) const {
     const bool forbidden = trouble.state == sqlstate::insufficient_privilege;
     const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
-    const std::string remedy = !forbidden      ? "Mend it,"
+    const std::string remedy = !forbidden      ? "Correct it,"
                                : table.empty() ? "Grant it,"
                                                : "GRANT SELECT ON " + homeserver_.schema + "." +
                                                      quoted(table) + " TO " + quoted(role) + ";";
-    return {std::string(forbidden ? "mau may not read " : "mau cannot read ") +
-                (table.empty() ? "visits" : table) + ", " + known,
+    return {"mau cannot read " + (table.empty() ? "visits" : table) + "; " + known,
             forbidden ? "Role " + role + " lacks the right to read it." : "It is: " + trouble.message + ".",
             remedy + " then call mau.detach() and mau.attach()."};
 }
