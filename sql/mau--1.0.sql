@@ -187,8 +187,8 @@ CREATE TABLE mau.deferred_calls (
     user_type text CONSTRAINT user_type_is_short CHECK (octet_length(user_type) <= 255),
     appservice_id text CONSTRAINT appservice_id_is_short CHECK (octet_length(appservice_id) <= 255),
     is_guest boolean,
-    medium text CONSTRAINT medium_is_short CHECK (octet_length(medium) <= 255),
-    address text COLLATE "C" CONSTRAINT address_is_short CHECK (octet_length(address) <= 4096),
+    medium text CONSTRAINT medium_is_short CHECK (octet_length(medium) BETWEEN 1 AND 255),
+    address text COLLATE "C" CONSTRAINT address_is_short CHECK (octet_length(address) BETWEEN 1 AND 1024),
     CONSTRAINT arguments_are_complete CHECK (CASE
         WHEN function IN ('record_activity', 'register_user') THEN at IS NOT NULL AND (medium IS NULL) = (address IS NULL)
         WHEN function IN ('add_threepid', 'remove_threepid') THEN medium IS NOT NULL AND address IS NOT NULL
