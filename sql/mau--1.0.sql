@@ -1088,9 +1088,12 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
         EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
         EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
         IF rights = 'homeserver' THEN
-            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids,'
-                    ' mau.deferred_calls '
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.monthly_active_users, mau.user_threepids, mau.deferred_calls '
                     || to_grantee;
+            -- All columns but user_no: a number that the sequence has not given out yet would stop new users.
+            EXECUTE format('GRANT INSERT (%1$s), UPDATE (%1$s), DELETE ON mau.users ',
+                           'user_id, registered_at, last_seen, appservice_id, user_type, is_registered, is_guest,'
+                           ' is_deactivated, visited') || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
