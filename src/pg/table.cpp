@@ -274,8 +274,7 @@ bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
     }
     Oid const id = RelationGetRelid(table), role = GetUserId();
     if (pg_class_aclcheck(id, role, right) == ACLCHECK_OK) return true;
-    return right == ACL_UPDATE &&
-           std::all_of(std::begin(own.updated), std::end(own.updated), [&](int column) {
+    return right == ACL_UPDATE && std::all_of(own.updated, own.updated + 2, [&](int column) {
                const auto number = static_cast<AttrNumber>(column + 1);
                return column >= 0 && pg_attribute_aclcheck(id, number, role, right) == ACLCHECK_OK;
            });
