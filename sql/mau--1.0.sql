@@ -187,8 +187,8 @@ CREATE TABLE mau.deferred_calls (
     user_type text CONSTRAINT user_type_is_short CHECK (octet_length(user_type) <= 255),
     appservice_id text CONSTRAINT appservice_id_is_short CHECK (octet_length(appservice_id) <= 255),
     is_guest boolean,
-    medium text CONSTRAINT medium_is_short CHECK (octet_length(medium) <= 255),
-    address text COLLATE "C" CONSTRAINT address_is_short CHECK (octet_length(address) <= 4096),
+    medium text CONSTRAINT medium_is_short CHECK (octet_length(medium) BETWEEN 1 AND 255),
+    address text COLLATE "C" CONSTRAINT address_is_short CHECK (octet_length(address) BETWEEN 1 AND 1024),
     CONSTRAINT arguments_are_complete CHECK (CASE
         WHEN function IN ('record_activity', 'register_user') THEN at IS NOT NULL AND (medium IS NULL) = (address IS NULL)
         WHEN function IN ('add_threepid', 'remove_threepid') THEN medium IS NOT NULL AND address IS NOT NULL
@@ -1088,9 +1088,12 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
         EXECUTE 'GRANT USAGE ON SCHEMA mau ' || to_grantee;
         EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA mau ' || to_grantee;
         IF rights = 'homeserver' THEN
-            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.users, mau.monthly_active_users, mau.user_threepids,'
-                    ' mau.deferred_calls '
+            EXECUTE 'GRANT INSERT, UPDATE, DELETE ON mau.monthly_active_users, mau.user_threepids, mau.deferred_calls '
                     || to_grantee;
+            -- All columns but user_no: a number that the sequence has not given out yet would stop new users.
+            EXECUTE format('GRANT INSERT (%1$s), UPDATE (%1$s), DELETE ON mau.users ',
+                           'user_id, registered_at, last_seen, appservice_id, user_type, is_registered, is_guest,'
+                           ' is_deactivated, visited') || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'

@@ -12,16 +12,20 @@ struct ThreepidArgument {
     std::string_view medium, address;
 };
 
+void check_length(std::string_view medium, std::string_view address) {
+    if (medium.size() <= 255 && address.size() <= 1024) return;
+    throw Error(
+        sqlstate::invalid_parameter, "medium or address is too long",
+        "They have " + std::to_string(medium.size()) + " and " + std::to_string(address.size()) + " bytes.",
+        "A medium has at most 255 bytes, an address 1024.");
+}
+
 ThreepidArgument threepid_of(const pg::Arguments& args, int i) {
     const ThreepidArgument threepid{args.required_text(i, "medium"), args.required_text(i + 1, "address")};
     if (threepid.medium.empty() || threepid.address.empty())
         throw Error(sqlstate::invalid_parameter, "medium and address must not be empty", {},
                     "Pass 'email' and an e-mail address, or 'msisdn' and a phone number.");
-    if (threepid.medium.size() > 255 || threepid.address.size() > 1024)
-        throw Error(sqlstate::invalid_parameter, "medium or address is too long",
-                    "They have " + std::to_string(threepid.medium.size()) + " and " +
-                        std::to_string(threepid.address.size()) + " bytes.",
-                    "A medium has at most 255 bytes, an address 1024.");
+    check_length(threepid.medium, threepid.address);
     return threepid;
 }
 
@@ -61,6 +65,7 @@ bool report(const deferred::Call& call, bool otherwise) {
 deferred::Call threepid_report(deferred::Function function, std::string_view user_id,
                                const ThreepidArgument& threepid, std::string& address) {
     address = directory::fold_address(threepid.medium, threepid.address);
+    check_length(threepid.medium, address);  // some letters take more bytes in lower case
     deferred::Call call;
     call.function = function;
     call.user_id = user_id;

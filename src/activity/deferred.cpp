@@ -31,8 +31,10 @@ pg::Statement append_report_query(
     " FOR UPDATE SKIP LOCKED)) RETURNING d.*)"                                                        \
     " SELECT t.function, t.user_id, t.at, t.platform::pg_catalog.int8, t.user_type, t.appservice_id," \
     " t.is_guest, t.medium, t.address, t.called_at FROM taken t ORDER BY t.called_at"
-pg::Statement take_query(MAU_TAKE("c.called_at OPERATOR(pg_catalog.<) $1 ORDER BY c.called_at LIMIT $2"),
-                         {TIMESTAMPTZOID, INT8OID});
+pg::Statement take_query(MAU_TAKE("c.called_at OPERATOR(pg_catalog.<) $1"
+                                  " AND ($3 IS NULL OR c.called_at OPERATOR(pg_catalog.>) $3)"
+                                  " ORDER BY c.called_at LIMIT $2"),
+                         {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID});
 pg::Statement take_reports_query(
     MAU_TAKE("c.user_id OPERATOR(pg_catalog.=) $1 AND c.function OPERATOR(pg_catalog.<>) 'record_activity'"),
     {TEXTOID});
@@ -122,8 +124,8 @@ bool has_reports(std::string_view user_id) {
     return lock_table() && has_reports_query.read_latest(user_id).at(0, 0).boolean();
 }
 
-std::vector<Call> take(std::int64_t before, std::int64_t limit) {
-    return calls_of(take_query.write(before, limit));
+std::vector<Call> take(std::optional<std::int64_t> after, std::int64_t before, std::int64_t limit) {
+    return calls_of(take_query.write(before, limit, after));
 }
 
 std::vector<Call> take_reports(std::string_view user_id) {

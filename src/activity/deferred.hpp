@@ -38,10 +38,10 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked = WhenLocked:
 /// Whether deferred reports about the user's account or threepids exist; the next report must follow them.
 bool has_reports(std::string_view user_id);
 
-/// Removes and returns at most `limit` calls that were made before an instant of PostgreSQL's, the oldest
-/// first: all, or those of a user about accounts. Calls that another transaction has taken are left. Views
-/// live in SPI's memory.
-std::vector<Call> take(std::int64_t before, std::int64_t limit);
+/// Removes and returns at most `limit` calls that were made between two instants of PostgreSQL's (without
+/// `after`, from the oldest on), the oldest first: all, or those of a user about accounts. Calls that another
+/// transaction has taken are left. Views live in SPI's memory.
+std::vector<Call> take(std::optional<std::int64_t> after, std::int64_t before, std::int64_t limit);
 std::vector<Call> take_reports(std::string_view user_id);
 
 /// Removes all calls of a user; returns whether there were any.

@@ -3,7 +3,8 @@
 #include "activity/replay.hpp"
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <string>
 
 #include "activity/registration.hpp"
 #include "pg/locks.hpp"
@@ -16,17 +17,31 @@ using activity::Sighting;
 
 constexpr std::int64_t kBatch = 16384;
 
-void warn(const pg::Trouble& trouble) {
-    pg::guard([message = trouble.message.c_str()] {
-        ereport(WARNING, (errmsg("mau could not carry out a deferred call: %s", message),
-                          errhint("It stays in mau.deferred_calls for the next mau.fold().")));
-    });
-}
+constexpr int kWarnings = 100;  // of one run; more would only fill the server log
+
+/// Why the later reports of a user have to wait for the user's first one that was deferred again.
+enum class HeldUpBy { interference, failure };
+
+/// What the batches of a run have in common.
+struct Run {
+    const Config& config;
+    const Instant now;
+    std::map<std::string, HeldUpBy, std::less<>> held_up{};  // by user id
+    int warnings = 0;
+
+    void warn(const pg::Trouble& trouble) {
+        if (++warnings > kWarnings) return;
+        pg::guard([message = trouble.message.c_str()] {
+            ereport(WARNING, (errmsg("mau could not carry out a deferred call: %s", message),
+                              errhint("It stays in mau.deferred_calls for the next mau.fold().")));
+        });
+    }
+};
 
 /// Carries out a batch of calls.
 class Batch {
   public:
-    Batch(const Config& config, Instant now) : config_(config), now_(now) {}
+    explicit Batch(Run& run) : run_(run), config_(run.config) {}
 
     void run(const std::vector<deferred::Call>& calls) {
         for (const deferred::Call& call : calls) {
@@ -42,6 +57,8 @@ class Batch {
     }
 
     std::int64_t deferred_again() const { return deferred_again_ + static_cast<std::int64_t>(again_.size()); }
+    /// Whether calls were deferred again because they fail, and not because of other sessions.
+    bool has_failures() const { return has_failures_; }
 
   private:
     void record() {
@@ -58,7 +75,7 @@ class Batch {
         const auto count = static_cast<std::size_t>(last - first);
         std::vector<Outcome> outcomes(count);
         activity::RecordOptions options;
-        options.horizon = now_ - kWindow;
+        options.horizon = run_.now - kWindow;
         options.is_task = true;
         activity::Recorded recorded;
         const auto trouble = pg::attempt(
@@ -72,7 +89,8 @@ class Batch {
         if (half == first)
             half = std::find_if(first, last, [&](const Sighting& s) { return s.user_id != first->user_id; });
         if (half == last) {
-            warn(*trouble);
+            run_.warn(*trouble);
+            has_failures_ = true;
             activity::defer(first, count, true);
             deferred_again_ += static_cast<std::int64_t>(count);
             return;
@@ -83,43 +101,57 @@ class Batch {
 
     /// A user's reports stay in their order: once one has to wait, the others wait, too.
     void report(const deferred::Call& call) {
-        if (held_up_.count(call.user_id) == 0 && registration::can_carry_out(config_, call)) {
-            const auto trouble = pg::attempt([&] {
-                const pg::NoWaiting no_waiting;
-                registration::carry_out(config_, call);
-            });
-            if (!trouble) return;
-            if (!pg::is_interference(*trouble)) warn(*trouble);
+        auto held_up = run_.held_up.find(call.user_id);
+        if (held_up == run_.held_up.end()) {
+            HeldUpBy reason = HeldUpBy::interference;
+            if (registration::can_carry_out(config_, call)) {
+                const auto trouble = pg::attempt([&] {
+                    const pg::NoWaiting no_waiting;
+                    registration::carry_out(config_, call);
+                });
+                if (!trouble) return;
+                if (!pg::is_interference(*trouble)) {
+                    reason = HeldUpBy::failure;
+                    run_.warn(*trouble);
+                }
+            }
+            held_up = run_.held_up.emplace(call.user_id, reason).first;
         }
-        held_up_.insert(call.user_id);
+        if (held_up->second == HeldUpBy::failure) has_failures_ = true;
         again_.push_back(call);
     }
 
+    Run& run_;
     const Config& config_;
-    const Instant now_;
     std::vector<Sighting> sightings_;
     std::int64_t deferred_again_ = 0;  // sightings
     std::vector<deferred::Call> again_;
-    std::set<std::string_view> held_up_;
+    bool has_failures_ = false;
 };
 
 }  // namespace
 
 Replayed run(const Config& config, Instant now, std::int64_t max_calls) {
     Replayed replayed;
+    Run run{config, now};
     const TimestampTz before = GetCurrentTimestamp();
+    std::optional<std::int64_t> after;
     pg::Scratch scratch;
     for (bool done = false; !done;) {
         const std::int64_t left = max_calls - replayed.carried_out, room = std::min(left, kBatch);
         scratch.run([&] {
-            const std::vector<deferred::Call> calls = deferred::take(before, room);
-            Batch batch(config, now);
+            const std::vector<deferred::Call> calls = deferred::take(after, before, room);
+            Batch batch(run);
             batch.run(calls);
             const auto taken = static_cast<std::int64_t>(calls.size());
-            replayed.carried_out += taken - batch.deferred_again();
-            // Calls that are deferred again are the oldest still: the next run begins with them.
-            done = taken < room || taken == left || batch.deferred_again() > 0;
-            replayed.more = taken == left && batch.deferred_again() == 0;
+            const std::int64_t carried_out = taken - batch.deferred_again();
+            replayed.carried_out += carried_out;
+            replayed.more = carried_out == left;
+            // Calls that are deferred again are the oldest still. This run goes on behind them, so that calls
+            // that fail hold up no others; the next run begins with them. Where other sessions keep a whole
+            // batch from being carried out, the rest is left to the next run.
+            if (batch.deferred_again() > 0) after = calls.back().called_at;
+            done = taken < room || replayed.more || (carried_out == 0 && !batch.has_failures());
         });
         scratch.reset();
     }

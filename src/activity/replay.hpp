@@ -11,8 +11,8 @@ struct Replayed {
 };
 
 /// Carries out at most `max_calls` deferred calls, in the order in which they were made. A call that would
-/// still wait for another transaction, or that fails, is deferred again. Sightings that are no longer within
-/// the window of `now` add no member.
+/// still wait for another transaction, or that fails, is deferred again; calls behind it are carried out.
+/// Sightings that are no longer within the window of `now` add no member.
 Replayed run(const Config& config, Instant now, std::int64_t max_calls);
 
 }  // namespace mau::replay

@@ -98,6 +98,8 @@ std::shared_ptr<const Config> load() {
     // As many as the install script puts on the tables.
     config.on_users.checks = 7;
     config.on_cohort.checks = 5;
+    config.on_users.updated[0] = users::last_seen;
+    config.on_users.updated[1] = users::visited;
     const pg::Rows triggers = cohort_triggers_query.read_latest(std::int64_t{config.cohort_table});
     config.cohort_version = pg::hash(triggers.at(0, 0).text());
     config.cohort_is_watched = triggers.at(0, 1).boolean();

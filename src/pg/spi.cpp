@@ -58,6 +58,28 @@ void check(int result) {
     if (result < 0) elog(ERROR, "mau: SPI failed: %s", SPI_result_code_string(result));
 }
 
+/// The snapshot for a reading statement of a REPEATABLE READ transaction that had written before the caller's
+/// statement began; else none, and the caller's own serves. Writes use a fresh snapshot, so the transaction's
+/// older one shows a row twice that another transaction has changed since, and this one after it. The
+/// snapshot is taken once, and again after the next write of the transaction, so that all figures of a
+/// statement agree. It shows the writes that the caller's shows. The transaction's own snapshot keeps vacuum
+/// from the rows. Inside a guard only.
+Snapshot snapshot_after_writes() {
+    if (!IsolationUsesXactSnapshot() || !ActiveSnapshotSet()) return nullptr;
+    CommandId const command = GetActiveSnapshot()->curcid;
+    FullTransactionId const transaction = GetTopFullTransactionIdIfAny();
+    if (command == FirstCommandId || !FullTransactionIdIsValid(transaction)) return nullptr;
+    static SnapshotData snapshot = {SNAPSHOT_MVCC};
+    static FullTransactionId taken_in = InvalidFullTransactionId;
+    if (!FullTransactionIdEquals(taken_in, transaction) || snapshot.curcid != command) {
+        taken_in = InvalidFullTransactionId;  // in case of an error
+        GetSnapshotData(&snapshot);
+        snapshot.curcid = command;
+        taken_in = transaction;
+    }
+    return &snapshot;
+}
+
 /// The parameters of a late-bound statement as arrays; inside a guard only.
 struct Bound {
     int count;
@@ -147,16 +169,12 @@ Rows Statement::execute_plan(std::initializer_list<Param> params, Mode mode) {
             nulls[i] = params.begin()[i].is_null() ? 'n' : ' ';
             values[i] = params.begin()[i].datum();
         }
-        // Writes use a fresh snapshot. An older snapshot of the transaction shows such a row twice, so reads
-        // use a fresh one, too, once the transaction has written.
-        if (mode == Mode::read && IsolationUsesXactSnapshot() &&
-            TransactionIdIsValid(GetTopTransactionIdIfAny()))
-            mode = Mode::read_latest;
-        if (mode == Mode::read)
-            check(SPI_execute_plan(plan_, values, nulls, true, 0));
+        Snapshot const snapshot = mode == Mode::read ? snapshot_after_writes() : latest_snapshot();
+        if (snapshot)
+            check(SPI_execute_snapshot(plan_, values, nulls, snapshot, InvalidSnapshot, mode != Mode::write,
+                                       true, 0));
         else
-            check(SPI_execute_snapshot(plan_, values, nulls, latest_snapshot(), InvalidSnapshot,
-                                       mode != Mode::write, true, 0));
+            check(SPI_execute_plan(plan_, values, nulls, true, 0));
         MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);

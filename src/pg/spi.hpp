@@ -133,7 +133,7 @@ class Statement {
         return run({Param(args)...}, Mode::read_latest);
     }
     /// Reads as the caller's statement sees the database; in a REPEATABLE READ transaction that has written,
-    /// what is committed now and its own.
+    /// what was committed when it first read after its last write, and its own.
     template <class... Args>
     Rows read(const Args&... args) {
         return run({Param(args)...}, Mode::read);

@@ -1,5 +1,7 @@
 #include "pg/table.hpp"
 
+#include <algorithm>
+
 namespace mau::pg {
 
 namespace {
@@ -270,7 +272,12 @@ bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
         Oid const function = triggers->triggers[i].tgfoid;
         if (function != own.triggers[0] && function != own.triggers[1]) return false;
     }
-    return pg_class_aclcheck(RelationGetRelid(table), GetUserId(), right) == ACLCHECK_OK;
+    Oid const id = RelationGetRelid(table), role = GetUserId();
+    if (pg_class_aclcheck(id, role, right) == ACLCHECK_OK) return true;
+    return right == ACL_UPDATE && std::all_of(own.updated, own.updated + 2, [&](int column) {
+               const auto number = static_cast<AttrNumber>(column + 1);
+               return column >= 0 && pg_attribute_aclcheck(id, number, role, right) == ACLCHECK_OK;
+           });
 }
 
 bool delete_row(Relation table, TupleTableSlot* slot, CommandId command, Snapshot snapshot) {
@@ -388,11 +395,6 @@ Oid usable_index(const char* name, Oid table, bool unique) {
         ReleaseSysCache(row);
         return usable ? index : InvalidOid;
     });
-}
-
-std::uint64_t hash(std::string_view id) {
-    return hash_bytes_extended(reinterpret_cast<const unsigned char*>(id.data()), static_cast<int>(id.size()),
-                               0);
 }
 
 }  // namespace mau::pg

@@ -31,10 +31,12 @@ inline std::string_view text_of(TupleTableSlot* slot, int column) {
 }
 
 /// mau's own objects on a table: its trigger functions, and the number of CHECK constraints, which its direct
-/// writes cannot violate.
+/// writes cannot violate. `updated`: the columns that direct updates set, where a role may have the right to
+/// some columns only.
 struct OwnObjects {
     Oid triggers[2] = {InvalidOid, InvalidOid};
     int checks = 0;
+    int updated[2] = {-1, -1};
 };
 
 /// Makes sure that the current role has rights on a table of ours and that row security hides none of its
@@ -163,6 +165,9 @@ class EntryWalk : public IndexedTable {
 Oid usable_index(const char* name, Oid table, bool unique = false);
 
 /// A 64-bit hash of an id, the same in every session of a server.
-std::uint64_t hash(std::string_view id);
+inline std::uint64_t hash(std::string_view id) {
+    return hash_bytes_extended(reinterpret_cast<const unsigned char*>(id.data()), static_cast<int>(id.size()),
+                               0);
+}
 
 }  // namespace mau::pg

@@ -109,6 +109,18 @@ pg::Statement state_query(
 
 constexpr int kDailyInterval = 86400;  // seconds; mau.health() has it, too
 
+/// Logs that a fold has deleted invalid visits: nobody else reads what it returns. The invalid rows of a sync
+/// are in mau.source_skipped.
+void warn_of_skipped(std::int64_t rows) {
+    pg::guard([&] {
+        ereport(WARNING,
+                (errmsg("mau.fold() deleted %lld invalid rows of mau.visits in database \"%s\"",
+                        static_cast<long long>(rows), get_database_name(MyDatabaseId)),
+                 errhint("Constraints of mau.visits are missing, or are not those of the extension's "
+                         "script.")));
+    });
+}
+
 pg::Rows refresh() {
     const pg::Rows nothing = nothing_query.read_latest();
     return nothing.empty() ? refresh_call.write() : nothing;
@@ -163,6 +175,8 @@ Batch run_batch(const ScheduledTask& task) {
         if (what == "not attached" || what == "nothing recorded") batch.idle = true;
         if (what == "trouble") batch.trouble = true;
         if (what == "more") batch.more = true;
+        if (what == "skipped" && std::string_view(task.name) == "fold")
+            warn_of_skipped(rows.at(i, 1).integer());
     }
     const pg::Rows noted = handled_query.write(task.name);
     if (!noted.empty()) batch.handled = noted.at(0, 0).integer();

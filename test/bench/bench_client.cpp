@@ -697,6 +697,18 @@ void syncing() {
         add("f", "bare index range scan" + what, median(scans), "us/row");
         add("f", "sync" + what, median(syncs), "us/row", median(syncs) / median(scans),
             "bare index range scan");
+        // Nothing differs, as on most days.
+        auto contender = [&connection](const std::string& sql) {
+            return Contender{sql, [&connection, sql] { return seconds_of(connection, sql) * 1e3; }};
+        };
+        const Results r =
+            take_turns({contender("SELECT count(*), max(last_seen) FROM (SELECT user_id, max(last_seen) "
+                                  "AS last_seen FROM public.user_ips GROUP BY user_id OFFSET 0) s"),
+                        contender("SELECT * FROM mau.reconcile()")},
+                       3);
+        const std::string server = ", " + std::to_string(users) + " users";
+        add("f", "each user's newest row, by GROUP BY" + server, r.value(0), "ms");
+        add("f", "reconcile" + server, r.value(1), "ms", r.ratio(1, 0), "the GROUP BY", "<= 1.5");
     }
 }
 

@@ -33,7 +33,10 @@ INSERT INTO bad (statement) VALUES
     ($$UPDATE mau.users SET visited = -1$$),
     ($$INSERT INTO mau.users (user_id) VALUES (repeat('u', 2000))$$),
     ($$INSERT INTO mau.user_threepids VALUES ('', 'a@x', '@a:x')$$),
-    ($$INSERT INTO mau.user_threepids VALUES ('email', repeat('a', 2000), '@a:x')$$);
+    ($$INSERT INTO mau.user_threepids VALUES ('email', repeat('a', 2000), '@a:x')$$),
+    ($$INSERT INTO mau.deferred_calls (function, user_id, medium, address) VALUES ('add_threepid', '@x:x', 'email', '')$$),
+    ($$INSERT INTO mau.deferred_calls (function, user_id, medium, address) VALUES ('add_threepid', '@x:x', '', 'a@x')$$),
+    ($$INSERT INTO mau.deferred_calls (function, user_id, medium, address) VALUES ('remove_threepid', '@x:x', 'email', repeat('a', 1025))$$);
 SELECT statement, try(statement) FROM bad ORDER BY no;
 RESET ROLE;
 -- Constraints of ours do not slow down what mau writes past the planner: no statement is planned for a visit.

@@ -62,6 +62,23 @@ SET ROLE regress_mau_monitor;
 SELECT call, try(call) FROM calls ORDER BY no;
 RESET ROLE;
 
+-- The homeserver's role cannot choose a user's number: one that the sequence has not given out yet would stop a new user.
+SET ROLE "regress_mau's server";
+SELECT try($$INSERT INTO mau.users (user_no, user_id) SELECT max(user_no) + 1, '@n:x' FROM mau.users$$) AS insert,
+       try($$UPDATE mau.users SET user_no = user_no + 1$$) AS update;
+SELECT mau.register_user('@guest:x', is_guest => true);
+RESET ROLE;
+-- It changes rows of mau.users in place all the same: a statement would fire a trigger.
+BEGIN;
+SET LOCAL track_functions = 'all';
+SET LOCAL ROLE "regress_mau's server";
+SELECT mau.record_activity('@guest:x', now() - interval '3 hours'), mau.record_activity('@guest:x');
+SELECT count(*) AS fired FROM pg_stat_xact_user_functions WHERE funcname = 'users_changed';
+UPDATE mau.users SET visited = visited WHERE false;
+SELECT count(*) AS fired FROM pg_stat_xact_user_functions WHERE funcname = 'users_changed';
+COMMIT;
+SELECT now() - mau.last_seen('@guest:x') < interval '1 hour' AS recorded;
+
 -- A role that may read the settings, but not the history, gets an error from every question of the history.
 CREATE ROLE regress_mau_dashboard;
 GRANT USAGE ON SCHEMA mau TO regress_mau_dashboard;

@@ -43,5 +43,14 @@ DROP TRIGGER drop_row ON mau.active_days;
 SELECT rows AS visits FROM mau.fold('2026-06-01 13:00Z') WHERE what = 'visits';
 SELECT dau FROM mau.daily_series('2026-06-01', '2026-06-01');
 SELECT count(*) FROM mau.monthly_active_users;
+-- Calls that fail hold up no others, also where they fill a batch.
+CREATE TRIGGER refuse BEFORE INSERT ON mau.user_threepids FOR EACH ROW EXECUTE FUNCTION refuse('P0001');
+CREATE TRIGGER refuse BEFORE INSERT ON mau.monthly_active_users FOR EACH ROW WHEN (NEW.user_id ~ 'bad') EXECUTE FUNCTION refuse('P0001');
+INSERT INTO mau.deferred_calls (called_at, function, user_id, medium, address) SELECT '-infinity', 'add_threepid', '@bad:x', 'email', i || '@x' FROM generate_series(1, 2) i;
+INSERT INTO mau.deferred_calls (called_at, function, user_id, at, platform) SELECT now() - interval '2 days', 'record_activity', '@bad' || i || ':x', 1780315200000, 0 FROM generate_series(1, 2) i;
+INSERT INTO mau.deferred_calls (called_at, function, user_id, at, platform) VALUES (now() - interval '1 day', 'record_activity', '@good:x', 1780315200000, 0);
+SELECT rows AS calls FROM mau.fold('2026-06-01 13:00Z', 2) WHERE what = 'calls';
+SELECT user_id, function, address FROM mau.deferred_calls ORDER BY user_id, address;
+SELECT user_id FROM mau.monthly_active_users WHERE user_id ~ 'good';
 DROP VIEW deferred;
 DROP EXTENSION mau;

@@ -75,8 +75,7 @@ INSERT INTO questions (function, question, brute) VALUES
         (SELECT count(*) FROM (SELECT FROM raw WHERE service = 'native' AND day >= m AND day < m + interval '1 month' AND day <= d GROUP BY user_id HAVING count(DISTINCT day) > 2) u),
         coalesce((SELECT max((SELECT count(DISTINCT user_id) FROM raw WHERE service = 'native' AND day <= g AND day > g::date - 30))::text FROM generate_series(m, least(d, (m + interval '1 month - 1 day')::date), interval '1 day') g), '-'),
         CASE WHEN m + interval '1 month' > d THEN ' partial' ELSE '' END), ', ' ORDER BY m)
-   FROM unnest('{2020-05-01,2020-06-01}'::date[]) m, LATERAL (SELECT (@at AT TIME ZONE 'UTC')::date AS d) t$$),
-('check_auth_blocking', $$SELECT mau.check_auth_blocking('@u1:a.example', at => @at) IS NULL$$, 'SELECT true');
+   FROM unnest('{2020-05-01,2020-06-01}'::date[]) m, LATERAL (SELECT (@at AT TIME ZONE 'UTC')::date AS d) t$$);
 
 CREATE VIEW answers AS
 SELECT q.n, function, ago, ask(replace(question, '@at', quote_literal(t(ago * interval '-1 day')) || '::timestamptz')) AS ours,
@@ -90,6 +89,12 @@ SELECT function, ago, ours, "right" FROM first WHERE ours NOT IN ('refused', "ri
 SELECT function, string_agg(ago::text, ' ' ORDER BY ago) FILTER (WHERE ours <> 'refused') AS answered, string_agg(ago::text, ' ' ORDER BY ago) FILTER (WHERE ours = 'refused') AS refused
 FROM first GROUP BY n, function ORDER BY n;
 SELECT function, ago, ours FROM first WHERE function ~ '^(monthly_active_count$|active_users 30 native$)' AND ours <> 'refused' ORDER BY n, ago;
+-- Decisions are made for the present whatever the instant: by the members who were seen since 30 days before it.
+UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 46;
+SELECT ago, mau.check_auth_blocking('@new:a.example', at => t(ago * interval '-1 day'))->>'limit_type' AS blocked,
+       (SELECT count(DISTINCT user_id) >= 46 FROM raw WHERE service = 'native' AND at >= t(ago * interval '-1 day') - interval '30 days') AS is_full
+FROM unnest('{-400,-31,-10,0,1,29,30,31,400}'::int[]) ago ORDER BY ago;
+UPDATE mau.settings SET limit_usage_by_mau = false, max_mau_value = 0;
 -- The same after a fold, and with the members reaped by a later time.
 SELECT what FROM mau.fold(t('0'));
 SELECT users FROM mau.reap(t('20 days')) WHERE what = 'expired';

@@ -41,6 +41,33 @@ SELECT mau.grant_to('regress_mau_hs', 'monitoring');
 SELECT mau.row_security_off();
 SELECT mau.row_security_off() \gexec
 SELECT mau.row_security_off() IS NULL AS off;
+-- On each of the tables that are left.
+INSERT INTO mau.reserved_threepids VALUES ('email', 'a@x');
+ALTER TABLE mau.active_days ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_mau_hs;
+SELECT health, reason FROM mau.health();
+SELECT mau.days_active(t());
+RESET ROLE;
+ALTER TABLE mau.active_days DISABLE ROW LEVEL SECURITY;
+ALTER TABLE mau.deferred_calls ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_mau_hs;
+SELECT health, reason FROM mau.health();
+SELECT mau.register_user('@u5:x');
+RESET ROLE;
+ALTER TABLE mau.deferred_calls DISABLE ROW LEVEL SECURITY;
+ALTER TABLE mau.tasks ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_mau_hs;
+SELECT health, reason FROM mau.health();
+SELECT mau.monthly_active_count(t());
+RESET ROLE;
+ALTER TABLE mau.tasks DISABLE ROW LEVEL SECURITY;
+ALTER TABLE mau.user_threepids ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_mau_hs;
+SELECT health, reason FROM mau.health();
+SELECT * FROM mau.registered_reserved_users();
+RESET ROLE;
+ALTER TABLE mau.user_threepids DISABLE ROW LEVEL SECURITY;
+DELETE FROM mau.reserved_threepids;
 REVOKE ALL ON ALL TABLES IN SCHEMA mau FROM regress_mau_hs;
 
 -- The homeserver's own tables.

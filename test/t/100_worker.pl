@@ -199,6 +199,14 @@ subtest 'a task that fails' => sub {
     is(sql('one', 'SELECT last_error_sqlstate FROM mau.status'), '42P01', 'what it was can still be seen');
 };
 
+subtest 'invalid visits that a fold deletes' => sub {
+    sql('one', 'ALTER TABLE mau.visits DROP CONSTRAINT platform_is_known',
+        q(INSERT INTO mau.visits SELECT 1, date '2026-11-21', 9, 'native' FROM generate_series(1, 3)), 'SELECT mau.wake_worker()');
+    becomes('one', 'SELECT count(*) = 0 FROM mau.visits WHERE platform = 9', 'are gone');
+    like(slurp_file($node->logfile), qr/WARNING:  mau\.fold\(\) deleted 3 invalid rows of mau\.visits in database "one"/, 'the log has their number');
+    sql('one', 'ALTER TABLE mau.visits ADD CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)');
+};
+
 subtest 'a table that somebody has locked' => sub {
     my $admin = $node->background_psql('one');
     $admin->query_safe('BEGIN; LOCK TABLE mau.snapshots');

@@ -17,7 +17,7 @@ my $work = q(SELECT sum(runs) FROM mau.tasks);
 # The figures that do not change with time. (Rows written after attach are older than the granularity, or change nothing.)
 my $answers = q(SELECT mau.monthly_active_count(), mau.active_users('60 days'), (SELECT sum(dau + new_users) FROM mau.daily_series()),
     (SELECT string_agg(user_no || coalesce(user_id, '-'), ' ' ORDER BY user_no) FROM mau.users), mau.registered_reserved_users(),
-    (SELECT s::text FROM mau.settings s), has_table_privilege('caller', 'mau.users', 'INSERT'));
+    (SELECT s::text FROM mau.settings s), has_column_privilege('caller', 'mau.users', 'user_id', 'INSERT'));
 
 $old->start;
 $old->safe_psql('postgres', 'CREATE ROLE caller; CREATE DATABASE homeserver');
