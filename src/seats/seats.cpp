@@ -95,6 +95,19 @@ bool are_known(const Config& config, const Counters* mine) {
     return mine->known && mine->cohort == config.cohort_table && mine->version == config.cohort_version;
 }
 
+/// Takes the locks of a recount: of the table first and only if it is free, because others wait for the
+/// second lock. Returns false where DDL of another session holds the table, or waits for it.
+bool lock_recount(const Config& config) {
+    if (!pg::try_table_lock(config.cohort_table, AccessShareLock)) return false;
+    pg::take_lock(pg::LockSpace::seats, 1);  // one recount at a time
+    return true;
+}
+
+void unlock_recount(const Config& config) {
+    pg::release_lock(pg::LockSpace::seats, 1);
+    pg::guard([&] { UnlockRelationOid(config.cohort_table, AccessShareLock); });
+}
+
 /// Makes sure that the counters are known; returns false where they cannot be counted now.
 bool ensure_known(const Config& config, Counters* mine) {
     if (has_unannounced() || !config.cohort_is_watched) return false;
@@ -102,9 +115,9 @@ bool ensure_known(const Config& config, Counters* mine) {
     for (int tries = 0; tries < 3; ++tries) {
         if (are_known(config, mine)) return true;
         if (mine->unsettled_dml > 0) return false;
-        pg::take_lock(pg::LockSpace::seats, 1);  // one recount at a time
+        if (!lock_recount(config)) return false;
         if (!are_known(config, mine)) recount(config, mine);
-        pg::release_lock(pg::LockSpace::seats, 1);
+        unlock_recount(config);
     }
     return are_known(config, mine);
 }
@@ -205,10 +218,9 @@ std::optional<std::int64_t> rows(const Config& config, Purpose purpose) {
 
 std::int64_t verify(const Config& config) {
     Counters* mine = counters();
-    if (!mine || !are_known(config, mine) || has_unannounced()) return 0;
-    pg::take_lock(pg::LockSpace::seats, 1);
+    if (!mine || !are_known(config, mine) || has_unannounced() || !lock_recount(config)) return 0;
     const std::int64_t off = recount(config, mine);
-    pg::release_lock(pg::LockSpace::seats, 1);
+    unlock_recount(config);
     if (off > 0)
         pg::guard([&] {
             ereport(LOG, (errmsg("mau corrected its counters by %lld rows", static_cast<long long>(off))));

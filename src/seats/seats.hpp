@@ -55,7 +55,7 @@ enum class Purpose { statement, decision };
 std::optional<std::int64_t> rows(const Config& config, Purpose purpose);
 
 /// Compares the counters with the table; logs and corrects a difference. Returns by how many rows they were
-/// wrong.
+/// wrong; 0 where the table is locked.
 std::int64_t verify(const Config& config);
 
 /// Counts sightings that were ahead of the server's clock.
