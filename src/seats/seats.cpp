@@ -236,17 +236,31 @@ void count_ahead(std::int64_t sightings) {
     LWLockRelease(&mine->lock);
 }
 
+void count_lost(std::int64_t calls) {
+    Counters* mine = counters();
+    if (!mine) return;
+    const TimestampTz now = GetCurrentTimestamp();
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
+    mine->lost += calls;
+    mine->lost_at = now;
+    LWLockRelease(&mine->lock);
+}
+
 std::string describe() {
     Counters* mine = counters();
     if (!preloaded()) return "by lock and count (mau is not in shared_preload_libraries)";
     if (!mine)
         return "by lock and count (more than " + std::to_string(pg::kMaxDatabases) +
                " databases have used mau since the server started)";
-    if (!mine->known) return "counters to be taken from the table at the next admission";
+    const auto noted = [](std::int64_t number, const char* what) {
+        return number > 0 ? "; " + std::to_string(number) + what : std::string();
+    };
+    const std::string notes =
+        noted(mine->ahead, " sightings ahead of the clock") + noted(mine->lost, " calls lost");
+    if (!mine->known) return "counters to be taken from the table at the next admission" + notes;
     return std::to_string(mine->rows) + " native rows, " + std::to_string(mine->in_flight) +
            " admissions in flight; counted " + std::to_string(mine->recounts) + " times, corrected " +
-           std::to_string(mine->mended) +
-           (mine->ahead > 0 ? "; " + std::to_string(mine->ahead) + " sightings ahead of the clock" : "");
+           std::to_string(mine->mended) + notes;
 }
 
 }  // namespace mau::seats
@@ -269,10 +283,26 @@ Datum describe_seats(FunctionCallInfo) {
     return pg::text_datum(seats::describe());
 }
 
+Datum lost_calls(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    seats::Counters* mine = seats::counters();
+    std::int64_t calls = 0;
+    TimestampTz last_at = 0;
+    if (mine) {
+        pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
+        calls = mine->lost;
+        last_at = mine->lost_at;
+        LWLockRelease(&mine->lock);
+    }
+    result.add({calls, calls > 0 ? pg::Param::of(TimestampTzGetDatum(last_at)) : pg::Param()});
+    return Datum(0);
+}
+
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
 MAU_FUNCTION(mau_users_changed, users_changed);
 MAU_FUNCTION(mau_describe_seats, describe_seats);
+MAU_FUNCTION(mau_lost_calls, lost_calls);
 
 }  // namespace mau

@@ -61,6 +61,9 @@ std::int64_t verify(const Config& config);
 /// Counts sightings that were ahead of the server's clock.
 void count_ahead(std::int64_t sightings);
 
+/// Counts calls that could be neither carried out nor deferred, and are lost.
+void count_lost(std::int64_t calls);
+
 /// The state of the counters in words, for mau.status.
 std::string describe();
 
