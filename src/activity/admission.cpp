@@ -1,10 +1,6 @@
 #include "activity/activity.hpp"
 
-#include <algorithm>
-
 #include "activity/chunk.hpp"
-#include "pg/values.hpp"
-#include "seats/seats.hpp"
 
 namespace mau::activity {
 

@@ -5,7 +5,6 @@
 
 #include "cohort/seating.hpp"
 #include "pg/locks.hpp"
-#include "pg/values.hpp"
 #include "seats/seats.hpp"
 
 namespace mau::activity {

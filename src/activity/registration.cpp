@@ -1,5 +1,6 @@
 #include "activity/registration.hpp"
 
+#include "activity/rows.hpp"
 #include "cohort/leaving.hpp"
 #include "pg/locks.hpp"
 #include "pg/values.hpp"
@@ -230,14 +231,10 @@ bool is_in_flight(const Config& config, std::string_view medium, std::string_vie
 
 /// Whether another transaction, not done yet, has one of the user's rows.
 bool is_in_flight(const Config& config, std::string_view user_id) {
-    pg::KeyedTable users, cohort;
-    users.open(config.users_table, config.users_index, kUsersIndex);
-    cohort.open(config.cohort_table, config.cohort_index, kCohortIndex);
-    const Datum key = pg::text_datum(user_id);
-    const bool in_flight = users.find(key).in_flight || cohort.find(key).in_flight;
-    cohort.close();
-    users.close();
-    return in_flight;
+    activity::Looker looker(config);
+    const activity::UserRows rows = looker.find(user_id);
+    looker.close();
+    return rows.user.in_flight || rows.member.in_flight;
 }
 
 }  // namespace

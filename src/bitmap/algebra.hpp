@@ -107,7 +107,7 @@ class DayCounts {
 };
 std::size_t days_active_scratch(std::size_t most);
 
-/// Who was active on at least min_days of the rows [from, to); returns how many they are.
+/// The users who were active on at least min_days of the rows [from, to); returns their number.
 std::uint32_t active_at_least(const BitRows& days, std::size_t from, std::size_t to, std::size_t min_days,
                               const BitRows& scratch, Bits& out);
 

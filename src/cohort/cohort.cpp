@@ -1,16 +1,12 @@
-#include "history/questions.hpp"
-
 #include "cohort/cohort.hpp"
 
 #include <algorithm>
 #include <set>
 
 #include "cohort/leaving.hpp"
-#include "history/past.hpp"
 #include "pg/values.hpp"
 #include "seats/seats.hpp"
 #include "cache/seen.hpp"
-#include "tasks/tasks.hpp"
 
 namespace mau::cohort {
 

@@ -4,13 +4,9 @@
 #include "cohort/cohort.hpp"
 
 #include <algorithm>
-#include <set>
 
-#include "cohort/leaving.hpp"
 #include "history/past.hpp"
 #include "pg/values.hpp"
-#include "seats/seats.hpp"
-#include "cache/seen.hpp"
 #include "tasks/tasks.hpp"
 
 namespace mau {

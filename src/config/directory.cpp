@@ -4,7 +4,6 @@
 #include <tuple>
 
 #include "pg/locks.hpp"
-#include "pg/values.hpp"
 #include "cache/seen.hpp"
 
 namespace mau {

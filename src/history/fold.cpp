@@ -3,11 +3,8 @@
 #include "history/fold.hpp"
 
 #include <algorithm>
-#include <tuple>
 
 #include "history/days.hpp"
-#include "pg/values.hpp"
-#include "tasks/tasks.hpp"
 
 namespace mau::history {
 

@@ -1,7 +1,6 @@
 #include "history/history.hpp"
 
 #include "pg/locks.hpp"
-#include "pg/values.hpp"
 
 namespace mau::history {
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "history/days.hpp"
-#include "pg/values.hpp"
 
 namespace mau::history {
 

@@ -4,7 +4,6 @@
 
 #include "history/days.hpp"
 #include "history/history.hpp"
-#include "pg/values.hpp"
 
 namespace mau::history {
 

@@ -2,7 +2,6 @@
 #include "history/reader.hpp"
 
 #include "history/history.hpp"
-#include "pg/values.hpp"
 
 namespace mau::history {
 

@@ -1,8 +1,6 @@
 // Differences between PostgreSQL 15 to 18, each behind a name. The prelude includes this file at its end.
 #pragma once
 
-#include "pg/prelude.hpp"
-
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "mau is built for PostgreSQL 15 to 18"
 #endif

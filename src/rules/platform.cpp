@@ -1,6 +1,7 @@
 #define MAU_PURE_SOURCE
 #include "rules/platform.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -8,46 +9,24 @@ namespace mau {
 
 namespace {
 
-constexpr char lower(char c) {
+char lower(char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
-
-/// The text in lower case, in a buffer on the stack where it fits, because every sighting needs it.
-class Lowered {
-  public:
-    explicit Lowered(std::string_view text) : size_(text.size()) {
-        char* to = small_;
-        if (size_ > sizeof small_) {
-            large_.resize(size_);
-            to = large_.data();
-        }
-        for (std::size_t i = 0; i < size_; ++i) to[i] = lower(text[i]);
-        text_ = to;
-    }
-    bool contains(std::string_view word) const {
-        return memmem(text_, size_, word.data(), word.size()) != nullptr;
-    }
-
-  private:
-    std::size_t size_;
-    const char* text_;
-    char small_[512];
-    std::string large_;
-};
 
 }  // namespace
 
 Platform platform_of(std::string_view user_agent) {
-    if (user_agent.empty()) return Platform::unknown;
-    const Lowered agent(user_agent);
-    if (agent.contains("riot") || agent.contains("element")) {
-        if (agent.contains("electron")) return Platform::electron;
-        if (agent.contains("android")) return Platform::android;
-        if (agent.contains("ios")) return Platform::ios;
-        return Platform::unknown;
-    }
-    if (agent.contains("mozilla") || agent.contains("gecko")) return Platform::web;
-    return Platform::unknown;
+    std::string agent(user_agent);
+    std::transform(agent.begin(), agent.end(), agent.begin(), lower);
+    const auto has = [&](std::string_view word) {
+        return memmem(agent.data(), agent.size(), word.data(), word.size()) != nullptr;
+    };
+    if (has("riot") || has("element"))
+        return has("electron")  ? Platform::electron
+               : has("android") ? Platform::android
+               : has("ios")     ? Platform::ios
+                                : Platform::unknown;
+    return has("mozilla") || has("gecko") ? Platform::web : Platform::unknown;
 }
 
 Platform PlatformMemo::platform_of(std::string_view user_agent) {

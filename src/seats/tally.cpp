@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "pg/shmem.hpp"
-#include "pg/values.hpp"
 
 namespace mau::seats {
 

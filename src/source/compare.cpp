@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <map>
 
-#include "pg/values.hpp"
-
 namespace mau::source {
 
 namespace {

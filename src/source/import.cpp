@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "pg/values.hpp"
-#include "source/rights.hpp"
 
 namespace mau::source {
 
@@ -49,15 +48,8 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
                             .optional_integer();
     });
     if (trouble) {
-        const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
-        const bool forbidden = trouble->state == sqlstate::insufficient_privilege;
-        no_cohort = {"mau cannot read " + contract_.cohort_table + "; members were imported from " +
-                         contract_.activity_name + " only",
-                     "It is: " + trouble->message + ".",
-                     (forbidden ? "GRANT SELECT ON " + homeserver_.schema + "." +
-                                      quoted(contract_.cohort_table) + " TO " + quoted(role) + "; then"
-                                : std::string("Correct it, then")) +
-                         " call mau.detach() and mau.attach()."};
+        no_cohort = cannot_read(contract_.cohort_table, *trouble,
+                                "members were imported from " + contract_.activity_name + " only");
         return std::nullopt;
     }
     if (!newest_member || (newest && *newest - *newest_member > kDay)) return std::nullopt;

@@ -200,6 +200,21 @@ void Reading::check_rights() const {
                 grants);
 }
 
+/// Says why a table (empty: the visits of a custom source) cannot be read, and what is known without it.
+Reading::Obstacle Reading::cannot_read(const std::string& table, const pg::Trouble& trouble,
+                                       const std::string& known) const {
+    const bool forbidden = trouble.state == sqlstate::insufficient_privilege;
+    const std::string role = pg::guard([&] { return GetUserNameFromId(role_, false); });
+    const std::string remedy = !forbidden      ? "Mend it,"
+                               : table.empty() ? "Grant it,"
+                                               : "GRANT SELECT ON " + homeserver_.schema + "." +
+                                                     quoted(table) + " TO " + quoted(role) + ";";
+    return {std::string(forbidden ? "mau may not read " : "mau cannot read ") +
+                (table.empty() ? "visits" : table) + ", " + known,
+            forbidden ? "Role " + role + " lacks the right to read it." : "It is: " + trouble.message + ".",
+            remedy + " then call mau.detach() and mau.attach()."};
+}
+
 /// Counts a skipped row, and notes it for mau.source_skipped.
 void Reading::skip(const std::string& table, const char* reason, std::string_view key) {
     ++skipped;

@@ -145,6 +145,8 @@ class Reading {
     void note(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& query);
     std::optional<pg::Trouble> trouble_with_visits() const;
+    Obstacle cannot_read(const std::string& table, const pg::Trouble& trouble,
+                         const std::string& known) const;
     void import_visits();
     std::string seen_query() const;
     bool read_visits();

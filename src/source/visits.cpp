@@ -111,20 +111,7 @@ void Reading::import_visits() {
         if (!contract_.visits_table.empty())
             no_visits = {"there is no " + contract_.visits_table + " to read the past from", {}, {}};
     } else if (const auto trouble = trouble_with_visits()) {
-        const std::string name = contract_.visits_table.empty() ? "visits" : contract_.visits_table;
-        if (trouble->state != sqlstate::insufficient_privilege)
-            no_visits = {"mau cannot read " + name + "; history begins with the sightings",
-                         "It is: " + trouble->message + ".",
-                         "Correct it, then call mau.detach() and mau.attach()."};
-        else
-            no_visits = {"mau cannot read " + name + "; history begins with the sightings",
-                         "Role " + std::string(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
-                             " lacks the right to read it.",
-                         contract_.visits_table.empty()
-                             ? "Grant it, then call mau.detach() and mau.attach()."
-                             : "GRANT SELECT ON " + homeserver_.schema + "." + quoted(name) + " TO " +
-                                   quoted(pg::guard([&] { return GetUserNameFromId(role_, false); })) +
-                                   "; then call mau.detach() and mau.attach()."};
+        no_visits = cannot_read(contract_.visits_table, *trouble, "history begins with the sightings");
     } else {
         read_all(contract_.visits, {{INT8OID, std::int64_t{0}}, {INT8OID, until}}, [&](const pg::Rows& rows) {
             rows_taken.take(rows, until, [&](std::string_view id) { skip_visit(id); });

@@ -1,10 +1,7 @@
-#include "rules/calendar.hpp"
-
 #include "tasks/tasks.hpp"
 
 #include "pg/locks.hpp"
 #include "pg/table.hpp"
-#include "pg/values.hpp"
 
 namespace mau::tasks {
 

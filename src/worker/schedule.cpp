@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "pg/locks.hpp"
-#include "pg/table.hpp"
 #include "tasks/tasks.hpp"
 #include "worker/slots.hpp"
 

@@ -16,7 +16,6 @@
 
 #include "pg/locks.hpp"
 #include "pg/spi.hpp"
-#include "pg/table.hpp"
 #include "worker/schedule.hpp"
 #include "worker/slots.hpp"
 

@@ -2,7 +2,6 @@
 
 #include "rules/calendar.hpp"
 #include "pg/locks.hpp"
-#include "pg/table.hpp"
 #include "pg/values.hpp"
 #include "worker/schedule.hpp"
 #include "worker/slots.hpp"
