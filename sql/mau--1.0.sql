@@ -844,6 +844,11 @@ CREATE FUNCTION mau.describe_seats() RETURNS text
 COMMENT ON FUNCTION mau.describe_seats() IS
 'Describes the counters of the limit in shared memory.';
 
+CREATE FUNCTION mau.lost_calls() RETURNS TABLE (calls bigint, last_at timestamptz)
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_lost_calls';
+COMMENT ON FUNCTION mau.lost_calls() IS
+'Returns the number of calls that could be neither carried out nor stored in mau.deferred_calls since the server started, and the time of the last.';
+
 CREATE FUNCTION mau.seen_cache() RETURNS TABLE (bytes bigint, hits bigint, misses bigint)
     LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_seen_cache';
 COMMENT ON FUNCTION mau.seen_cache() IS
@@ -894,9 +899,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                                date_trunc('second', w.last_tick_started), make_interval(secs => w.tick_timeout))
                END AS busy,
                (SELECT min(d.called_at) FROM mau.deferred_calls d) AS calls_since,
+               l.calls AS lost_calls, l.last_at AS lost_at,
                (SELECT format('mau.pause_worker() was called by %s at %s; end it by SELECT mau.resume_worker()', p.paused_by,
                               date_trunc('second', p.paused_at)) FROM mau.worker_pause p) AS paused
-        FROM mau.worker_state() w LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
+        FROM mau.worker_state() w CROSS JOIN mau.lost_calls() l LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
     ), tasks AS (
         -- Without a source there is nothing to sync; attach counts as the first sync. Without users there is no snapshot. A task
         -- that never ran under a running worker has only just become due: it is late when the worker is.
@@ -959,6 +965,13 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
         (9.5, w.calls_since < at - make_interval(secs => 2 * w.fold_interval + 3 * w.tick_interval + 30), 'late',
          concat_ws('; ', t.late, format('calls in mau.deferred_calls have not been carried out since %s: a transaction that is still open holds what they write, or a unique index of mau is missing',
                                         date_trunc('second', w.calls_since)))),
+        (9.7, CASE WHEN w.kind IS NULL THEN w.lost_at > at - interval '1 day'
+                   ELSE w.lost_at IS NOT NULL AND NOT EXISTS (SELECT FROM mau.tasks r WHERE r.task = 'reconcile'
+                        AND r.last_started > w.lost_at AND r.last_finished >= r.last_started) END, 'late',
+         concat_ws('; ', t.late, format('%s calls could not be stored since the server started, the last at %s, because mau.deferred_calls was locked: %s',
+                                        w.lost_calls, date_trunc('second', w.lost_at),
+                                        CASE WHEN w.kind IS NULL THEN 'make them again; this is reported for a day'
+                                             ELSE 'run SELECT mau.reconcile()' END))),
         (10, t.late IS NOT NULL, 'late',
          t.late),
         (11, at - w.read_until > make_interval(secs => 5 * w.tick_interval + 30), 'late',

@@ -26,8 +26,22 @@ void add_calls(const Sighting* sighting, const Sighting* end, std::vector<deferr
 
 namespace {
 
+/// Puts a sighting off whose user cannot have a seat now, perhaps later. The visits of a new user are marked
+/// later, too, because they need the number that comes with the user's row.
+void put_off_seat(Step& step, Writes& writes) {
+    step.decision = put_off();
+    auto& visits = writes.visits_of_new;
+    visits.erase(
+        std::remove_if(visits.begin(), visits.end(),
+                       [&](const history::Visit& visit) { return visit.user_id == step.sighting().user_id; }),
+        visits.end());
+}
+
 /// Takes seats for the users who would join, in the order of the queue. Without a seat the outcome is `full`.
-void give_seats(const Config& config, Queue order, std::vector<Step>& steps, cohort::Seating& seating) {
+/// Where expired rows cannot be removed because of another session's lock, the sighting is deferred, as it is
+/// for any other lock.
+void give_seats(const Config& config, Queue order, std::vector<Step>& steps, cohort::Seating& seating,
+                Writes& writes) {
     std::vector<Step*> queue;
     for (Step& step : steps) {
         if (!step.locked || !takes_seat(step.found.account, step.found.membership)) continue;
@@ -45,8 +59,9 @@ void give_seats(const Config& config, Queue order, std::vector<Step>& steps, coh
     });
     for (Step* const step : queue) {
         const bool has_row = step->decision.outcome == Outcome::joined && step->found.rows.member.exists;
-        if (!seating.take(step->sighting().user_id, step->sighting().at, has_row))
-            step->decision = without_seat(step->decision);
+        const cohort::Seat seat = seating.take(step->sighting().user_id, step->sighting().at, has_row);
+        if (seat == cohort::Seat::full) step->decision = without_seat(step->decision);
+        if (seat == cohort::Seat::met_locks) put_off_seat(*step, writes);
     }
 }
 
@@ -274,8 +289,8 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     looker.close();
     const bool only_ours = looker.members_change() && looker.users_change();
 
-    cohort::Seating seating(config_);
-    give_seats(config_, options_.queue, steps_, seating);
+    cohort::Seating seating(config_, only_ours);
+    give_seats(config_, options_.queue, steps_, seating, writes);
     plan(config_, steps_, writes);
     const bool written = (!writes.any() && writes.visits.empty()) ||
                          make(config_, steps_, writes, only_ours, options_.is_task);

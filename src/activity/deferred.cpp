@@ -1,8 +1,11 @@
+#include "rules/policy.hpp"
+
 #include "activity/deferred.hpp"
 
 #include <algorithm>
 
 #include "pg/locks.hpp"
+#include "seats/seats.hpp"
 
 namespace mau::deferred {
 
@@ -91,6 +94,7 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked) {
             throw Error(sqlstate::lock_not_available, "mau.deferred_calls is locked",
                         "Rows that have to be written are locked as well.",
                         "End the transaction that has locked mau's tables.");
+        seats::count_lost(static_cast<std::int64_t>(calls.size()));
         pg::guard([] {
             ereport(WARNING,
                     (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not store a deferred call"),

@@ -135,13 +135,20 @@ pg::Statement forget_query(
 /// without one the row leaves the cohort.
 void move_service(const Config& config, std::string_view user_id, std::string_view from,
                   std::string_view to) {
-    cohort::Seating seating(config);
+    cohort::Seating seating(config, false);  // a report that must not wait has set NoWaiting itself
     const bool asks = to == "native" && !directory::is_reserved_user(config, user_id);
     if (asks && !config.settings.limit_usage_by_mau) {
         seating.take_unlimited(1);
-    } else if (asks && !seating.take(user_id, pg::to_instant(GetCurrentTimestamp()), false)) {
-        cohort::remove(config, std::vector<std::string_view>{user_id}, INT64_MAX);
-        return seating.done(false);
+    } else if (asks) {
+        const cohort::Seat seat = seating.take(user_id, pg::to_instant(GetCurrentTimestamp()), false);
+        if (seat == cohort::Seat::met_locks)
+            throw Error(sqlstate::lock_not_available, "expired members cannot be removed for a user's seat",
+                        "Another session has locked the cohort or mau.users, an index or the sequence.",
+                        "End the transaction that has locked mau's tables.");
+        if (seat == cohort::Seat::full) {
+            cohort::remove(config, std::vector<std::string_view>{user_id}, INT64_MAX);
+            return seating.done(false);
+        }
     }
     const bool moved = move_service_query.write(user_id).count > 0;
     if (moved) {

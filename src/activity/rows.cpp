@@ -48,13 +48,11 @@ bool can_read_rows(const Config& config) {
 }
 
 bool can_write_rows(const Config& config) {
-    // An index alone is locked by ALTER INDEX … SET TABLESPACE.
-    return pg::try_table_lock(config.cohort_table, RowExclusiveLock) &&
-           pg::try_table_lock(config.users_table, RowExclusiveLock) &&
-           pg::try_table_lock(config.cohort_index, RowExclusiveLock) &&
+    // An index alone is locked by ALTER INDEX … SET TABLESPACE. Updates in place open every index of their
+    // table. A member's sighting does not write to mau.users.
+    return pg::try_lock_with_indexes(config.cohort_table, RowExclusiveLock) &&
+           pg::try_table_lock(config.users_table, RowExclusiveLock) && OidIsValid(config.cohort_index) &&
            pg::try_table_lock(config.users_index, RowExclusiveLock) &&
-           (!OidIsValid(config.cohort_by_time) ||
-            pg::try_table_lock(config.cohort_by_time, RowExclusiveLock)) &&
            (config.reserved.empty() ||
             (pg::try_read_lock(config.threepids_table) && pg::try_read_lock(config.users_table))) &&
            directory::is_latest(config);

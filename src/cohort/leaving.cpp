@@ -138,10 +138,15 @@ ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Se
     return found;
 }
 
+/// What a removal waits for: the user's rows and locks on the tables; the latter only, and rows in use stay;
+/// or nothing, and a lock that conflicts raises 55P03.
+enum class Waits { for_rows, for_tables, never };
+
 /// Makes rows of mau.users for some members that have none: seated, or inserted by hand. Rows that another
-/// transaction is inserting are left out, unless `wait`.
+/// transaction is inserting are left out, unless the removal waits for rows.
 void make_known(const Config& config, const std::string_view* first, const std::string_view* last,
-                bool wait) {
+                Waits waits) {
+    const bool wait = waits == Waits::for_rows;
     std::vector<std::string_view> locked, unknown;
     pg::KeyedTable users;
     users.open(config.users_table, config.users_index, kUsersIndex);
@@ -152,16 +157,20 @@ void make_known(const Config& config, const std::string_view* first, const std::
         if (wait || (!user.exists && !user.in_flight)) unknown.push_back(*id);
     }
     users.close();
-    if (!unknown.empty() && wait) know_query.write(unknown);
+    const auto know = [&] { know_query.write(unknown); };
+    if (!unknown.empty() && waits == Waits::never &&
+        !pg::try_table_lock(config.users_sequence, RowExclusiveLock))
+        throw Error(sqlstate::lock_not_available, "the sequence of user numbers is locked");
+    if (!unknown.empty()) waits == Waits::for_tables ? (void)pg::attempt(know, pg::is_interference) : know();
     if (wait) return;
-    if (!unknown.empty()) (void)pg::attempt([&] { know_query.write(unknown); }, pg::is_interference);
     for (const std::string_view id : locked) pg::release_lock(pg::LockSpace::user, pg::hash(id));
 }
 
 /// Runs one of the statements above, and updates the counters. Returns how many rows were removed.
-std::int64_t leave(const Config& config, pg::Statement& statement,
-                   const std::vector<std::string_view>& user_ids, Instant cutoff) {
+std::int64_t leave(const Config& config, Waits waits, const std::vector<std::string_view>& user_ids,
+                   Instant cutoff) {
     const seats::Announced announced;
+    pg::Statement& statement = waits == Waits::for_rows ? leave_waiting_query : leave_query;
     std::int64_t rows = 0;
     for (int tries = 0; tries < 2; ++tries) {
         const pg::Rows left = statement.write(user_ids, cutoff);
@@ -176,15 +185,18 @@ std::int64_t leave(const Config& config, pg::Statement& statement,
         }
         for (std::size_t i = 0; i < unknown.size() && tries == 0; i += kLocked)
             make_known(config, unknown.data() + i, unknown.data() + std::min(i + kLocked, unknown.size()),
-                       &statement == &leave_waiting_query);
+                       waits);
         if (unknown.empty()) break;
     }
     return rows;
 }
 
-}  // namespace
-
-namespace {
+/// Whether the statement would not wait for a table or an index. It opens every index of both tables, also
+/// those that the changes do not concern.
+bool can_leave(const Config& config) {
+    return pg::try_lock_with_indexes(config.cohort_table, RowExclusiveLock) &&
+           pg::try_lock_with_indexes(config.users_table, RowExclusiveLock);
+}
 
 /// Removes expired rows in place, and writes the last sightings into the rows of mau.users in place, in a
 /// third of the time that the statement takes. Rows without one in mau.users are left to the statement.
@@ -308,40 +320,65 @@ Expired remove_expired(const Config& config, Instant cutoff, const std::vector<s
     return expired;
 }
 
+std::optional<std::int64_t> try_remove(const Config& config, const std::vector<std::string_view>& user_ids,
+                                       Instant cutoff, bool only_ours) {
+    if (user_ids.empty()) return 0;
+    if (!can_leave(config)) return std::nullopt;
+    std::int64_t rows = 0;
+    const auto trouble = pg::attempt(
+        [&] {
+            std::optional<pg::NoWaiting> no_waiting;
+            if (only_ours) no_waiting.emplace();
+            rows = leave(config, Waits::never, user_ids, cutoff);
+        },
+        pg::is_interference, only_ours ? pg::Keeps::nothing : pg::Keeps::memory);
+    return trouble ? std::nullopt : std::optional(rows);
+}
+
 namespace {
 
-/// Removes rows one by one, so that no row is locked that is not needed.
-std::int64_t free_one_by_one(const Config& config, const std::vector<std::string_view>& user_ids,
-                             Instant cutoff, std::int64_t count) {
-    std::int64_t freed = 0;
-    for (std::size_t i = 0; i < user_ids.size() && freed < count; ++i) {
+/// Removes rows one by one, so that no row is locked that is not needed, until `freed` has `count` seats.
+void free_one_by_one(const Config& config, const std::vector<std::string_view>& user_ids, Instant cutoff,
+                     std::int64_t count, bool only_ours, Freed& freed) {
+    if (!user_ids.empty() && !can_leave(config)) {
+        freed.met_locks = true;
+        return;
+    }
+    for (std::size_t i = 0; i < user_ids.size() && freed.seats < count; ++i) {
         // A row whose user is being recorded now, perhaps by this very statement, is in use.
         const std::uint64_t lock = pg::hash(user_ids[i]);
         if (!pg::try_new_lock(pg::LockSpace::user, lock)) continue;
-        freed += remove(config, std::vector<std::string_view>{user_ids[i]}, cutoff);
+        const auto left = try_remove(config, {user_ids[i]}, cutoff, only_ours);
         pg::release_lock(pg::LockSpace::user, lock);
+        if (left)
+            freed.seats += *left;
+        else
+            freed.met_locks = true;
     }
-    return freed;
 }
 
 }  // namespace
 
-std::int64_t free_seats(const Config& config, Instant cutoff, std::int64_t count) {
-    if (XactReadOnly) return 0;
+Freed free_seats(const Config& config, Instant cutoff, std::int64_t count, bool only_ours) {
+    Freed freed;
+    if (XactReadOnly) return freed;
     const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
     const auto find = [&](std::int64_t most) {
         return find_expired(config, INT64_MIN, cutoff, Services::native, reserved, most).user_ids;
     };
-    if (count > kLook)
-        return remove(config, find(kBatch), cutoff);  // the maximum was lowered, or switched on
-    const std::int64_t freed = free_one_by_one(config, find(count), cutoff, count);
-    return freed < count ? freed + free_one_by_one(config, find(kLook), cutoff, count - freed) : freed;
+    if (count > kLook) {  // the maximum was lowered, or switched on
+        const auto left = try_remove(config, find(kBatch), cutoff, only_ours);
+        return {left.value_or(0), !left};
+    }
+    free_one_by_one(config, find(count), cutoff, count, only_ours, freed);
+    if (freed.seats < count) free_one_by_one(config, find(kLook), cutoff, count, only_ours, freed);
+    return freed;
 }
 
 std::int64_t remove(const Config& config, const std::vector<std::string_view>& user_ids, Instant cutoff) {
     if (user_ids.empty()) return 0;
     std::int64_t rows = 0;
-    const auto leave_now = [&] { rows = leave(config, leave_query, user_ids, cutoff); };
+    const auto leave_now = [&] { rows = leave(config, Waits::for_tables, user_ids, cutoff); };
     if (!IsolationUsesXactSnapshot())
         leave_now();
     else if (pg::attempt(leave_now, pg::is_concurrency))
@@ -355,7 +392,7 @@ bool remove(const Config& config, std::string_view user_id) {
     // A row that changed while the statement waited stays, so it tries again; a row that a trigger keeps
     // stays for good.
     for (int tries = 0; tries < 10 && !is_member_query.read_latest(user_id).empty(); ++tries)
-        left = leave(config, leave_waiting_query, {user_id}, kAlways) > 0 || left;
+        left = leave(config, Waits::for_rows, {user_id}, kAlways) > 0 || left;
     return left;
 }
 

@@ -28,10 +28,20 @@ Expired remove_expired(const Config& config, Instant cutoff, const std::vector<s
 /// Removes `count` expired native rows, or as many as no other transaction holds, for an admission that needs
 /// their seats. Tries 1000 rows one by one, or up to 10 000 in one statement if more are needed. Never waits
 /// and never raises because of concurrency.
-std::int64_t free_seats(const Config& config, Instant cutoff, std::int64_t count);
+struct Freed {
+    std::int64_t seats = 0;
+    bool met_locks = false;  // rows stayed because of locks on the tables, their indexes or the sequence
+};
+Freed free_seats(const Config& config, Instant cutoff, std::int64_t count, bool only_ours);
 
-/// Removes the rows of these users whose last sighting is before `cutoff`; rows in use stay. Returns the
-/// number removed.
+/// Removes rows like `remove`, for an admission: in a subtransaction, and without waiting. Nothing where a
+/// lock conflicts: then no row is removed. `only_ours`: the tables have no triggers of others, which may wait
+/// for any lock.
+std::optional<std::int64_t> try_remove(const Config& config, const std::vector<std::string_view>& user_ids,
+                                       Instant cutoff, bool only_ours);
+
+/// Removes the rows of these users whose last sighting is before `cutoff`; rows in use stay. Waits for locks
+/// on the tables. Returns the number removed.
 std::int64_t remove(const Config& config, const std::vector<std::string_view>& user_ids, Instant cutoff);
 
 /// Removes a user from the cohort; waits for transactions that have the user's rows. Returns whether there

@@ -10,47 +10,52 @@
 
 namespace mau::cohort {
 
-bool Seating::take(std::string_view user_id, Instant at, bool has_row) {
+Seat Seating::take(std::string_view user_id, Instant at, bool has_row) {
     if (has_row) {
-        const std::int64_t left = remove(config_, std::vector<std::string_view>{user_id}, at - kWindow);
-        if (locked_) counted_ -= left;
+        const auto left =
+            try_remove(config_, std::vector<std::string_view>{user_id}, at - kWindow, only_ours_);
+        if (!left) return Seat::met_locks;
+        if (locked_) counted_ -= *left;
     }
     const Instant cutoff = std::min(at, pg::to_instant(GetCurrentTimestamp())) - kWindow;
     std::int64_t missing = 0;
-    while (!ask(&missing)) {
-        const std::int64_t freed = free_seats(config_, cutoff, missing);
-        if (locked_) counted_ -= freed;
-        if (freed < missing) return false;
+    for (;;) {
+        const Seat seat = ask(&missing);
+        if (seat != Seat::full) return seat;
+        const Freed freed = free_seats(config_, cutoff, missing, only_ours_);
+        if (locked_) counted_ -= freed.seats;
+        if (freed.seats < missing) return freed.met_locks ? Seat::met_locks : Seat::full;
     }
-    return true;
 }
 
-/// Returns whether there is a seat, and takes it.
-bool Seating::ask(std::int64_t* missing) {
+/// Takes a seat if there is one.
+Seat Seating::ask(std::int64_t* missing) {
     if (!locked_) {
         const seats::Take take = seats::take(config_, missing);
         if (take == seats::Take::taken) ++taken_;
-        if (take != seats::Take::unknown) return take == seats::Take::taken;
+        if (take != seats::Take::unknown) return take == seats::Take::taken ? Seat::taken : Seat::full;
     }
     return ask_under_lock(missing);
 }
 
 /// Without counters: counts the rows, those in flight included, and keeps the lock until the rows are
 /// written. It is held for the length of a statement, so no call waits for an open transaction here either.
-bool Seating::ask_under_lock(std::int64_t* missing) {
+Seat Seating::ask_under_lock(std::int64_t* missing) {
     if (!locked_) {
+        // Nobody may wait for the table while others wait for the seats' lock.
+        if (!pg::try_table_lock(config_.cohort_table, RowExclusiveLock)) return Seat::met_locks;
         pg::take_lock(pg::LockSpace::seats, 0);
         locked_ = true;
         counted_ = count_rows_with_in_flight(config_) + seats::in_flight_elsewhere();
     }
     *missing = counted_ - config_.settings.max_mau_value + 1;
-    if (*missing > 0) return false;
+    if (*missing > 0) return Seat::full;
     ++counted_;
     if (seats::enabled()) {
         seats::take_unconditionally(config_, 1);
         ++taken_;
     }
-    return true;
+    return Seat::taken;
 }
 
 void Seating::take_unlimited(std::int64_t seats) {

@@ -228,7 +228,8 @@ bool is_latest(const Config& config) {
     if (cached.get() == &config && cached_generation == generation) return true;
     const auto relations = [](const Config& w) {
         return std::tie(w.users_table, w.users_index, w.users_sequence, w.cohort_table, w.cohort_index,
-                        w.cohort_by_time, w.threepids_table, w.visits_table);
+                        w.cohort_by_time, w.threepids_table, w.visits_table, w.cohort_version,
+                        w.cohort_is_watched);
     };
     const auto fresh = try_config();
     return fresh && relations(*fresh) == relations(config);

@@ -77,8 +77,9 @@ void init();
 std::shared_ptr<const Config> config();
 /// The same without waiting for a lock; null if a table of the settings is locked.
 std::shared_ptr<const Config> try_config();
-/// Whether the configuration's relations are still the current ones. With locks on its tables this holds to
-/// the end of the transaction. Does not wait: false if it cannot be determined.
+/// Whether the configuration's relations, and the triggers of the cohort, are still the current ones. With
+/// locks on its tables this holds to the end of the transaction. Does not wait: false if it cannot be
+/// determined.
 bool is_latest(const Config& config);
 
 /// The account of a user from its row in mau.users (columns as in the table); for an id without a row, or

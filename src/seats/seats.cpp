@@ -95,6 +95,19 @@ bool are_known(const Config& config, const Counters* mine) {
     return mine->known && mine->cohort == config.cohort_table && mine->version == config.cohort_version;
 }
 
+/// Takes the locks of a recount: of the table first and only if it is free, because others wait for the
+/// second lock. Returns false where DDL of another session holds the table, or waits for it.
+bool lock_recount(const Config& config) {
+    if (!pg::try_table_lock(config.cohort_table, AccessShareLock)) return false;
+    pg::take_lock(pg::LockSpace::seats, 1);  // one recount at a time
+    return true;
+}
+
+void unlock_recount(const Config& config) {
+    pg::release_lock(pg::LockSpace::seats, 1);
+    pg::guard([&] { UnlockRelationOid(config.cohort_table, AccessShareLock); });
+}
+
 /// Makes sure that the counters are known; returns false where they cannot be counted now.
 bool ensure_known(const Config& config, Counters* mine) {
     if (has_unannounced() || !config.cohort_is_watched) return false;
@@ -102,9 +115,9 @@ bool ensure_known(const Config& config, Counters* mine) {
     for (int tries = 0; tries < 3; ++tries) {
         if (are_known(config, mine)) return true;
         if (mine->unsettled_dml > 0) return false;
-        pg::take_lock(pg::LockSpace::seats, 1);  // one recount at a time
+        if (!lock_recount(config)) return false;
         if (!are_known(config, mine)) recount(config, mine);
-        pg::release_lock(pg::LockSpace::seats, 1);
+        unlock_recount(config);
     }
     return are_known(config, mine);
 }
@@ -205,10 +218,9 @@ std::optional<std::int64_t> rows(const Config& config, Purpose purpose) {
 
 std::int64_t verify(const Config& config) {
     Counters* mine = counters();
-    if (!mine || !are_known(config, mine) || has_unannounced()) return 0;
-    pg::take_lock(pg::LockSpace::seats, 1);
+    if (!mine || !are_known(config, mine) || has_unannounced() || !lock_recount(config)) return 0;
     const std::int64_t off = recount(config, mine);
-    pg::release_lock(pg::LockSpace::seats, 1);
+    unlock_recount(config);
     if (off > 0)
         pg::guard([&] {
             ereport(LOG, (errmsg("mau corrected its counters by %lld rows", static_cast<long long>(off))));
@@ -224,17 +236,31 @@ void count_ahead(std::int64_t sightings) {
     LWLockRelease(&mine->lock);
 }
 
+void count_lost(std::int64_t calls) {
+    Counters* mine = counters();
+    if (!mine) return;
+    const TimestampTz now = GetCurrentTimestamp();
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
+    mine->lost += calls;
+    mine->lost_at = now;
+    LWLockRelease(&mine->lock);
+}
+
 std::string describe() {
     Counters* mine = counters();
     if (!preloaded()) return "by lock and count (mau is not in shared_preload_libraries)";
     if (!mine)
         return "by lock and count (more than " + std::to_string(pg::kMaxDatabases) +
                " databases have used mau since the server started)";
-    if (!mine->known) return "counters to be taken from the table at the next admission";
+    const auto noted = [](std::int64_t number, const char* what) {
+        return number > 0 ? "; " + std::to_string(number) + what : std::string();
+    };
+    const std::string notes =
+        noted(mine->ahead, " sightings ahead of the clock") + noted(mine->lost, " calls lost");
+    if (!mine->known) return "counters to be taken from the table at the next admission" + notes;
     return std::to_string(mine->rows) + " native rows, " + std::to_string(mine->in_flight) +
            " admissions in flight; counted " + std::to_string(mine->recounts) + " times, corrected " +
-           std::to_string(mine->mended) +
-           (mine->ahead > 0 ? "; " + std::to_string(mine->ahead) + " sightings ahead of the clock" : "");
+           std::to_string(mine->mended) + notes;
 }
 
 }  // namespace mau::seats
@@ -257,10 +283,26 @@ Datum describe_seats(FunctionCallInfo) {
     return pg::text_datum(seats::describe());
 }
 
+Datum lost_calls(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    seats::Counters* mine = seats::counters();
+    std::int64_t calls = 0;
+    TimestampTz last_at = 0;
+    if (mine) {
+        pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
+        calls = mine->lost;
+        last_at = mine->lost_at;
+        LWLockRelease(&mine->lock);
+    }
+    result.add({calls, calls > 0 ? pg::Param::of(TimestampTzGetDatum(last_at)) : pg::Param()});
+    return Datum(0);
+}
+
 }  // namespace
 
 MAU_FUNCTION(mau_cohort_changed, cohort_changed);
 MAU_FUNCTION(mau_users_changed, users_changed);
 MAU_FUNCTION(mau_describe_seats, describe_seats);
+MAU_FUNCTION(mau_lost_calls, lost_calls);
 
 }  // namespace mau

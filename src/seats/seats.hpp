@@ -55,11 +55,14 @@ enum class Purpose { statement, decision };
 std::optional<std::int64_t> rows(const Config& config, Purpose purpose);
 
 /// Compares the counters with the table; logs and corrects a difference. Returns by how many rows they were
-/// wrong.
+/// wrong; 0 where the table is locked.
 std::int64_t verify(const Config& config);
 
 /// Counts sightings that were ahead of the server's clock.
 void count_ahead(std::int64_t sightings);
+
+/// Counts calls that could be neither carried out nor deferred, and are lost.
+void count_lost(std::int64_t calls);
 
 /// The state of the counters in words, for mau.status.
 std::string describe();

@@ -33,7 +33,7 @@ SELECT count(*) > 0 AS is_parallel FROM plan($$SELECT (SELECT count(*) FROM big)
 \pset format unaligned
 SELECT 'UPDATE mau.settings SET max_mau_value = max_mau_value',
        format('SELECT (SELECT count(*) FROM big), %L, %s = (SELECT answer FROM calls WHERE call = %L)', call, query_of(call), call) FROM calls \gexec
-SELECT 'SELECT count(*) FROM big, mau.' || f FROM unnest('{health(),describe_seats(),worker_state(),seen_cache(),status}'::text[]) f \gexec
+SELECT 'SELECT count(*) FROM big, mau.' || f FROM unnest('{health(),describe_seats(),lost_calls(),worker_state(),seen_cache(),status}'::text[]) f \gexec
 -- Also in REPEATABLE READ, after a write.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) FROM big;
