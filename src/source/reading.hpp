@@ -78,6 +78,13 @@ class Reading {
     bool sync(Instant at, std::int64_t max_rows);
     /// Compares all users' newest rows that sync must have read with mau's, and records what is missing.
     void reconcile(Instant at);
+    /// The query for the last sightings up to $1 of all users whom the server has seen, for compare: rows
+    /// (user_id, last_seen, whether the server's own list of members leaves the user out).
+    std::string activity_query(Instant at) {
+        at_ = at;
+        return "SELECT q.user_id, q.last_seen, q.left_out FROM (" + compared_query() +
+               ") q(user_id, last_seen, left_out, is_activity) WHERE q.is_activity";
+    }
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
     /// The way in which new activity is found, in words.
@@ -109,7 +116,7 @@ class Reading {
     std::int64_t visits = 0, new_visits = 0;  // days of users that were read, and were not known
     std::int64_t outcomes[kOutcomes] = {};
     bool compared = false;         // all users' newest rows were compared with mau's,
-    std::int64_t differences = 0;  // and this many were missing in mau
+    std::int64_t differences = 0;  // and for this many mau lacked the sighting or the membership
 
   private:
     bool readable(const Requirement& need) const;
@@ -147,6 +154,7 @@ class Reading {
     std::optional<pg::Trouble> trouble_with_visits() const;
     void import_visits();
     std::string seen_query() const;
+    std::string compared_query();
     bool read_visits();
     bool read_visits_of_yesterday();
     void flush_skipped();
