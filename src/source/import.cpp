@@ -82,8 +82,10 @@ std::string Reading::seen_query() const {
 /// The query for all users' last sightings up to $1, and whether the homeserver's own list of members leaves
 /// the user out, as of the instant of the reading: rows (user_id, last_seen, left_out, is_activity).
 std::string Reading::compared_query() {
-    const std::optional<Instant> kept_until =
-        cohort_kept_until(read(contract_.newest, {{INT8OID, at_ + kFuture}}).at(0, 0).optional_integer());
+    std::optional<Instant> kept_until;
+    if (!contract_.cohort.empty())
+        kept_until =
+            cohort_kept_until(read(contract_.newest, {{INT8OID, at_ + kFuture}}).at(0, 0).optional_integer());
     use_cohort_ = kept_until.has_value();
     return "SELECT s.user_id, s.last_seen, " +
            (kept_until ? "NOT s.is_member AND s.last_seen < " + std::to_string(*kept_until)
