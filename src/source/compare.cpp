@@ -15,6 +15,7 @@ namespace {
 constexpr const char* kBoth = "both";
 constexpr const char* kMissing = "who are missing in mau";
 constexpr const char* kUnknown = "whom mau does not know";
+constexpr const char* kUnreadable = "it cannot be read: ";  // mau.health looks for these words
 
 // Groups the server's users ($1, last seen $2) by figure, by the reason why mau lacks them (or kBoth), and by
 // days since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet; $5: whether the
@@ -200,9 +201,8 @@ Comparison compare_cohort(const Reading& reading, const Facts& facts) {
         },
         [](const pg::Trouble& t) { return t.state.compare(0, 2, "42") == 0; });
     if (trouble || members.theirs == 0)
-        return {
-            figure, total(facts.ours), 0, 0,
-            trouble ? "it cannot be read: " + trouble->message : "it is empty: the server does not keep it"};
+        return {figure, total(facts.ours), 0, 0,
+                trouble ? kUnreadable + trouble->message : "it is empty: the server does not keep it"};
     Comparison result = judge(figure, members, facts);
     std::int64_t found = 0;
     for (const auto& [reason, days] : members.reasons) found += total(days);
@@ -239,6 +239,11 @@ std::vector<Comparison> compare(Reading& reading, Instant at) {
         judge("monthly active users beside all users seen", seen["counted"],
               facts("counted", contract.rows_go)),
     };
+    if (!contract.visits.empty()) {
+        const std::string name = contract.visits_table.empty() ? "visits" : contract.visits_table;
+        if (const auto trouble = reading.trouble_with_visits())
+            result.push_back({"days beside " + name, 0, 0, 0, kUnreadable + trouble->message});
+    }
     if (!contract.counted.empty())
         result.push_back(compare_cohort(
             reading, facts("counted",

@@ -96,6 +96,8 @@ class Reading {
     /// The instant up to which all rows were read (ms): a later row may have been committed after the last
     /// sync.
     Instant read_for_good() const { return homeserver_.since; }
+    /// Why the role that reads cannot read the homeserver's visits; nothing if it can.
+    std::optional<pg::Trouble> trouble_with_visits() const;
     bool has_usage() const { return !contract_.usage.empty(); }
 
     using Params = std::vector<std::pair<Oid, pg::Param>>;
@@ -151,7 +153,6 @@ class Reading {
     void skip_visit(std::string_view user_id);
     void note(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& query);
-    std::optional<pg::Trouble> trouble_with_visits() const;
     void import_visits();
     std::string seen_query() const;
     std::string compared_query();

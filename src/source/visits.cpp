@@ -92,7 +92,6 @@ void Reading::skip_visit(std::string_view user_id) {
          "no user id, or one that is too long or not UTF-8", user_id);
 }
 
-/// Why the reading role cannot read the homeserver's visits; nothing if it can.
 std::optional<pg::Trouble> Reading::trouble_with_visits() const {
     return pg::attempt([&] {
         read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
