@@ -141,7 +141,7 @@ void Reading::import(Instant at) {
         remember(part.table,
                  unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
     }
-    if (contract_.activity_table.empty()) activity_was_replaced();  // remembers the file
+    if (contract_.activity_table.empty()) remember_activity_file();
     import_visits();
     note_malformed(substitute(contract_.malformed, "where", "true"));
     flush_skipped();

@@ -137,7 +137,10 @@ class Reading {
     void read_threepids(const std::string& where);
     void read_activity(const std::string& where);
     bool read_activity_by_time(std::int64_t max_rows);
+    std::int64_t activity_file() const;
+    std::string activity_key() const;
     bool activity_was_replaced() const;
+    void remember_activity_file() const;
     bool activity_shrank() const;
     void record_missed(Instant until);
     void compare_all();
@@ -156,6 +159,7 @@ class Reading {
     void import_visits();
     std::string seen_query() const;
     std::string compared_query();
+    bool read_days_again();
     bool read_visits();
     bool read_visits_of_yesterday();
     void flush_skipped();
