@@ -927,7 +927,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                                  coalesce('not run for ' || date_trunc('second', at - t.finished), 'never run'), t.every),
                           '; ' ORDER BY t.task)
                    FILTER (WHERE coalesce(at - t.finished > t.patience, true)) AS late,
-               bool_or(t.finished IS NULL) AS never
+               bool_or(t.finished IS NULL) AS never,
+               max(t.latest_at) AS reaped_until
         FROM tasks t
     )
     SELECT c.health, c.reason
@@ -950,6 +951,13 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
                         date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
           FROM mau.comparison c WHERE c.unexplained > 0)),
+        (4.6, EXISTS (SELECT FROM mau.comparison c WHERE starts_with(c.reason, 'it cannot be read: ')), 'failing',
+         (SELECT format('users or days may be missing, because tables of the homeserver cannot be read: %s; grant SELECT on them to the role that attached',
+                        string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
+          FROM mau.comparison c WHERE starts_with(c.reason, 'it cannot be read: '))),
+        (4.7, t.reaped_until > greatest(at, clock_timestamp()) + interval '5 min', 'late',
+         format('members were removed as of %s, which lies ahead of the clock: correct the clock; then call mau.reconcile(), and UPDATE mau.tasks SET latest_at = NULL WHERE task = ''reap''',
+                date_trunc('second', t.reaped_until))),
         (6, w.no_worker IS NOT NULL AND t.late IS NOT NULL, 'off',
          format('%s, and nobody else runs the tasks: %s', w.no_worker, t.late)),
         (7, w.extension = 'restoring', 'waiting',

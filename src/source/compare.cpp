@@ -13,13 +13,15 @@ namespace {
 constexpr const char* kBoth = "both";
 constexpr const char* kMissing = "who are missing in mau";
 constexpr const char* kUnknown = "whom mau does not know";
+constexpr const char* kUnreadable = "it cannot be read: ";  // mau.health looks for these words
 
 // Groups the server's users ($1, last seen $2) by figure, by the reason why mau lacks them (or kBoth), and by
-// days since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet. The query repeats
+// days since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet; $5: whether the
+// server's own list of members leaves the user out; $6: whether all seats are taken. The query repeats
 // the rules of rules/policy in SQL, only to name the reason of a difference, and leaves out the trial days of
 // appservices.
 pg::Statement tally_query(
-    "WITH f AS (SELECT n.user_id, n.seen, m.\"timestamp\" AS member_at,"
+    "WITH f AS (SELECT n.user_id, n.seen, n.left_out, m.\"timestamp\" AS member_at,"
     "   greatest(m.\"timestamp\", u.last_seen) AS ours, u.user_no, u.is_guest, u.user_type = 'support' AS "
     "support,"
     "   u.is_deactivated AND NOT s.count_deactivated_users AS deactivated,"
@@ -32,7 +34,7 @@ pg::Statement tally_query(
     "        WHEN right(n.user_id, length(s.server_name) + 1) NOT IN (':' || s.server_name, '@' || "
     "s.server_name)"
     "        THEN 'of another server' END AS not_recorded"
-    "  FROM ROWS FROM (unnest($1), unnest($2)) n(user_id, seen)"
+    "  FROM ROWS FROM (unnest($1), unnest($2), unnest($5)) n(user_id, seen, left_out)"
     "  LEFT JOIN mau.monthly_active_users m ON m.user_id = n.user_id LEFT JOIN mau.users u ON u.user_id = "
     "n.user_id"
     "  CROSS JOIN mau.settings s),"
@@ -56,11 +58,14 @@ pg::Statement tally_query(
     "       (SELECT FROM unnest(a.exclusive_user_regexes) r(pattern) WHERE g.user_id ~ ('^(?:' || r.pattern "
     "|| ')')))"
     "       THEN 'of bridges, who take no seat'"
-    "     WHEN g.not_recorded IS NULL AND g.limit_usage_by_mau AND g.ours > $3 - 2592000000"
+    "     WHEN g.not_recorded IS NULL AND g.limit_usage_by_mau AND $6 AND g.ours > $3 - 2592000000"
     "       THEN 'for whom max_mau_value left no seat'"
-    "     WHEN g.seen - g.ours <= g.granularity THEN 'seen again within last_seen_granularity'"
+    "     WHEN g.ours < $3 - 2592000000 AND g.seen - g.ours <= g.granularity"
+    "       THEN 'seen again within last_seen_granularity'"
+    "     WHEN g.left_out AND g.ours >= $3 - 2592000000 THEN 'whom the server''s own list of members leaves "
+    "out'"
     "     ELSE g.missing END, g.ours)) w(figure, reason, seen) WHERE w.reason IS NOT NULL GROUP BY 1, 2, 3",
-    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID});
+    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID, BOOLARRAYOID, BOOLOID});
 
 // mau's own users, in the same groups without a reason.
 pg::Statement ours_query(
@@ -74,9 +79,16 @@ pg::Statement ours_query(
     " WHERE w.holds GROUP BY 1, 2",
     {INT8OID});
 
+// The number of forgotten users, that of reserved users, and whether all seats are taken at $1 (ms).
 pg::Statement known_query(
     "SELECT (SELECT count(*) FROM mau.users u WHERE u.user_id IS NULL),"
-    " (SELECT count(*) FROM mau.registered_reserved_users())");
+    " (SELECT count(*) FROM mau.registered_reserved_users()),"
+    " coalesce((SELECT s.limit_usage_by_mau AND s.max_mau_value <= (SELECT count(*) FROM "
+    "mau.monthly_active_users m"
+    "   WHERE m.service = 'native' AND (m.\"timestamp\" >= $1 - 2592000000"
+    "         OR m.user_id IN (SELECT r FROM mau.registered_reserved_users() r))) FROM mau.settings s), "
+    "false)",
+    {INT8OID});
 
 using Days = std::map<std::int64_t, std::int64_t>;  // days before now: users
 
@@ -97,6 +109,7 @@ std::int64_t total(const Days& days) {
 struct Facts {
     Days ours;
     std::int64_t forgotten, reserved;
+    bool is_full;
     Instant at;
     std::string only_ours;  // why users may be on our side only; empty: for no reason
 };
@@ -146,13 +159,16 @@ Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
 using Tallies = std::map<std::string, Tally>;  // by figure
 
 /// Adds some of the server's users to its figures; `counted`: those whom it counts, at any last sighting.
-void add(const pg::Rows& rows, const Reading& reading, Instant at, bool counted, Tallies& tallies) {
+void add(const pg::Rows& rows, const Reading& reading, const Facts& facts, bool counted, Tallies& tallies) {
+    const Instant at = facts.at;
     std::vector<std::string_view> ids;
     std::vector<std::int64_t> seen;
+    std::vector<char> left_out;
     for (std::uint64_t i = 0; i < rows.count; ++i) {
         if (rows.at(i, 0).is_null() || rows.at(i, 1).is_null()) continue;
         ids.push_back(rows.at(i, 0).text());
         seen.push_back(rows.at(i, 1).integer());
+        left_out.push_back(!counted && rows.at(i, 2).boolean());
         for (auto& [figure, tally] : tallies) {
             const Instant back = figure == "day" ? kDay : kWindow;
             if (!counted && seen.back() <= at - back) continue;
@@ -160,7 +176,8 @@ void add(const pg::Rows& rows, const Reading& reading, Instant at, bool counted,
             tally.oldest = std::min(tally.oldest.value_or(seen.back()), seen.back());
         }
     }
-    const pg::Rows groups = tally_query.read_latest(ids, seen, at, reading.read_for_good());
+    const pg::Rows groups =
+        tally_query.read_latest(ids, seen, at, reading.read_for_good(), left_out, facts.is_full);
     for (std::uint64_t i = 0; i < groups.count; ++i) {
         const auto tally = tallies.find(groups.at(i, 0).string());
         if (tally == tallies.end()) continue;
@@ -178,13 +195,12 @@ Comparison compare_cohort(const Reading& reading, const Facts& facts) {
     const auto trouble = pg::attempt(
         [&] {
             reading.read_all(contract.counted, {},
-                             [&](const pg::Rows& rows) { add(rows, reading, facts.at, true, tallies); });
+                             [&](const pg::Rows& rows) { add(rows, reading, facts, true, tallies); });
         },
         [](const pg::Trouble& t) { return t.state.compare(0, 2, "42") == 0; });
     if (trouble || members.theirs == 0)
-        return {
-            figure, total(facts.ours), 0, 0,
-            trouble ? "it cannot be read: " + trouble->message : "it is empty: the server does not keep it"};
+        return {figure, total(facts.ours), 0, 0,
+                trouble ? kUnreadable + trouble->message : "it is empty: the server does not keep it"};
     Comparison result = judge(figure, members, facts);
     std::int64_t found = 0;
     for (const auto& [reason, days] : members.reasons) found += total(days);
@@ -196,7 +212,7 @@ Comparison compare_cohort(const Reading& reading, const Facts& facts) {
 
 }  // namespace
 
-std::vector<Comparison> compare(const Reading& reading, Instant at) {
+std::vector<Comparison> compare(Reading& reading, Instant at) {
     const Contract& contract = reading.contract();
     std::map<std::string, Days> ours;
     {
@@ -204,21 +220,28 @@ std::vector<Comparison> compare(const Reading& reading, Instant at) {
         for (std::uint64_t i = 0; i < rows.count; ++i)
             ours[rows.at(i, 0).string()][rows.at(i, 1).integer()] += rows.at(i, 2).integer();
     }
-    const pg::Rows known = known_query.read_latest();
+    const pg::Rows known = known_query.read_latest(at);
     const std::int64_t forgotten = known.at(0, 0).integer(), reserved = known.at(0, 1).integer();
+    const bool is_full = known.at(0, 2).boolean();
     const auto facts = [&](const char* figure, const std::string& only_ours) {
-        return Facts{ours[figure], forgotten, reserved, at, only_ours};
+        return Facts{ours[figure], forgotten, reserved, is_full, at, only_ours};
     };
 
     Tallies seen{{"month", {}}, {"day", {}}, {"counted", {}}};
-    reading.read_all(contract.last_seen, {{INT8OID, at + kFuture}},
-                     [&](const pg::Rows& rows) { add(rows, reading, at, false, seen); });
+    const Facts about_all = facts("month", contract.rows_go);
+    reading.read_all(reading.activity_query(at), {{INT8OID, at + kFuture}},
+                     [&](const pg::Rows& rows) { add(rows, reading, about_all, false, seen); });
     std::vector<Comparison> result{
-        judge("users seen within 30 days", seen["month"], facts("month", contract.rows_go)),
+        judge("users seen within 30 days", seen["month"], about_all),
         judge("users seen within 1 day", seen["day"], facts("day", contract.rows_go)),
         judge("monthly active users beside all users seen", seen["counted"],
               facts("counted", contract.rows_go)),
     };
+    if (!contract.visits.empty()) {
+        const std::string name = contract.visits_table.empty() ? "visits" : contract.visits_table;
+        if (const auto trouble = reading.trouble_with_visits())
+            result.push_back({"days beside " + name, 0, 0, 0, kUnreadable + trouble->message});
+    }
     if (!contract.counted.empty())
         result.push_back(compare_cohort(
             reading, facts("counted",

@@ -14,6 +14,6 @@ struct Comparison {
 };
 
 /// Compares the figures user by user. `reading` has begun.
-std::vector<Comparison> compare(const Reading& reading, Instant at);
+std::vector<Comparison> compare(Reading& reading, Instant at);
 
 }  // namespace mau::source

@@ -71,6 +71,20 @@ std::string Reading::seen_query() const {
            ") c(user_id, last_seen) ON c.user_id = a.user_id) s(user_id, last_seen, is_member, is_activity)";
 }
 
+/// The query for all users' last sightings up to $1, and whether the homeserver's own list of members leaves
+/// the user out, as of the instant of the reading: rows (user_id, last_seen, left_out, is_activity).
+std::string Reading::compared_query() {
+    std::optional<Instant> kept_until;
+    if (!contract_.cohort.empty())
+        kept_until =
+            cohort_kept_until(read(contract_.newest, {{INT8OID, at_ + kFuture}}).at(0, 0).optional_integer());
+    use_cohort_ = kept_until.has_value();
+    return "SELECT s.user_id, s.last_seen, " +
+           (kept_until ? "NOT s.is_member AND s.last_seen < " + std::to_string(*kept_until)
+                       : std::string("false")) +
+           ", s.is_activity FROM " + seen_query();
+}
+
 /// Whether there is activity after the instant of the import, which sync has to read later.
 bool Reading::find_later() {
     return read("SELECT (" + contract_.newest + ") > " + std::to_string(at_ + kFuture) + " IS TRUE",
@@ -119,7 +133,7 @@ void Reading::import(Instant at) {
         remember(part.table,
                  unread ? TableState{filenode, {}, {}, {}} : advance(TableState{}, filenode, mark_));
     }
-    if (contract_.activity_table.empty()) activity_was_replaced();  // remembers the file
+    if (contract_.activity_table.empty()) remember_activity_file();
     import_visits();
     note_malformed(substitute(contract_.malformed, "where", "true"));
     flush_skipped();

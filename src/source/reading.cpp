@@ -243,6 +243,7 @@ void Reading::flush_skipped() {
 
 /// Records a batch; for newest_first it must be sorted already.
 void Reading::record(std::vector<activity::Sighting>& batch, const activity::RecordOptions& options) {
+    activity::clamp_to_now(config_, batch.data(), batch.size());
     activity::RecordOptions of_task = options;
     of_task.is_task = true;
     const std::size_t size = options.queue == activity::Queue::first_come ? batch.size() : activity::kChunk;

@@ -78,6 +78,13 @@ class Reading {
     bool sync(Instant at, std::int64_t max_rows);
     /// Compares all users' newest rows that sync must have read with mau's, and records what is missing.
     void reconcile(Instant at);
+    /// The query for the last sightings up to $1 of all users whom the server has seen, for compare: rows
+    /// (user_id, last_seen, whether the server's own list of members leaves the user out).
+    std::string activity_query(Instant at) {
+        at_ = at;
+        return "SELECT q.user_id, q.last_seen, q.left_out FROM (" + compared_query() +
+               ") q(user_id, last_seen, left_out, is_activity) WHERE q.is_activity";
+    }
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
     /// The way in which new activity is found, in words.
@@ -89,6 +96,8 @@ class Reading {
     /// The instant up to which all rows were read (ms): a later row may have been committed after the last
     /// sync.
     Instant read_for_good() const { return homeserver_.since; }
+    /// Why the role that reads cannot read the homeserver's visits; nothing if it can.
+    std::optional<pg::Trouble> trouble_with_visits() const;
     bool has_usage() const { return !contract_.usage.empty(); }
 
     using Params = std::vector<std::pair<Oid, pg::Param>>;
@@ -109,7 +118,7 @@ class Reading {
     std::int64_t visits = 0, new_visits = 0;  // days of users that were read, and were not known
     std::int64_t outcomes[kOutcomes] = {};
     bool compared = false;         // all users' newest rows were compared with mau's,
-    std::int64_t differences = 0;  // and this many were missing in mau
+    std::int64_t differences = 0;  // and for this many mau lacked the sighting or the membership
 
   private:
     bool readable(const Requirement& need) const;
@@ -128,7 +137,10 @@ class Reading {
     void read_threepids(const std::string& where);
     void read_activity(const std::string& where);
     bool read_activity_by_time(std::int64_t max_rows);
+    std::int64_t activity_file() const;
+    std::string activity_key() const;
     bool activity_was_replaced() const;
+    void remember_activity_file() const;
     bool activity_shrank() const;
     void record_missed(Instant until);
     void compare_all();
@@ -144,11 +156,12 @@ class Reading {
     void skip_visit(std::string_view user_id);
     void note(const std::string& table, const char* reason, std::string_view key);
     void note_malformed(const std::string& query);
-    std::optional<pg::Trouble> trouble_with_visits() const;
     Obstacle cannot_read(const std::string& table, const pg::Trouble& trouble,
                          const std::string& known) const;
     void import_visits();
     std::string seen_query() const;
+    std::string compared_query();
+    bool read_days_again();
     bool read_visits();
     bool read_visits_of_yesterday();
     void flush_skipped();

@@ -9,15 +9,14 @@ struct Object {
     const char* name;
     Oid relation;  // InvalidOid for a function and a domain
     Oid owner;
-    Oid through;     // the relation named in a query by which it is reached; InvalidOid: none
-    bool is_named;   // in a query, as itself or as a partition or child, not only in a view's definition
+    bool is_named;   // in a query, as itself or as a partition or child, not only inside another relation
     bool runs_code;  // with the rights of the role that reads
 };
 
 /// All objects that queries reach; in backend memory.
 struct Walk {
     List* objects;
-    Oid view;  // the view named in a query whose definition is looked at
+    bool inside;  // a view's definition or a relation's own expressions, not the query itself
 };
 
 bool walk_node(Node* node, void* context);
@@ -28,12 +27,46 @@ void add(Walk* walk, const Object& object) {
     walk->objects = lappend(walk->objects, copy);
 }
 
-void add_relation(Walk* walk, Oid relation, Oid parent) {
-    Oid const through = OidIsValid(walk->view) ? walk->view : OidIsValid(parent) ? parent : relation;
+/// Walks expressions that a catalog stores for a relation.
+void walk_stored(Walk* walk, Oid catalog, Oid index, AttrNumber relation_column, Oid relation,
+                 std::initializer_list<AttrNumber> columns) {
+    ScanKeyData key;
+    ScanKeyInit(&key, relation_column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
+    Relation const table = table_open(catalog, AccessShareLock);
+    SysScanDesc const scan = systable_beginscan(table, index, true, nullptr, 1, &key);
+    for (HeapTuple row = systable_getnext(scan); HeapTupleIsValid(row); row = systable_getnext(scan)) {
+        for (const AttrNumber column : columns) {
+            bool null = false;
+            Datum const stored = heap_getattr(row, column, RelationGetDescr(table), &null);
+            if (!null) walk_node(static_cast<Node*>(stringToNode(TextDatumGetCString(stored))), walk);
+        }
+    }
+    systable_endscan(scan);
+    table_close(table, AccessShareLock);
+}
+
+/// Walks the expressions of a relation that the planner may evaluate, as the role that reads: those of
+/// indexes, extended statistics, CHECK constraints and the partition key. The relation cache would evaluate
+/// them, too, so the catalogs are read.
+void walk_expressions(Walk* walk, Oid relation) {
+    const bool outer = walk->inside;
+    walk->inside = true;
+    walk_stored(walk, IndexRelationId, IndexIndrelidIndexId, Anum_pg_index_indrelid, relation,
+                {Anum_pg_index_indexprs, Anum_pg_index_indpred});
+    walk_stored(walk, StatisticExtRelationId, StatisticExtRelidIndexId, Anum_pg_statistic_ext_stxrelid,
+                relation, {Anum_pg_statistic_ext_stxexprs});
+    walk_stored(walk, ConstraintRelationId, ConstraintRelidTypidNameIndexId, Anum_pg_constraint_conrelid,
+                relation, {Anum_pg_constraint_conbin});
+    walk_stored(walk, PartitionedRelationId, PartitionedRelidIndexId, Anum_pg_partitioned_table_partrelid,
+                relation, {Anum_pg_partitioned_table_partexprs});
+    walk->inside = outer;
+}
+
+void add_relation(Walk* walk, Oid relation, bool is_child) {
     ListCell* cell;
     foreach (cell, walk->objects) {
         auto* const known = static_cast<Object*>(lfirst(cell));
-        if (known->relation == relation && known->through == through) return;
+        if (known->relation == relation && known->is_named == !walk->inside) return;
     }
     HeapTuple const tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
     if (!HeapTupleIsValid(tuple)) return;
@@ -41,21 +74,22 @@ void add_relation(Walk* walk, Oid relation, Oid parent) {
     ReleaseSysCache(tuple);
     if (row.relnamespace == PG_CATALOG_NAMESPACE) return;
     const bool is_view = row.relkind == RELKIND_VIEW;
-    add(walk, {pstrdup(NameStr(row.relname)), relation, row.relowner, through, !OidIsValid(walk->view),
+    add(walk, {pstrdup(NameStr(row.relname)), relation, row.relowner, !walk->inside,
                is_view || row.relkind == RELKIND_FOREIGN_TABLE});
-    if (row.relhassubclass && !OidIsValid(parent)) {
+    walk_expressions(walk, relation);
+    if (row.relhassubclass && !is_child) {
         foreach (cell, find_all_inheritors(relation, AccessShareLock, nullptr))
-            if (lfirst_oid(cell) != relation) add_relation(walk, lfirst_oid(cell), relation);
+            if (lfirst_oid(cell) != relation) add_relation(walk, lfirst_oid(cell), true);
     }
     if (is_view) {
         check_stack_depth();
         Relation const view = relation_open(relation, AccessShareLock);
         auto* const query = static_cast<Query*>(copyObjectImpl(get_view_query(view)));
         relation_close(view, NoLock);
-        Oid const outer = walk->view;
-        walk->view = through;
+        const bool outer = walk->inside;
+        walk->inside = true;
         walk_node(reinterpret_cast<Node*>(query), walk);
-        walk->view = outer;
+        walk->inside = outer;
     }
 }
 
@@ -66,8 +100,8 @@ bool add_function(Oid function, void* context) {
     auto* const row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
     // A superuser's functions, such as an extension's, do not show who owns the tables.
     if (row->pronamespace != PG_CATALOG_NAMESPACE)
-        add(walk, {pstrdup(NameStr(row->proname)), InvalidOid, row->proowner, walk->view,
-                   !OidIsValid(walk->view) && !superuser_arg(row->proowner), !row->prosecdef});
+        add(walk, {pstrdup(NameStr(row->proname)), InvalidOid, row->proowner,
+                   !walk->inside && !superuser_arg(row->proowner), !row->prosecdef});
     ReleaseSysCache(tuple);
     return false;
 }
@@ -77,7 +111,7 @@ void add_domain(Walk* walk, Oid type) {
     if (!HeapTupleIsValid(tuple)) return;
     auto* const row = reinterpret_cast<Form_pg_type>(GETSTRUCT(tuple));
     if (row->typnamespace != PG_CATALOG_NAMESPACE)
-        add(walk, {pstrdup(NameStr(row->typname)), InvalidOid, row->typowner, walk->view, false, true});
+        add(walk, {pstrdup(NameStr(row->typname)), InvalidOid, row->typowner, false, true});
     ReleaseSysCache(tuple);
 }
 
@@ -88,7 +122,7 @@ bool walk_node(Node* node, void* context) {
     if (IsA(node, CoerceToDomain)) add_domain(walk, reinterpret_cast<CoerceToDomain*>(node)->resulttype);
     if (IsA(node, RangeTblEntry)) {
         auto* const entry = reinterpret_cast<RangeTblEntry*>(node);
-        if (entry->rtekind == RTE_RELATION) add_relation(walk, entry->relid, InvalidOid);
+        if (entry->rtekind == RTE_RELATION) add_relation(walk, entry->relid, false);
         return false;
     }
     if (IsA(node, Query))
@@ -130,20 +164,13 @@ Oid owner_of(const List* objects) {
     return first && !superuser_arg(first->owner) ? first->owner : ROLE_PG_READ_ALL_DATA;
 }
 
-/// Whether the role may read anything of a relation.
-bool may_read(Oid relation, Oid role) {
-    return pg_class_aclcheck(relation, role, ACL_SELECT) == ACLCHECK_OK ||
-           pg_attribute_aclcheck_all(relation, role, ACL_SELECT, ACLMASK_ANY) == ACLCHECK_OK;
-}
-
-/// Makes sure that no code runs with rights of the role that the owner of the code lacks.
+/// Makes sure that no code runs with rights of the role that the owner of the code lacks. Code that the role
+/// may not read is checked, too: its owner may grant the right while mau reads.
 void check_code(const List* objects, Oid role) {
     ListCell* cell;
     foreach (cell, objects) {
         auto* const object = static_cast<Object*>(lfirst(cell));
         if (!object->runs_code || has_privs_of_role(object->owner, role)) continue;
-        // Skips what the role may not read; reading it raises the error.
-        if (OidIsValid(object->through) && !may_read(object->through, role)) continue;
         const char* const owner = GetUserNameFromId(object->owner, false);
         ereport(
             ERROR,

@@ -1,7 +1,8 @@
 // The role that reads a homeserver's tables.
 //
 // Reading a view or a foreign table runs code that its owner chose, and so does a function or a cast that a
-// query calls. That code runs with the rights of the role that reads. So the role is chosen from everything
+// query calls. The planner evaluates expressions of indexes, statistics and constraints. That code runs with
+// the rights of the role that reads. So the role is chosen from everything
 // that the queries name, and code runs only where its owner has the rights of that role anyway.
 #pragma once
 

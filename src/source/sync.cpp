@@ -149,17 +149,26 @@ bool Reading::read_activity_by_time(std::int64_t max_rows) {
     return true;
 }
 
-/// Whether the table that activity is read from is in another file than at the last sync; remembers the file.
-/// After a restore of mau's tables, no file is known.
-bool Reading::activity_was_replaced() const {
+/// The file of the table that activity is read from; 0 where it is not known.
+std::int64_t Reading::activity_file() const {
     const std::string& name = contract_.activity_name;
     const Oid table = name.empty() ? InvalidOid : table_oid(source_.schema, name);
-    const std::int64_t filenode = OidIsValid(table) ? filenode_of(table) : 0;
-    const std::string key = name.empty() ? "activity" : name;
-    const pg::Rows row = table_query.read_latest(key);
-    if (!row.empty() && row.at(0, 0).integer() == filenode) return false;
-    remember(key, TableState{filenode, {}, {}, {}});
-    return true;
+    return OidIsValid(table) ? filenode_of(table) : 0;
+}
+
+std::string Reading::activity_key() const {
+    return contract_.activity_name.empty() ? "activity" : contract_.activity_name;
+}
+
+/// Whether the table that activity is read from is in another file than the one that was read. After a
+/// restore of mau's tables, no file is known.
+bool Reading::activity_was_replaced() const {
+    const pg::Rows row = table_query.read_latest(activity_key());
+    return row.empty() || row.at(0, 0).integer() != activity_file();
+}
+
+void Reading::remember_activity_file() const {
+    remember(activity_key(), TableState{activity_file(), {}, {}, {}});
 }
 
 /// Whether the table has no activity at the reading position or after it.
@@ -189,6 +198,7 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
         if (moves_back_ || replaced ||
             (!source_.pass_from && sightings + skipped == before && activity_shrank()))
             compare_all();
+        if (replaced && read_days_again()) remember_activity_file();
     }
     const bool all_days = !complete || read_visits();
     flush_skipped();

@@ -92,7 +92,6 @@ void Reading::skip_visit(std::string_view user_id) {
          "no user id, or one that is too long or not UTF-8", user_id);
 }
 
-/// Why the reading role cannot read the homeserver's visits; nothing if it can.
 std::optional<pg::Trouble> Reading::trouble_with_visits() const {
     return pg::attempt([&] {
         read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
@@ -134,6 +133,26 @@ void Reading::import_visits() {
     rows_taken.done();
     visits = rows_taken.taken;
     new_visits = rows_taken.marked();
+}
+
+/// Takes the days and clients of the window's activity into the history, after the table of activity was
+/// replaced: its rows may never have been read. A damaged bitmap is not noted here, because fold reports it.
+/// Returns false where it has to be tried again.
+bool Reading::read_days_again() {
+    if (!recording(config_.settings)) return true;
+    if (!tasks::Task(history::kFoldTask).begin()) return false;
+    const auto trouble = pg::attempt([&] {
+        const Instant until = std::min(at_, now_);
+        // Unknown users were forgotten.
+        VisitRows rows_taken(config_, until, VisitRows::UnknownUsers::skip);
+        read_all(contract_.activity,
+                 {{INT8OID, std::max<Instant>(0, at_ - kWindow)},
+                  {INT8OID, until},
+                  {INT8OID, std::int64_t{PG_INT64_MAX}}},
+                 [&](const pg::Rows& rows) { rows_taken.take(rows, until, [](std::string_view) {}); });
+        rows_taken.done();
+    });
+    return !(trouble && pg::is_concurrency(*trouble));
 }
 
 /// Reads one finished day of the homeserver's visits. An error does not stop sightings: the next sync tries

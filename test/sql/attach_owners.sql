@@ -145,11 +145,29 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mau TO regress_mau_reader;
 SET SESSION AUTHORIZATION regress_mau_reader;
 SELECT try($$SELECT mau.attach('synapse', 'hs', t())$$);
 RESET SESSION AUTHORIZATION;
+-- Nor does code of an index, of statistics or of a constraint run, which the planner would evaluate.
+SET SESSION AUTHORIZATION regress_mau_hs;
+CREATE FUNCTION hs.fine(value text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN hs.note(); END $$;
+RESET SESSION AUTHORIZATION;
+CREATE INDEX planted_index ON hs.user_ips (last_seen) WHERE hs.fine('x'); TRUNCATE planted.diary;
+SELECT mau.sync(t());
+SELECT trouble, (SELECT string_agg(who, ', ') FROM planted.diary) AS code_ran_as FROM mau.source;
+DROP INDEX hs.planted_index;
+CREATE STATISTICS hs.planted_statistics ON last_seen, (hs.fine(user_id)) FROM hs.user_ips; TRUNCATE planted.diary;
+SELECT mau.sync(t());
+SELECT trouble, (SELECT string_agg(who, ', ') FROM planted.diary) AS code_ran_as FROM mau.source;
+DROP STATISTICS hs.planted_statistics;
+CREATE TABLE hs.planted_child (CHECK (hs.fine('x'))) INHERITS (hs.user_ips); TRUNCATE planted.diary;
+SELECT mau.sync(t());
+SELECT trouble, (SELECT string_agg(who, ', ') FROM planted.diary) AS code_ran_as FROM mau.source;
+DROP TABLE hs.planted_child;
+SELECT what FROM mau.sync(t()) WHERE what = 'trouble';
+TRUNCATE planted.diary;
 SET SESSION AUTHORIZATION regress_mau_planter;
 CREATE VIEW hs.user_daily_visits AS SELECT '@p:x'::text AS user_id, 0::bigint AS "timestamp", ''::text AS user_agent WHERE planted.note();
 RESET SESSION AUTHORIZATION;
 SET SESSION AUTHORIZATION regress_mau_reader;
--- It may not be read, so nothing runs.
+-- It may not be read yet; its owner may grant that at any time.
 SELECT try('SELECT mau.usage_statistics(t())');
 RESET SESSION AUTHORIZATION;
 GRANT SELECT ON hs.user_daily_visits TO regress_mau_reader;

@@ -68,7 +68,7 @@ SELECT * FROM mau.reconcile(t());
 SELECT mau.forget_user('@u5:x');
 SELECT * FROM mau.reconcile(t());
 SELECT mau.last_seen('@u5:x');
--- Under a limit nobody gets a seat for a sighting that found none.
+-- Under a limit nobody gets a seat while none is free.
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 1;
 CALL seen(33, 33, '6 days');
 SELECT * FROM mau.reconcile(t());

@@ -264,6 +264,23 @@ E
     becomes('homeserver', q(SELECT health = 'ok' AND lag < '1 minute' AND source = 'synapse in schema public'
         FROM mau.status), 'status says what it is attached to');
 
+    # Once a day it finds rows behind the reading position, and compares the figures.
+    my $a_day_later = sub { sql('homeserver', "UPDATE mau.tasks SET runs = 0, last_finished = last_finished - interval '1 day' WHERE task = '$_[0]'") };
+    becomes('homeserver', q(SELECT count(*) = 2 FROM mau.tasks WHERE task IN ('reconcile', 'compare') AND runs > 0 AND next_run > now() + interval '23 hours'),
+        'reconcile and compare ran, and wait for a day');
+    sql('homeserver', q(INSERT INTO users (name, creation_ts) VALUES ('@late:x', 1700000000)),
+        q(INSERT INTO user_ips VALUES ('@late:x', 't', 'd', 'ip', 'agent', (extract(epoch FROM now() - interval '10 days') * 1000)::bigint)));
+    goes_on('homeserver', 'sync', 'sync does not see a row that old');
+    is(sql('homeserver', 'SELECT mau.monthly_active_count()'), '150', 'and does not count it');
+    $a_day_later->('reconcile');
+    becomes('homeserver', 'SELECT mau.monthly_active_count() = 151', 'a day later reconcile finds it');
+    sql('homeserver', 'DELETE FROM mau.comparison');
+    $a_day_later->('compare');
+    becomes('homeserver', q(SELECT count(*) = 3 AND sum(unexplained) = 0 FROM mau.comparison), 'and compare finds no difference');
+    # As if there had been no such user: mau.forget_user would keep a row without an id.
+    sql('homeserver', q(DELETE FROM user_ips WHERE user_id = '@late:x'), q(DELETE FROM users WHERE name = '@late:x'),
+        q(DELETE FROM mau.monthly_active_users WHERE user_id = '@late:x'), q(DELETE FROM mau.users WHERE user_id = '@late:x'));
+
     # Not seen any more, or the overlap of the next sync brings them back.
     sql('homeserver', q(DELETE FROM user_ips WHERE user_id LIKE '@u1__:x'));
     goes_on('homeserver', 'sync', 'sync has nothing new');

@@ -87,6 +87,7 @@ is(subscriber('SELECT mau.monthly_active_count()'), publisher('SELECT mau.monthl
 publisher(<<'SQL');
 SELECT mau.record_activity(format('@v%s:x', i)) FROM generate_series(1, 50) i;
 SELECT * FROM mau.reap(now() + interval '10 days');
+UPDATE mau.tasks SET latest_at = NULL WHERE task = 'reap'; -- or health would say that the clock was ahead
 SELECT mau.record_activity(format('@w%s:x', i), user_agent => 'iOS') FROM generate_series(1, 300) i;
 SELECT mau.record_activity('@v1:x', now() + interval '3 hours');
 SELECT * FROM mau.fold();
