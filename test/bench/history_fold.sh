@@ -1,4 +1,4 @@
-# !/usr/bin/env bash
+#!/usr/bin/env bash
 # The cost of folding: how long a fold of 10 000 active users takes where 1 M users are known, and how large a day of 288 folds makes
 # mau.active_days (with TOAST and index) with autovacuum on, against the same rows written once.
 #
