@@ -353,9 +353,16 @@ std::int64_t seat_reserved(const Config& config) {
 
 Reaped reap(const Config& config, Instant at, std::int64_t max_rows) {
     Reaped reaped;
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
     std::int64_t left = max_rows;
 
+    // Before anything is read: a REINDEX that has the table waits for readers of the index, and a reader that
+    // comes to write waits for the table.
+    pg::guard([&] {
+        PreventCommandIfReadOnly("mau.reap()");
+        LockRelationOid(config.cohort_table, RowExclusiveLock);
+        LockRelationOid(config.users_table, RowExclusiveLock);
+    });
+    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
     seats::verify(config);
     reaped.seated = seat(config, reserved);
     reaped.expired = expire(config, cutoff(at), reserved, left);
