@@ -776,18 +776,18 @@ COMMENT ON FUNCTION mau.compare(timestamptz) IS
 CREATE TABLE mau.comparison (
     figure text NOT NULL PRIMARY KEY,
     at timestamptz NOT NULL,
-    mau bigint NOT NULL,
-    server bigint NOT NULL,
-    unexplained bigint NOT NULL,
+    mau bigint,
+    server bigint,
+    unexplained bigint,
     reason text NOT NULL
 );
 COMMENT ON TABLE mau.comparison IS
 'The result of the last mau.keep_comparison; the worker runs it once a day.';
 COMMENT ON COLUMN mau.comparison.figure IS 'The name of the figure.';
 COMMENT ON COLUMN mau.comparison.at IS 'The instant of the figures.';
-COMMENT ON COLUMN mau.comparison.mau IS 'mau''s figure.';
-COMMENT ON COLUMN mau.comparison.server IS 'The homeserver''s figure.';
-COMMENT ON COLUMN mau.comparison.unexplained IS 'The number of users on one side only for no known reason.';
+COMMENT ON COLUMN mau.comparison.mau IS 'mau''s figure, if it has one.';
+COMMENT ON COLUMN mau.comparison.server IS 'The homeserver''s figure; NULL if its table cannot be read.';
+COMMENT ON COLUMN mau.comparison.unexplained IS 'The number of users on one side only for no known reason; NULL if the homeserver''s table cannot be read.';
 COMMENT ON COLUMN mau.comparison.reason IS 'Why the figures differ, in words.';
 
 CREATE FUNCTION mau.keep_comparison(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
@@ -951,10 +951,10 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
                         date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
           FROM mau.comparison c WHERE c.unexplained > 0)),
-        (4.6, EXISTS (SELECT FROM mau.comparison c WHERE starts_with(c.reason, 'it cannot be read: ')), 'failing',
+        (4.6, EXISTS (SELECT FROM mau.comparison c WHERE c.unexplained IS NULL), 'failing',
          (SELECT format('users or days may be missing, because tables of the homeserver cannot be read: %s; grant SELECT on them to the role that attached',
                         string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))
-          FROM mau.comparison c WHERE starts_with(c.reason, 'it cannot be read: '))),
+          FROM mau.comparison c WHERE c.unexplained IS NULL)),
         (4.7, t.reaped_until > greatest(at, clock_timestamp()) + interval '5 min', 'late',
          format('members were removed as of %s, which lies ahead of the clock: correct the clock; then call mau.reconcile(), and UPDATE mau.tasks SET latest_at = NULL WHERE task = ''reap''',
                 date_trunc('second', t.reaped_until))),

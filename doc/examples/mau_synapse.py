@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 MINUTE = 60
 
-# Each process of Synapse remembers who was let in, and asks again after a minute.
+# The users that a process of Synapse keeps in memory after mau let them in. An entry is good for a minute.
 REMEMBERED_USERS = 20_000
 
 # Synapse asks its own limit before it syncs, makes an event or creates a room. Other requests of a blocked user are answered.

@@ -22,7 +22,7 @@ constexpr int kWarnings = 100;  // of one run; more would only fill the server l
 /// Why the later reports of a user have to wait for the user's first one that was deferred again.
 enum class HeldUpBy { interference, failure };
 
-/// What the batches of a run have in common.
+/// The state that the batches of a run share.
 struct Run {
     const Config& config;
     const Instant now;

@@ -1,5 +1,5 @@
-// One user's way through a chunk: the sightings, what the tables have of the user, the decision about the
-// newest sighting, and the visits to mark. Each is a value that is made from those before it.
+// The values of one user of a chunk: the sightings, the rows that were found, the decision about the newest
+// sighting, and the visits to mark. Each is made from those before it.
 #pragma once
 
 #include "activity/activity.hpp"
@@ -15,7 +15,7 @@ struct UserSightings {
     Outcome* outcome = nullptr;
 };
 
-/// What the tables have of a user.
+/// A user's rows, and the account, membership and marked visits that they give.
 struct Finding {
     UserRows rows{};
     Account account{};
@@ -27,14 +27,14 @@ Finding find(const Config& config, Looker& looker, const Sighting& sighting);
 /// The row that stores a last sighting.
 enum class Target { none, member, user };
 
-/// What a decision rests on.
+/// The basis of a decision.
 enum class Basis {
     uncertain,  // a transaction in progress has one of the rows, or another session the lock
     certain,
     past,  // certain, and the sighting is too old to add a member: it is kept as last seen only
 };
 
-/// What happens to the newest sighting.
+/// The decision about the newest sighting.
 struct Decision {
     Outcome outcome = Outcome::unchanged;
     Target target = Target::none;

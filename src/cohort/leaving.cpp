@@ -138,8 +138,8 @@ ExpiredUsers find_expired(const Config& config, Instant from, Instant cutoff, Se
     return found;
 }
 
-/// What a removal waits for: the user's rows and locks on the tables; the latter only, and rows in use stay;
-/// or nothing, and a lock that conflicts raises 55P03.
+/// Whether a removal waits: for the user's rows and for locks on the tables; for the tables only, and rows in
+/// use stay; or never, and a conflicting lock raises 55P03.
 enum class Waits { for_rows, for_tables, never };
 
 /// Makes rows of mau.users for some members that have none: seated, or inserted by hand. Rows that another

@@ -4,15 +4,16 @@
 // If the server is full, expired rows are removed, and the seat is asked for again. So a seat is free from
 // the millisecond in which its row expires, and the counters do not depend on time. An expired row of the
 // same user is removed first. Expiry is judged at the sighting's time, or at the server's clock if the
-// sighting is later. Where an expired row cannot be removed because an administrator has locked what that
-// writes, no seat is freed, and it is not known whether the server is full.
+// sighting is later. Where an administrator's lock keeps an expired row from being removed, no seat is freed,
+// and it is not known whether the server is full.
 #pragma once
 
 #include "config/directory.hpp"
 
 namespace mau::cohort {
 
-/// The result of asking for a seat. `met_locks`: expired rows may have to leave first, and cannot now.
+/// The result of asking for a seat. `met_locks`: an expired row may hold the seat, and a lock keeps it from
+/// being removed.
 enum class Seat { taken, full, met_locks };
 
 /// Gives out the seats of one statement. Waits for no transaction.

@@ -16,10 +16,10 @@ inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Replaces a tuple. `wait`: for those who hold it; without it such a tuple is not replaced, and a server
-/// with assertions does not have that: call it so where nobody held it just now. `new_index_entries`: the new
-/// version needs index entries; from PostgreSQL 16 on perhaps only in summarizing indexes (an administrator's
-/// BRIN).
+/// Replaces a tuple. `wait`: whether to wait for transactions that hold it. Without it a held tuple is not
+/// replaced; PostgreSQL built with assertions forbids that case, so pass false only for a tuple that nobody
+/// held just before. `new_index_entries`: the new version needs index entries; from PostgreSQL 16 on perhaps
+/// only in summarizing indexes (an administrator's BRIN).
 inline TM_Result update_tuple(Relation table, ItemPointer tid, TupleTableSlot* tuple, bool wait,
                               bool* new_index_entries, bool* only_summarizing) {
     TM_FailureData failure;

@@ -4,7 +4,7 @@ namespace mau::pg {
 
 namespace {
 
-/// What there is to know of a type of elements.
+/// The properties of an array's element type.
 struct ElementType {
     Oid oid;
     int length;
@@ -59,11 +59,11 @@ void check(int result) {
 }
 
 /// The snapshot for a reading statement of a REPEATABLE READ transaction that had written before the caller's
-/// statement began; else none, and the caller's own serves. Writes use a fresh snapshot, so the transaction's
-/// older one shows a row twice that another transaction has changed since, and this one after it. The
-/// snapshot is taken once, and again after the next write of the transaction, so that all figures of a
-/// statement agree. It shows the writes that the caller's shows. The transaction's own snapshot keeps vacuum
-/// from the rows. Inside a guard only.
+/// statement began; nothing in all other cases, where the caller's snapshot is used. mau writes with a fresh
+/// snapshot. If it updates a row that another transaction has changed since the start of this one, the
+/// transaction's own snapshot shows two versions of the row. The snapshot here is newer. It is taken again
+/// only after the transaction's next write, so that all figures of a statement agree. Vacuum keeps its rows
+/// because the transaction's own snapshot is older. Inside a guard only.
 Snapshot snapshot_after_writes() {
     if (!IsolationUsesXactSnapshot() || !ActiveSnapshotSet()) return nullptr;
     CommandId const command = GetActiveSnapshot()->curcid;

@@ -122,18 +122,18 @@ class Statement {
     Statement(const Statement&) = delete;
     Statement& operator=(const Statement&) = delete;
 
-    /// Runs a statement that writes; it sees what is committed now.
+    /// Runs a statement that writes. It sees all transactions that have committed by now.
     template <class... Args>
     Rows write(const Args&... args) {
         return run({Param(args)...}, Mode::write);
     }
-    /// Reads what is committed now, in any isolation level.
+    /// Reads with a new snapshot, in any isolation level: all transactions that have committed by now.
     template <class... Args>
     Rows read_latest(const Args&... args) {
         return run({Param(args)...}, Mode::read_latest);
     }
-    /// Reads as the caller's statement sees the database; in a REPEATABLE READ transaction that has written,
-    /// what was committed when it first read after its last write, and its own.
+    /// Reads with the snapshot of the caller's statement. A REPEATABLE READ transaction that has written gets
+    /// a newer one: that of its first read after its last write.
     template <class... Args>
     Rows read(const Args&... args) {
         return run({Param(args)...}, Mode::read);

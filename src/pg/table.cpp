@@ -72,7 +72,7 @@ bool locked_by_ourselves(TupleTableSlot* slot) {
     return !TTS_IS_BUFFERTUPLE(slot) || locked_by(slot, TransactionIdIsCurrentTransactionId);
 }
 
-/// Whether the tuple has no mark of any updater or locker, also of one that is over.
+/// Whether no transaction, in progress or ended, is recorded as the updater or locker of the tuple.
 bool has_no_locks(TupleTableSlot* slot) {
     return TTS_IS_BUFFERTUPLE(slot) &&
            (reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data->t_infomask &
@@ -224,8 +224,8 @@ bool KeyedTable::update(const Change* changes, int count) {
         if (TTS_EMPTY(slot_)) return false;
         if (!fresh_) fresh_ = MakeSingleTupleTableSlot(RelationGetDescr(table_), &TTSOpsVirtual);
         ItemPointerData tid = slot_->tts_tid;
-        // A row that nobody has locked is updated at once. heap_update() without waiting knows no row locks
-        // that it could go past, so a row with any mark of one is locked first, which spares the wait, too.
+        // A row without a lock is updated at once. Without waiting, heap_update() refuses a row that has any
+        // row lock, even our own or a key share. So such a row is locked first; then the update cannot wait.
         const bool unlocked = has_no_locks(slot_);
         if (!unlocked && !lock_row(&tid)) return false;
         const auto columns = static_cast<std::size_t>(RelationGetDescr(table_)->natts);

@@ -13,7 +13,6 @@ namespace {
 constexpr const char* kBoth = "both";
 constexpr const char* kMissing = "who are missing in mau";
 constexpr const char* kUnknown = "whom mau does not know";
-constexpr const char* kUnreadable = "it cannot be read: ";  // mau.health looks for these words
 
 // Groups the server's users ($1, last seen $2) by figure, by the reason why mau lacks them (or kBoth), and by
 // days since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet; $5: whether the
@@ -115,7 +114,8 @@ struct Facts {
 };
 
 Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
-    Comparison result{std::move(figure), total(facts.ours), tally.theirs, 0, {}};
+    Comparison result{std::move(figure), total(facts.ours), tally.theirs, {}, {}};
+    std::int64_t unexplained = 0;
     auto say = [&](std::int64_t users, const std::string& words) {
         if (users > 0)
             result.reason += (result.reason.empty() ? "" : "; ") + std::to_string(users) + " " + words;
@@ -129,7 +129,7 @@ Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
             say(users, "forgotten by mau.forget_user()");
         } else {
             say(users, reason);
-            if (reason == kMissing || reason == kUnknown) result.unexplained += users;
+            if (reason == kMissing || reason == kUnknown) unexplained += users;
         }
     }
     const std::int64_t oldest =
@@ -148,12 +148,18 @@ Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
         const std::int64_t reserved = std::min(more, facts.reserved);
         say(reserved, "in mau only, who hold a reserved seat");
         say(more - reserved, "in mau only");
-        result.unexplained += more - reserved;
+        unexplained += more - reserved;
     }
     if (result.reason.empty()) result.reason = "no difference";
-    if (result.unexplained > 0)
-        result.reason += "; " + std::to_string(result.unexplained) + " of them for no known reason";
+    if (unexplained > 0) result.reason += "; " + std::to_string(unexplained) + " of them for no known reason";
+    result.unexplained = unexplained;
     return result;
+}
+
+/// The comparison of a figure of which the server's side cannot be read.
+Comparison unreadable(const std::string& figure, std::optional<std::int64_t> ours,
+                      const pg::Trouble& trouble) {
+    return {figure, ours, std::nullopt, std::nullopt, "it cannot be read: " + trouble.message};
 }
 
 using Tallies = std::map<std::string, Tally>;  // by figure
@@ -198,9 +204,9 @@ Comparison compare_cohort(const Reading& reading, const Facts& facts) {
                              [&](const pg::Rows& rows) { add(rows, reading, facts, true, tallies); });
         },
         [](const pg::Trouble& t) { return t.state.compare(0, 2, "42") == 0; });
-    if (trouble || members.theirs == 0)
-        return {figure, total(facts.ours), 0, 0,
-                trouble ? kUnreadable + trouble->message : "it is empty: the server does not keep it"};
+    if (trouble) return unreadable(figure, total(facts.ours), *trouble);
+    if (members.theirs == 0)
+        return {figure, total(facts.ours), 0, 0, "it is empty: the server does not keep it"};
     Comparison result = judge(figure, members, facts);
     std::int64_t found = 0;
     for (const auto& [reason, days] : members.reasons) found += total(days);
@@ -240,7 +246,7 @@ std::vector<Comparison> compare(Reading& reading, Instant at) {
     if (!contract.visits.empty()) {
         const std::string name = contract.visits_table.empty() ? "visits" : contract.visits_table;
         if (const auto trouble = reading.trouble_with_visits())
-            result.push_back({"days beside " + name, 0, 0, 0, kUnreadable + trouble->message});
+            result.push_back(unreadable("days beside " + name, std::nullopt, *trouble));
     }
     if (!contract.counted.empty())
         result.push_back(compare_cohort(

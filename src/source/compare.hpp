@@ -8,9 +8,10 @@ namespace mau::source {
 /// A figure of both sides.
 struct Comparison {
     std::string figure;
-    std::int64_t ours, theirs;
-    std::int64_t unexplained;  // users who are on one side only, for no reason that is known
-    std::string reason;        // in words, all causes of the difference
+    std::optional<std::int64_t> ours, theirs;
+    std::optional<std::int64_t> unexplained;  // users on one side only for no known reason; nothing where
+                                              // the server's side cannot be read
+    std::string reason;                       // in words, all causes of the difference
 };
 
 /// Compares the figures user by user. `reading` has begun.

@@ -200,7 +200,8 @@ void Reading::check_rights() const {
                 grants);
 }
 
-/// Says why a table (empty: the visits of a custom source) cannot be read, and what is known without it.
+/// The warning about a table that cannot be read; an empty name stands for the visits of a custom source.
+/// `known`: the part of the data that mau has without that table.
 Reading::Obstacle Reading::cannot_read(const std::string& table, const pg::Trouble& trouble,
                                        const std::string& known) const {
     const bool forbidden = trouble.state == sqlstate::insufficient_privilege;

@@ -1,10 +1,12 @@
 -- With a limit, rows of the homeserver that are ahead of the server's clock count as rows of now, so that they keep a seat no longer than others.
 SET client_min_messages = warning;
 CREATE EXTENSION mau;
-CREATE TABLE users (name text UNIQUE, creation_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, user_type text, deactivated smallint NOT NULL DEFAULT 0);
-CREATE TABLE user_ips (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);
-CREATE INDEX user_ips_last_seen_only ON user_ips (last_seen);
-CREATE TABLE user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL);
+\getenv folder PG_ABS_SRCDIR
+\set tables :folder '/fixtures/synapse-tables.sql'
+\set now '2024-06-30 12:00+00'
+\set ECHO none
+\i :tables
+\set ECHO all
 CREATE FUNCTION ms(t timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM t) * 1000)::bigint $$;
 INSERT INTO users (name, creation_ts) SELECT '@' || n || ':x', 1600000000 FROM unnest('{ahead,near,later}'::text[]) n;
 INSERT INTO user_ips (user_id, last_seen) VALUES ('@ahead:x', ms(now() + interval '20 hours')), ('@near:x', ms(now() + interval '4 minutes'));

@@ -1,13 +1,13 @@
 -- attach takes its members from Synapse's table monthly_active_users: users whose rows in user_ips were pruned are members, users whom
 -- Synapse's reaper removed are not.
 SET client_min_messages = warning;
-CREATE TABLE users (name text UNIQUE, creation_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, user_type text, deactivated smallint NOT NULL DEFAULT 0);
-CREATE TABLE user_ips (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);
-CREATE INDEX user_ips_last_seen_only ON user_ips (last_seen);
-CREATE TABLE user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL);
+\getenv folder PG_ABS_SRCDIR
+\set tables :folder '/fixtures/synapse-tables.sql'
+\set now '2026-06-30 12:00+00'
+\set ECHO none
+\i :tables
+\set ECHO all
 CREATE TABLE monthly_active_users (user_id text NOT NULL UNIQUE, "timestamp" bigint NOT NULL);
-CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2026-06-30 12:00+00' $$;
-CREATE FUNCTION ago(i interval) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM t() - i) * 1000)::bigint $$;
 INSERT INTO users (name, creation_ts) SELECT '@' || n || ':x', 1700000000 FROM unnest('{both,pruned,late,out,just_out,new,gone}'::text[]) n;
 INSERT INTO user_ips (user_id, last_seen) VALUES ('@both:x', ago('2 days')), ('@late:x', ago('3 h')), ('@out:x', ago('10 days')), ('@just_out:x', ago('61 min')), ('@new:x', ago('59 min'));
 -- Renewed when it is older than an hour; put out are two; one is newer than anything in the table; one expired, and was not reaped yet.

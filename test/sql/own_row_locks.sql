@@ -10,96 +10,26 @@ CREATE VIEW seen AS SELECT mau.last_seen('@member:x') - t('0') AS member, mau.la
 SELECT mau.register_user('@guest:x', t('-2 days'), is_guest => true);
 SELECT see('member', '0 days');
 SELECT see('guest', '0 days');
+\getenv folder PG_ABS_SRCDIR
+\set steps :folder '/fixtures/own-row-locks.sql'
 -- A member's row.
-BEGIN;
-SELECT user_id FROM mau.monthly_active_users WHERE user_id = '@member:x' FOR UPDATE;
-SELECT see('member', '1 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SAVEPOINT s;
-SELECT user_id FROM mau.monthly_active_users WHERE user_id = '@member:x' FOR UPDATE;
-ROLLBACK TO s;
-SELECT see('member', '2 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SELECT user_id FROM mau.monthly_active_users WHERE user_id = '@member:x' FOR UPDATE;
-SAVEPOINT s;
-SELECT see('member', '3 days');
-TABLE seen;
-ROLLBACK TO s;
-TABLE seen;
-SELECT see('member', '3 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SELECT user_id FROM mau.monthly_active_users WHERE user_id = '@member:x' FOR KEY SHARE;
-SELECT see('member', '4 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SAVEPOINT s;
-SELECT user_id FROM mau.monthly_active_users WHERE user_id = '@member:x' FOR KEY SHARE;
-ROLLBACK TO s;
-SELECT see('member', '5 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SELECT user_id FROM mau.monthly_active_users WHERE user_id = '@member:x' FOR KEY SHARE;
-SAVEPOINT s;
-SELECT see('member', '6 days');
-TABLE seen;
-ROLLBACK TO s;
-TABLE seen;
-SELECT see('member', '6 days');
-COMMIT;
-TABLE seen;
+\set who member
+\set table mau.monthly_active_users
+\set strength UPDATE
+\set day 1
+\i :steps
+\set strength 'KEY SHARE'
+\set day 4
+\i :steps
 -- A row of mau.users.
-BEGIN;
-SELECT user_id FROM mau.users WHERE user_id = '@guest:x' FOR UPDATE;
-SELECT see('guest', '1 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SAVEPOINT s;
-SELECT user_id FROM mau.users WHERE user_id = '@guest:x' FOR UPDATE;
-ROLLBACK TO s;
-SELECT see('guest', '2 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SELECT user_id FROM mau.users WHERE user_id = '@guest:x' FOR UPDATE;
-SAVEPOINT s;
-SELECT see('guest', '3 days');
-TABLE seen;
-ROLLBACK TO s;
-TABLE seen;
-SELECT see('guest', '3 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SELECT user_id FROM mau.users WHERE user_id = '@guest:x' FOR KEY SHARE;
-SELECT see('guest', '4 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SAVEPOINT s;
-SELECT user_id FROM mau.users WHERE user_id = '@guest:x' FOR KEY SHARE;
-ROLLBACK TO s;
-SELECT see('guest', '5 days');
-COMMIT;
-TABLE seen;
-BEGIN;
-SELECT user_id FROM mau.users WHERE user_id = '@guest:x' FOR KEY SHARE;
-SAVEPOINT s;
-SELECT see('guest', '6 days');
-TABLE seen;
-ROLLBACK TO s;
-TABLE seen;
-SELECT see('guest', '6 days');
-COMMIT;
-TABLE seen;
+\set who guest
+\set table mau.users
+\set strength UPDATE
+\set day 1
+\i :steps
+\set strength 'KEY SHARE'
+\set day 4
+\i :steps
 DROP VIEW seen;
 DROP FUNCTION t, see;
 DROP EXTENSION mau;

@@ -2,11 +2,12 @@
 -- of the clock; and what mau.reconcile must not do.
 SET client_min_messages = warning;
 CREATE EXTENSION mau;
-CREATE TABLE users (name text UNIQUE, creation_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, user_type text, deactivated smallint NOT NULL DEFAULT 0);
-CREATE TABLE user_ips (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);
-CREATE INDEX user_ips_last_seen_only ON user_ips (last_seen);
-CREATE TABLE user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL);
-CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2026-06-30 12:00+00' $$;
+\getenv folder PG_ABS_SRCDIR
+\set tables :folder '/fixtures/synapse-tables.sql'
+\set now '2026-06-30 12:00+00'
+\set ECHO none
+\i :tables
+\set ECHO all
 CREATE FUNCTION ms(t timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM t) * 1000)::bigint $$;
 CREATE PROCEDURE seen(first int, last int, ago interval DEFAULT NULL) LANGUAGE sql AS
 $$ INSERT INTO user_ips (user_id, last_seen) SELECT '@u' || i || ':x', ms(t() - coalesce(ago, i * interval '1 day' - interval '1 hour')) FROM generate_series(first, last) i $$;

@@ -1,12 +1,12 @@
 -- When the table of activity was replaced, all days and clients of the window reach the history, not only each user's newest row.
 SET client_min_messages = warning;
 CREATE EXTENSION mau;
-CREATE TABLE users (name text UNIQUE, creation_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, user_type text, deactivated smallint NOT NULL DEFAULT 0);
-CREATE TABLE user_ips (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);
-CREATE INDEX user_ips_last_seen_only ON user_ips (last_seen);
-CREATE TABLE user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL);
-CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2024-06-30 12:00+00' $$;
-CREATE FUNCTION ago(i interval) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM t() - i) * 1000)::bigint $$;
+\getenv folder PG_ABS_SRCDIR
+\set tables :folder '/fixtures/synapse-tables.sql'
+\set now '2024-06-30 12:00+00'
+\set ECHO none
+\i :tables
+\set ECHO all
 CREATE FUNCTION days() RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(to_char(d.day, 'MM-DD') || ' ' || d.platform, ', ' ORDER BY d.day, d.platform)
     FROM (SELECT day, platform FROM mau.active_days UNION SELECT day, platform FROM mau.visits) d $$;

@@ -3,14 +3,14 @@
 SET client_min_messages = error;
 CREATE ROLE regress_mau_unread;
 CREATE EXTENSION mau;
-CREATE TABLE users (name text UNIQUE, creation_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, user_type text, deactivated smallint NOT NULL DEFAULT 0);
-CREATE TABLE user_ips (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);
-CREATE INDEX user_ips_last_seen_only ON user_ips (last_seen);
-CREATE TABLE user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL);
+\getenv folder PG_ABS_SRCDIR
+\set tables :folder '/fixtures/synapse-tables.sql'
+\set now '2024-06-30 12:00+00'
+\set ECHO none
+\i :tables
+\set ECHO all
 CREATE TABLE monthly_active_users (user_id text NOT NULL UNIQUE, "timestamp" bigint NOT NULL);
 CREATE TABLE user_daily_visits (user_id text NOT NULL, "timestamp" bigint NOT NULL, user_agent text);
-CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2024-06-30 12:00+00' $$;
-CREATE FUNCTION ago(i interval) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM t() - i) * 1000)::bigint $$;
 INSERT INTO users (name, creation_ts) VALUES ('@a:x', 1600000000), ('@pruned:x', 1600000000);
 INSERT INTO user_ips (user_id, last_seen) VALUES ('@a:x', ago('1 day'));
 INSERT INTO monthly_active_users VALUES ('@a:x', ago('1 day')), ('@pruned:x', ago('29 days'));

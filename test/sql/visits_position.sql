@@ -1,12 +1,13 @@
 -- The position in the homeserver's record of daily visits goes back when the clock was ahead once.
 SET client_min_messages = warning;
 CREATE EXTENSION mau;
-CREATE TABLE users (name text UNIQUE, creation_ts bigint, is_guest smallint NOT NULL DEFAULT 0, appservice_id text, user_type text, deactivated smallint NOT NULL DEFAULT 0);
-CREATE TABLE user_ips (user_id text NOT NULL, user_agent text NOT NULL DEFAULT '', last_seen bigint NOT NULL);
-CREATE INDEX user_ips_last_seen_only ON user_ips (last_seen);
-CREATE TABLE user_threepids (user_id text NOT NULL, medium text NOT NULL, address text NOT NULL);
+\getenv folder PG_ABS_SRCDIR
+\set tables :folder '/fixtures/synapse-tables.sql'
+\set now '2026-06-30 12:00+00'
+\set ECHO none
+\i :tables
+\set ECHO all
 CREATE TABLE user_daily_visits (user_id text NOT NULL, "timestamp" bigint NOT NULL, user_agent text);
-CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2026-06-30 12:00+00' $$;
 INSERT INTO users (name, creation_ts) SELECT '@u' || i || ':x', 1700000000 FROM generate_series(1, 3) i;
 SELECT what, rows FROM mau.attach('synapse', 'public', t()) WHERE what IN ('users', 'visits');
 SELECT visits_until FROM mau.source;

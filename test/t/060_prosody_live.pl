@@ -6,10 +6,12 @@ use strict;
 use warnings;
 
 use FindBin;
+use lib "$FindBin::RealBin/../perl";
 use HTTP::Tiny;
 use IO::Socket::INET;
 use JSON::PP;
 use POSIX qw(:sys_wait_h);
+use MauProcess;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -109,13 +111,7 @@ sub start_prosody
 sub stop_prosody
 {
 	return unless $prosody;
-	kill 'TERM', $prosody;
-	for (1 .. 100)
-	{
-		last if waitpid($prosody, WNOHANG) != 0;
-		sleep 0.1;
-	}
-	kill 'KILL', $prosody;
+	end_process($prosody);
 	$prosody = undef;
 	return;
 }

@@ -7,9 +7,11 @@ use warnings;
 
 use Digest::SHA qw(hmac_sha1_hex);
 use FindBin;
+use lib "$FindBin::RealBin/../perl";
 use HTTP::Tiny;
 use JSON::PP;
 use POSIX qw(:sys_wait_h);
+use MauProcess;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -17,7 +19,7 @@ use Time::HiRes qw(sleep);
 
 my $python = '/usr/bin/python3';
 
-# What is missing here, or ''.
+# Returns the names of the missing packages, or ''.
 sub missing
 {
 	return 'python3'          unless -x $python;
@@ -132,13 +134,7 @@ sub start_synapse
 sub stop_synapse
 {
 	return unless $synapse;
-	kill 'TERM', $synapse;
-	for (1 .. 150)
-	{
-		last if waitpid($synapse, WNOHANG) != 0;
-		sleep 0.2;
-	}
-	kill 'KILL', $synapse;
+	end_process($synapse);
 	$synapse = undef;
 	return;
 }
