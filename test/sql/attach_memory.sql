@@ -1,5 +1,6 @@
 -- The rows that attach and reconcile read and write do not stay in memory: while the last row of 20 000 is read, SPI's memory, which lives as long as the
--- statement, holds few of them, and subtransactions that are over have left none.
+-- statement, holds few of them, and subtransactions that are over have left none. Rows that attach updates after it has inserted them need few
+-- combo command ids, of which a transaction keeps all.
 SET client_min_messages = warning;
 CREATE EXTENSION mau;
 CREATE ROLE regress_mau_owner;
@@ -22,6 +23,13 @@ END $$;
 INSERT INTO theirs.users (name, creation_ts) SELECT '@' || i || repeat('x', 100) || ':x', 1700000000 FROM generate_series(1, 20000) i;
 CREATE VIEW theirs.user_ips AS SELECT name || theirs.look(substring(name FROM '\d+')::int) AS user_id, ''::text AS user_agent, 1782734400000 + 1000 * substring(name FROM '\d+')::bigint AS last_seen FROM theirs.users;
 RESET ROLE;
+-- All of them guests, whose sightings are in mau.users.
+BEGIN;
+UPDATE theirs.users SET is_guest = 1;
+SELECT what, rows FROM mau.attach('synapse', 'theirs', '2026-06-30 13:00+00') WHERE what IN ('users', 'guest');
+SELECT sum(used_bytes) < 100000 AS is_small FROM pg_backend_memory_contexts WHERE name = 'Combo CIDs';
+ROLLBACK;
+-- All of them members.
 SELECT what, rows FROM mau.attach('synapse', 'theirs', '2026-06-30 13:00+00') WHERE what IN ('users', 'joined');
 SELECT last_value > 0 AS was_looked_at, last_value < 2500000 AS is_small FROM theirs.peak;
 TRUNCATE mau.monthly_active_users;
