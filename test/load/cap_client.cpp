@@ -27,9 +27,10 @@ namespace {
 
 using Random = std::mt19937_64;
 
+/// What happens beside the clients: again and again after so many transactions, or once when so many newcomers have come.
 struct Event {
-    long long at;     // transactions done
-    long long every;  // 0: once
+    long long at;
+    long long every;  // transactions; 0: once, and `at` is newcomers
     std::function<void()> happen;
 };
 
@@ -66,6 +67,7 @@ Options options;
 std::atomic<long long> progress{0}, errors{0}, disconnects{0}, next_user{0}, samples{0}, most{0}, waits{0}, kills{0},
     admin_errors{0}, arrived{0}, warnings{0}, gone{0}, beside_done{0}, samples_over{0};
 std::atomic<bool> over{false};
+std::atomic<long long> next_event{INT64_MAX};  // the newcomer at which something is to happen once
 std::mutex mutex;
 std::string first_error;
 std::set<std::string> certain, possible;  // who was admitted in a transaction that committed; that may have
@@ -94,6 +96,12 @@ void note_error(std::atomic<long long>& counter, const std::string& what) {
 }
 
 // --- A client ---------------------------------------------------------------------------------------------------
+
+/// Whether an error means that the connection is gone: the server says so, or nobody answers.
+bool is_lost(const pq::Connection& connection, const pq::Result& result) {
+    const std::string state = result.state();
+    return !connection.alive() || state.empty() || state == "57P01" || state == "57P02" || state == "57P03";
+}
 
 struct Lost {};   // the connection is gone
 struct Broken {}; // an error: the transaction is to be rolled back
@@ -201,8 +209,8 @@ class Client {
         pq::Result result = values.empty() ? connection_.run(sql) : connection_.run(sql, values);
         if (warned_) ++warnings;
         if (result.ok()) return result;
+        if (is_lost(connection_, result)) throw Lost{};
         const std::string state = result.state();
-        if (!connection_.alive() || state == "57P01" || state == "57P02" || state == "57P03") throw Lost{};
         if (options.extension_goes && extension_is_gone(state, result.message())) {
             ++gone;
             throw Broken{};
@@ -384,7 +392,13 @@ class Client {
         }
     }
 
+    /// Clients do not run away from what is to happen at a newcomer.
+    static void wait_for_event() {
+        while (next_user - 100 > next_event) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+
     bool transaction() {
+        wait_for_event();
         Users users;
         const int kind = options.shape == "mixed" ? static_cast<int>(random_() % 8) : 0;
         const std::size_t count = kind <= 1 ? 1 : kind == 7 ? 1 + random_() % 12 : 1 + random_() % 4;
@@ -503,12 +517,6 @@ void watch(int holder_pid) {
     }
 }
 
-/// Whether an error means that the connection is gone: the server says so, or nobody answers.
-bool is_lost(const pq::Connection& connection, const pq::Result& result) {
-    const std::string state = result.state();
-    return !connection.alive() || state.empty() || state == "57P01" || state == "57P02" || state == "57P03";
-}
-
 /// Runs an administrator's statement; one that loses its connection is made again.
 void run_as_admin(pq::Connection& connection, const std::string& conninfo, const std::string& sql) {
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(120);
@@ -548,15 +556,25 @@ void direct() {
                               admin("SELECT pg_terminate_backend(" + std::to_string(backend()) + ")")();
                               ++kills;
                           }});
+    const auto find_next = [&] {
+        long long next = INT64_MAX;
+        for (const Event& event : events)
+            if (!event.every) next = std::min(next, event.at);
+        next_event = next;
+    };
+    find_next();
     while (!over) {
-        const long long now = progress;
+        const long long transactions = progress, newcomers = next_user;
         for (Event& event : events) {
-            if (event.at > now) continue;
+            if (event.at > (event.every ? transactions : newcomers)) continue;
             event.happen();
-            event.at = event.every ? now + event.every : INT64_MAX;
+            event.at = event.every ? transactions + event.every : INT64_MAX;
         }
+        find_next();
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+    if (next_event != INT64_MAX)
+        note_error(admin_errors, "what was to happen at newcomer " + std::to_string(next_event) + " did not");
 }
 
 /// Repeats statements on a connection of their own as the work goes on; the last round comes to its end.

@@ -241,7 +241,7 @@ same_user(20);
 expiry(600, 200);
 loss('termination', 1_000, 400, '--terminate-every', 40);
 admin(800, 250);
-maximum(1_200, 320);
+maximum(1_600, 320);
 $node->stop;
 
 done_testing();

@@ -125,10 +125,10 @@ sub everything
 		my $result = load(
 			$database, '--losses', '--isolation', 'both', '--users', $users, '--clients', 8, '--again', 40, '--days', 9, '--homeserver', '--visits-to', $file,
 			'--max', 'setting', '--lock-timeout', '120s', '--beside-every', 50,
-			'--sql-at', int($work / 3),     'UPDATE mau.settings SET max_mau_value = ' . 3 * $max / 4,
-			'--sql-at', int($work * 2 / 3), "UPDATE mau.settings SET max_mau_value = $max",
+			'--sql-at', int($users / 3),     'UPDATE mau.settings SET max_mau_value = ' . 3 * $max / 4,
+			'--sql-at', int($users * 2 / 3), "UPDATE mau.settings SET max_mau_value = $max",
 			beside('', map { "SELECT load.run('$_')" } qw(sync fold reap)), beside('', @on_our_tables), beside('', @on_their_tables), beside('', @on_settings), beside("elsewhere_$mode", @elsewhere),
-			'--kill-every', int($work / 6 / $times), '--sh-at', int($work / 4), restart_at_once(), '--sh-at', int($work / 2), restart_at_once());
+			'--kill-every', int($work / 6 / $times), '--sh-at', int($users / 4), restart_at_once(), '--sh-at', int($users / 2), restart_at_once());
 		held($name, $result, $max);
 		is($result->{over},     0, "$mode, $name: never more than the maximum of that instant");
 		is($result->{warnings}, 0, "$mode, $name: every call could be kept");
