@@ -1,8 +1,8 @@
 // The module: a table of contents.
-#include "config/directory.hpp"
+#include "config/config.hpp"
 #include "pg/shmem.hpp"
 #include "seats/seats.hpp"
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 #include "source/source.hpp"
 #include "worker/worker.hpp"
 
@@ -14,8 +14,8 @@ PGDLLEXPORT void _PG_init(void);
 void _PG_init(void) {
     mau::pg::enter([] {
         mau::seats::init();
-        mau::seen::init();
-        mau::directory::init();
+        mau::cache::init();
+        mau::config::init();
         mau::source::init();
         mau::worker::init();
         mau::pg::init_shared_memory();

@@ -45,7 +45,7 @@ bool report(const deferred::Call& call, bool otherwise) {
         const auto trouble = pg::attempt(
             [&] {
                 const pg::NoWaiting no_waiting;
-                const auto config = directory::try_config();
+                const auto config = config::try_config();
                 if (!config) throw Error(sqlstate::lock_not_available, "the settings are locked");
                 if (deferred::has_reports(call.user_id))
                     for (const deferred::Call& earlier : deferred::take_reports(call.user_id))
@@ -64,7 +64,7 @@ bool report(const deferred::Call& call, bool otherwise) {
 /// A report with a threepid, whose address is folded into `address`.
 deferred::Call threepid_report(deferred::Function function, std::string_view user_id,
                                const ThreepidArgument& threepid, std::string& address) {
-    address = directory::fold_address(threepid.medium, threepid.address);
+    address = config::fold_address(threepid.medium, threepid.address);
     check_length(threepid.medium, address);  // some letters take more bytes in lower case
     deferred::Call call;
     call.function = function;
@@ -123,7 +123,7 @@ Datum deactivate_user(FunctionCallInfo fcinfo) {
 
 Datum forget_user(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
-    const bool known = pg::with_spi([&] { return registration::forget(*directory::config(), user_id); });
+    const bool known = pg::with_spi([&] { return registration::forget(*config::config(), user_id); });
     return BoolGetDatum(known);
 }
 

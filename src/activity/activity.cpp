@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "activity/chunk.hpp"
+#include "activity/slice.hpp"
 #include "pg/values.hpp"
 #include "seats/seats.hpp"
 
@@ -11,11 +11,11 @@ namespace mau::activity {
 
 namespace {
 
-std::int64_t record_chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options) {
-    Chunk chunk(config, steps, options);
-    chunk.record();
-    const std::int64_t deferred = chunk.append_deferred();
-    chunk.release();
+std::int64_t record_slice(const Config& config, std::vector<Step>& steps, const RecordOptions& options) {
+    Slice slice(config, steps, options);
+    slice.record();
+    const std::int64_t deferred = slice.append_deferred();
+    slice.release();
     return deferred;
 }
 
@@ -73,22 +73,22 @@ void clamp_to_now(const Config& config, Sighting* sightings, std::size_t count) 
 }
 
 std::size_t drop_cached_sightings(std::vector<Sighting>& sightings) {
-    std::vector<seen::Key> all, news;
+    std::vector<cache::Key> all, news;
     all.reserve(sightings.size());
     auto end = sightings.begin();
-    const auto unique = [](std::vector<seen::Key>& keys) {
-        auto words = [](const seen::Key& key) { return std::tie(key.first, key.second); };
+    const auto unique = [](std::vector<cache::Key>& keys) {
+        auto words = [](const cache::Key& key) { return std::tie(key.first, key.second); };
         std::sort(keys.begin(), keys.end(),
-                  [&](const seen::Key& a, const seen::Key& b) { return words(a) < words(b); });
+                  [&](const cache::Key& a, const cache::Key& b) { return words(a) < words(b); });
         return std::unique(keys.begin(), keys.end(),
-                           [&](const seen::Key& a, const seen::Key& b) { return words(a) == words(b); }) -
+                           [&](const cache::Key& a, const cache::Key& b) { return words(a) == words(b); }) -
                keys.begin();
     };
     for (const Sighting& sighting : sightings) {
-        const seen::Key key = seen::key_of(sighting.user_id);
+        const cache::Key key = cache::key_of(sighting.user_id);
         if (!key.usable) return 0;
         all.push_back(key);
-        if (seen::hit(key, sighting.at, client_of(sighting.platform), false)) continue;
+        if (cache::hit(key, sighting.at, client_of(sighting.platform), false)) continue;
         news.push_back(key);
         *end++ = sighting;
     }
@@ -109,18 +109,18 @@ Recorded record(const Config& config, const Sighting* sightings, std::size_t cou
     pg::Scratch scratch;
     for (const Sighting *sighting = sightings, *end = sightings + count; sighting != end; ++recorded.users) {
         const Sighting* const newest = sighting;
-        const seen::Key key = possible ? seen::key_of(newest->user_id) : seen::Key();
+        const cache::Key key = possible ? cache::key_of(newest->user_id) : cache::Key();
         bool news = false;
         for (; sighting != end && sighting->user_id == newest->user_id; ++sighting)
-            news = news || (possible && !seen::hit(key, sighting->at, client_of(sighting->platform)));
+            news = news || (possible && !cache::hit(key, sighting->at, client_of(sighting->platform)));
         Outcome* const outcome = &outcomes[recorded.users];
         *outcome = otherwise;
         if (news) {
-            if (steps.empty()) steps.reserve(std::min(kChunk, count));
+            if (steps.empty()) steps.reserve(std::min(kSlice, count));
             steps.push_back(Step{{newest, sighting, key, outcome}});
         }
-        if (steps.size() == kChunk || (sighting == end && !steps.empty())) {
-            scratch.run([&] { recorded.deferred += record_chunk(config, steps, options); });
+        if (steps.size() == kSlice || (sighting == end && !steps.empty())) {
+            scratch.run([&] { recorded.deferred += record_slice(config, steps, options); });
             steps.clear();
             scratch.reset();
         }
@@ -129,7 +129,7 @@ Recorded record(const Config& config, const Sighting* sightings, std::size_t cou
     return recorded;
 }
 
-Outcome record(const Config& config, const Sighting& sighting, const seen::Key& key) {
+Outcome record(const Config& config, const Sighting& sighting, const cache::Key& key) {
     if (!recording(config.settings)) return Outcome::off;
     Outcome outcome = Outcome::unchanged;
     if (!can_record(config)) {
@@ -137,7 +137,7 @@ Outcome record(const Config& config, const Sighting& sighting, const seen::Key& 
         return outcome;
     }
     std::vector<Step> steps{Step{{&sighting, &sighting + 1, key, &outcome}}};
-    record_chunk(config, steps, RecordOptions());
+    record_slice(config, steps, RecordOptions());
     return outcome;
 }
 

@@ -17,7 +17,7 @@
 #include "rules/platform.hpp"
 
 #include "cohort/cohort.hpp"
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 
 namespace mau::activity {
 
@@ -28,7 +28,7 @@ struct Sighting {
     std::optional<std::int64_t> called_at = std::nullopt;  // of a deferred call, PostgreSQL's microseconds
 };
 
-/// The order in which the sightings of one chunk get seats: by time, or, in an import, the newest first,
+/// The order in which the sightings of one slice get seats: by time, or, in an import, the newest first,
 /// because reap removes the longest unseen members first.
 enum class Queue { first_come, newest_first };
 
@@ -50,10 +50,10 @@ struct Recorded {
 };
 
 /// The users locked at once; bounds the lock table's share of one batch.
-inline constexpr std::size_t kChunk = 256;
+inline constexpr std::size_t kSlice = 256;
 
 /// Records sightings that `sort_newest` has sorted. `outcomes` gets one outcome for each user, that of the
-/// newest sighting; older sightings only mark their days. Seats are given out within one chunk of `kChunk`
+/// newest sighting; older sightings only mark their days. Seats are given out within one slice of `kSlice`
 /// users at a time.
 Recorded record(const Config& config, const Sighting* sightings, std::size_t count, Outcome* outcomes,
                 const RecordOptions& options = {});
@@ -68,10 +68,10 @@ inline constexpr Instant kAhead = 300'000;
 void clamp_to_now(const Config& config, Sighting* sightings, std::size_t count);
 
 /// Records one sighting that the cache of recently seen users, asked by `key`, does not know.
-Outcome record(const Config& config, const Sighting& sighting, const seen::Key& key);
+Outcome record(const Config& config, const Sighting& sighting, const cache::Key& key);
 
 /// Checks and records such a sighting in one: the error body, or nothing for "go ahead".
-std::optional<std::string> admit(const Config& config, const Sighting& sighting, const seen::Key& key);
+std::optional<std::string> admit(const Config& config, const Sighting& sighting, const cache::Key& key);
 
 /// The client's bit in the cache of recently seen users.
 inline unsigned client_of(Platform platform) {

@@ -1,6 +1,6 @@
 #include "activity/activity.hpp"
 
-#include "activity/chunk.hpp"
+#include "activity/slice.hpp"
 
 namespace mau::activity {
 
@@ -23,11 +23,11 @@ Known look_up(const Config& config, std::string_view user_id, Instant at, bool a
     Looker looker(config);
     known.rows = looker.find(user_id);
     looker.close();
-    known.account = directory::account(config, user_id, known.rows.user);
+    known.account = config::account(config, user_id, known.rows.user);
     known.membership = membership_of(known.rows.member);
     take_for_member(known.rows, at, known.membership);
     if (!config.reserved.empty() && (always_reserved || !known.membership.holds(at)))
-        known.membership.reserved = directory::is_reserved_user(config, user_id);
+        known.membership.reserved = config::is_reserved_user(config, user_id);
     return known;
 }
 
@@ -52,7 +52,7 @@ Answer answer(const Config& config, const Sighting& sighting, const Account& acc
 
 }  // namespace
 
-std::optional<std::string> admit(const Config& config, const Sighting& sighting, const seen::Key& key) {
+std::optional<std::string> admit(const Config& config, const Sighting& sighting, const cache::Key& key) {
     if (!can_read_rows(config)) {  // nor can it be written
         Request request;
         request.user_id = sighting.user_id;
@@ -65,8 +65,8 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
     if (recording(config.settings) && !RecoveryInProgress() && can_write_rows(config)) {
         std::vector<Step> steps{Step{{&sighting, &sighting + 1, key, &outcome}}};
         const RecordOptions options;
-        Chunk chunk(config, steps, options);
-        chunk.record([&](const Step& step) {
+        Slice slice(config, steps, options);
+        slice.record([&](const Step& step) {
             Membership membership = step.found.membership;
             take_for_member(step.found.rows, sighting.at, membership);
             given = answer(config, sighting, step.found.account, membership);
@@ -77,8 +77,8 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
             given.blocked =
                 outcome == Outcome::full || (steps[0].decision.basis == Basis::uncertain &&
                                              full(config.settings, cohort::count_now(config, sighting.at)));
-        if (!given.blocked) chunk.append_deferred();  // a refused user does not come in later
-        chunk.release();
+        if (!given.blocked) slice.append_deferred();  // a refused user does not come in later
+        slice.release();
     } else {
         const Known known = look_up(config, sighting.user_id, sighting.at, false);
         given = answer(config, sighting, known.account, known.membership);
@@ -96,7 +96,7 @@ std::optional<std::string> check(const Config& config, const Request& request, I
     if (request.user_id && readable)
         known = look_up(config, *request.user_id, at, false);
     else if (request.user_id)
-        known.account = directory::account(config, *request.user_id, pg::Found());
+        known.account = config::account(config, *request.user_id, pg::Found());
     const Gate gate = judge_request(config.settings, request, known.account, known.membership, at, trace);
     if (gate == Gate::open) return std::nullopt;
     if (gate == Gate::if_seat) {
@@ -114,7 +114,7 @@ std::optional<std::string> check(const Config& config, const Request& request, I
 
 void explain(const Config& config, std::string_view user_id, Instant at, Trace& trace) {
     const Known known = look_up(config, user_id, at, true);
-    const std::string service(directory::service(known.account));
+    const std::string service(config::service(known.account));
     trace.rule("registered account", known.account.registered,
                (known.account.registered ? "service " : "never registered here; service ") + service);
     const Outcome outcome =

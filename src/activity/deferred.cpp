@@ -16,39 +16,36 @@ constexpr const char* kNames[] = {"record_activity", "register_user", "add_three
 
 pg::Statement append_sightings_query(
     "INSERT INTO mau.deferred_calls (called_at, function, user_id, at, platform)"
-    " SELECT coalesce(pg_catalog.timestamptz '2000-01-01 00:00Z' OPERATOR(pg_catalog.+)"
-    "   (c.called_at::pg_catalog.float8 OPERATOR(pg_catalog.*) interval '1 microsecond'),"
-    "   pg_catalog.clock_timestamp()), 'record_activity', c.user_id, c.at, c.platform::pg_catalog.int2"
-    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-    "   pg_catalog.unnest($4)) c(user_id, at, platform, called_at)",
+    " SELECT coalesce(timestamptz '2000-01-01 00:00Z' +"
+    "   (c.called_at::float8 * interval '1 microsecond'),"
+    "   clock_timestamp()), 'record_activity', c.user_id, c.at, c.platform::int2"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3),"
+    "   unnest($4)) c(user_id, at, platform, called_at)",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 pg::Statement append_report_query(
     "INSERT INTO mau.deferred_calls"
     " (called_at, function, user_id, at, user_type, appservice_id, is_guest, medium, address)"
-    " VALUES (coalesce($1, pg_catalog.clock_timestamp()), $2, $3, $4, $5, $6, $7, $8, $9)",
+    " VALUES (coalesce($1, clock_timestamp()), $2, $3, $4, $5, $6, $7, $8, $9)",
     {TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID});
 
-#define MAU_TAKE(chosen)                                                                              \
-    "WITH taken AS (DELETE FROM mau.deferred_calls d WHERE d.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
-    "  SELECT c.ctid FROM mau.deferred_calls c WHERE " chosen                                         \
-    " FOR UPDATE SKIP LOCKED)) RETURNING d.*)"                                                        \
-    " SELECT t.function, t.user_id, t.at, t.platform::pg_catalog.int8, t.user_type, t.appservice_id," \
+#define MAU_TAKE(chosen)                                                                   \
+    "WITH taken AS (DELETE FROM mau.deferred_calls d WHERE d.ctid = ANY (ARRAY("           \
+    "  SELECT c.ctid FROM mau.deferred_calls c WHERE " chosen                              \
+    " FOR UPDATE SKIP LOCKED)) RETURNING d.*)"                                             \
+    " SELECT t.function, t.user_id, t.at, t.platform::int8, t.user_type, t.appservice_id," \
     " t.is_guest, t.medium, t.address, t.called_at FROM taken t ORDER BY t.called_at"
-pg::Statement take_query(MAU_TAKE("c.called_at OPERATOR(pg_catalog.<) $1"
-                                  " AND ($3 IS NULL OR c.called_at OPERATOR(pg_catalog.>) $3)"
+pg::Statement take_query(MAU_TAKE("c.called_at < $1"
+                                  " AND ($3 IS NULL OR c.called_at > $3)"
                                   " ORDER BY c.called_at LIMIT $2"),
                          {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID});
-pg::Statement take_reports_query(
-    MAU_TAKE("c.user_id OPERATOR(pg_catalog.=) $1 AND c.function OPERATOR(pg_catalog.<>) 'record_activity'"),
-    {TEXTOID});
+pg::Statement take_reports_query(MAU_TAKE("c.user_id = $1 AND c.function <> 'record_activity'"), {TEXTOID});
 #undef MAU_TAKE
 
 pg::Statement has_reports_query(
-    "SELECT EXISTS (SELECT FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1"
-    " AND c.function OPERATOR(pg_catalog.<>) 'record_activity')",
+    "SELECT EXISTS (SELECT FROM mau.deferred_calls c WHERE c.user_id = $1"
+    " AND c.function <> 'record_activity')",
     {TEXTOID});
-pg::Statement forget_query("DELETE FROM mau.deferred_calls c WHERE c.user_id OPERATOR(pg_catalog.=) $1",
-                           {TEXTOID});
+pg::Statement forget_query("DELETE FROM mau.deferred_calls c WHERE c.user_id = $1", {TEXTOID});
 
 /// Takes the locks that reading and writing the table need, without waiting; returns whether it could.
 bool lock_table() {

@@ -20,7 +20,7 @@ Datum fold(FunctionCallInfo fcinfo) {
     return tasks::run(fcinfo, history::kFoldTask, [&](const tasks::Task& task, pg::ResultSet& result) {
         // A fold for a time to come must not purge the present.
         const Instant now = std::min(at, pg::to_instant(GetCurrentTimestamp()));
-        const auto config = directory::config();
+        const auto config = config::config();
         history::Folder folder(*config, history::first_kept_day(now));
         const std::int64_t visits = folder.take_visits(max_rows);
         const std::int64_t purged = folder.purge(max_rows);

@@ -23,15 +23,15 @@ Platform platform_of_agent(std::optional<std::string_view> user_agent) {
 struct Call {
     explicit Call(const pg::Arguments& args)
         : user_id(args.user_id(0)),
-          key(seen::key_of(user_id)),
+          key(cache::key_of(user_id)),
           sighting{user_id, args.instant(1), platform_of_agent(args.text(2))} {}
     /// Whether it is a member's repeated sighting, or request, that the cache knows to change nothing.
     bool is_known_to_change_nothing() const {
-        return seen::hit(key, sighting.at, activity::client_of(sighting.platform));
+        return cache::hit(key, sighting.at, activity::client_of(sighting.platform));
     }
 
     std::string_view user_id;
-    seen::Key key;
+    cache::Key key;
     Sighting sighting;
 };
 
@@ -54,7 +54,7 @@ Datum record_activity(FunctionCallInfo fcinfo) {
     Call call{pg::Arguments(fcinfo)};
     if (call.is_known_to_change_nothing()) return text_of(Outcome::unchanged);
     return text_of(pg::with_spi([&] {
-        const auto config = directory::try_config();
+        const auto config = config::try_config();
         if (config) {
             activity::clamp_to_now(*config, &call.sighting, 1);
             return activity::record(*config, call.sighting, call.key);
@@ -155,7 +155,7 @@ Datum record_activities(FunctionCallInfo fcinfo) {
     std::vector<Outcome> outcomes(sightings.size(), Outcome::unchanged);
     if (!sightings.empty()) {
         const std::size_t recorded = pg::with_spi([&] {
-            const auto config = directory::try_config();
+            const auto config = config::try_config();
             if (config) {
                 activity::clamp_to_now(*config, sightings.data(), sightings.size());
                 return activity::record(*config, sightings.data(), sightings.size(), outcomes.data()).users;
@@ -186,14 +186,14 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
     request.user_type = args.text(3);
     request.by_appservice = appservice && !appservice->empty();
     const Instant at = args.instant(5);
-    if (request.user_id && seen::hit(seen::key_of(*request.user_id), at, seen::kAnyClient)) {
+    if (request.user_id && cache::hit(cache::key_of(*request.user_id), at, cache::kAnyClient)) {
         fcinfo->isnull = true;
         return Datum(0);
     }
     const auto body = pg::with_spi([&]() -> std::optional<std::string> {
-        const auto config = directory::try_config();
+        const auto config = config::try_config();
         if (!config) return std::nullopt;  // a lock on mau's tables blocks no user
-        if (medium) request.threepid_reserved = directory::is_reserved(*config, *medium, *address);
+        if (medium) request.threepid_reserved = config::is_reserved(*config, *medium, *address);
         return activity::check(*config, request, at);
     });
     if (body) return jsonb_datum(*body);
@@ -206,7 +206,7 @@ Datum admit(FunctionCallInfo fcinfo) {
     std::optional<std::string> body;
     if (!call.is_known_to_change_nothing())
         body = pg::with_spi([&]() -> std::optional<std::string> {
-            const auto config = directory::try_config();
+            const auto config = config::try_config();
             if (config) {
                 activity::clamp_to_now(*config, &call.sighting, 1);
                 return activity::admit(*config, call.sighting, call.key);
@@ -242,7 +242,7 @@ Datum explain(FunctionCallInfo fcinfo) {
                      "Leave at out: only a decision at present can be explained. mau.last_seen says when a "
                      "user was seen.");
         ExplainTrace trace(result);
-        activity::explain(*directory::config(), user_id, at, trace);
+        activity::explain(*config::config(), user_id, at, trace);
     });
     return Datum(0);
 }
@@ -252,9 +252,9 @@ Datum last_seen(FunctionCallInfo fcinfo) {
     const auto seen = pg::with_spi([&]() -> std::optional<Instant> {
         static pg::Statement query(
             "SELECT greatest((SELECT m.\"timestamp\" FROM mau.monthly_active_users m"
-            "                  WHERE m.user_id OPERATOR(pg_catalog.=) $1"
-            "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>) 0),"
-            " (SELECT u.last_seen FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) $1))",
+            "                  WHERE m.user_id = $1"
+            "                    AND m.\"timestamp\" > 0),"
+            " (SELECT u.last_seen FROM mau.users u WHERE u.user_id = $1))",
             {TEXTOID});
         return query.read(user_id).at(0, 0).optional_integer();
     });

@@ -6,7 +6,7 @@
 #include "pg/values.hpp"
 #include "cohort/seating.hpp"
 #include "seats/seats.hpp"
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 
 namespace mau::registration {
 
@@ -18,8 +18,7 @@ namespace {
     " appservice_id = coalesce($4, u.appservice_id), is_guest = coalesce($5, u.is_guest)," \
     " is_deactivated = false, is_registered = true"
 
-pg::Statement register_query("UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT
-                             " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+pg::Statement register_query("UPDATE mau.users u SET" MAU_UPDATE_ACCOUNT " WHERE u.user_id = $1",
                              {TEXTOID, INT8OID, TEXTOID, TEXTOID, BOOLOID});
 pg::Statement register_new_query(
     "INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest, is_registered)"
@@ -30,17 +29,15 @@ pg::Statement register_new_query(
 #undef MAU_UPDATE_ACCOUNT
 
 // A user who was seen before being registered was recorded as a native user.
-pg::Statement misplaced_query(
-    "SELECT m.service, " MAU_SERVICE_OF_U
-    " FROM mau.monthly_active_users m"
-    " JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) m.user_id"
-    " WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
-    {TEXTOID});
-pg::Statement move_service_query(
-    "UPDATE mau.monthly_active_users m SET service = " MAU_SERVICE_OF_U
-    " FROM mau.users u WHERE m.user_id OPERATOR(pg_catalog.=) $1 AND u.user_id OPERATOR(pg_catalog.=) $1"
-    " AND m.service OPERATOR(pg_catalog.<>) (" MAU_SERVICE_OF_U ")",
-    {TEXTOID});
+pg::Statement misplaced_query("SELECT m.service, " MAU_SERVICE_OF_U
+                              " FROM mau.monthly_active_users m"
+                              " JOIN mau.users u ON u.user_id = m.user_id"
+                              " WHERE m.user_id = $1 AND m.service <> " MAU_SERVICE_OF_U,
+                              {TEXTOID});
+pg::Statement move_service_query("UPDATE mau.monthly_active_users m SET service = " MAU_SERVICE_OF_U
+                                 " FROM mau.users u WHERE m.user_id = $1 AND u.user_id = $1"
+                                 " AND m.service <> " MAU_SERVICE_OF_U,
+                                 {TEXTOID});
 
 pg::Statement take_over_query(
     "INSERT INTO mau.users AS u"
@@ -73,16 +70,16 @@ pg::Statement misplaced_among_query(
     "SELECT m.user_id, m.service, " MAU_SERVICE_OF_U
     " FROM unnest($1) n(user_id)"
     " JOIN LATERAL (SELECT * FROM mau.monthly_active_users k WHERE k.user_id = n.user_id LIMIT 1) m ON true"
-    " JOIN mau.users u ON u.user_id = n.user_id WHERE m.service <> (" MAU_SERVICE_OF_U ")",
+    " JOIN mau.users u ON u.user_id = n.user_id WHERE m.service <> " MAU_SERVICE_OF_U,
     {TEXTARRAYOID});
 
 pg::Statement join_reserved_query(
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service, renewed)"
     " SELECT u.user_id, $2, " MAU_SERVICE_OF_U
     ", $2 FROM mau.users u"
-    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT " MAU_U_IS_SUPPORT
+    " WHERE u.user_id = $1 AND NOT " MAU_U_IS_SUPPORT
     " ON CONFLICT (user_id) DO UPDATE SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\")"
-    " RETURNING m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid, m.service",  // whether the row is new
+    " RETURNING m.xmax = '0'::xid, m.service",  // whether the row is new
     {TEXTOID, INT8OID});
 
 pg::Statement add_threepid_query(
@@ -91,44 +88,39 @@ pg::Statement add_threepid_query(
     {TEXTOID, TEXTOID, TEXTOID});
 
 pg::Statement remove_threepid_query(
-    "DELETE FROM mau.user_threepids t WHERE t.medium OPERATOR(pg_catalog.=) $1"
-    " AND t.address OPERATOR(pg_catalog.=) $2 AND t.user_id OPERATOR(pg_catalog.=) $3",
+    "DELETE FROM mau.user_threepids t WHERE t.medium = $1"
+    " AND t.address = $2 AND t.user_id = $3",
     {TEXTOID, TEXTOID, TEXTOID});
 
 // The number of threepids (of a user, or the one given) that other transactions have changed or locked.
-#define MAU_CHOSEN_THREEPIDS                                                            \
-    " FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1 OR t.medium " \
-    "OPERATOR(pg_catalog.=) $2"                                                         \
-    " AND t.address OPERATOR(pg_catalog.=) $3"
-pg::Statement held_threepids_query("SELECT (SELECT pg_catalog.count(*)" MAU_CHOSEN_THREEPIDS
-                                   ") OPERATOR(pg_catalog.-)"
-                                   " (SELECT pg_catalog.count(*) FROM (SELECT" MAU_CHOSEN_THREEPIDS
+#define MAU_CHOSEN_THREEPIDS                          \
+    " FROM mau.user_threepids t WHERE t.user_id = $1" \
+    " OR t.medium = $2 AND t.address = $3"
+pg::Statement held_threepids_query("SELECT (SELECT count(*)" MAU_CHOSEN_THREEPIDS
+                                   ") - (SELECT count(*) FROM (SELECT" MAU_CHOSEN_THREEPIDS
                                    " FOR UPDATE SKIP LOCKED) l)",
                                    {TEXTOID, TEXTOID, TEXTOID});
 #undef MAU_CHOSEN_THREEPIDS
 
-pg::Statement remove_threepids_query(
-    "DELETE FROM mau.user_threepids t WHERE t.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
+pg::Statement remove_threepids_query("DELETE FROM mau.user_threepids t WHERE t.user_id = $1", {TEXTOID});
 
 // Compares the part of a user id that sync notes there: at most 80 bytes, less where a character would be
 // cut.
 pg::Statement forget_skipped_query(
-    "DELETE FROM mau.source_skipped s WHERE s.row_key OPERATOR(pg_catalog.=) $1"
-    " OR (pg_catalog.octet_length(s.row_key) OPERATOR(pg_catalog.>) 76 AND pg_catalog.starts_with($1, "
-    "s.row_key))",
+    "DELETE FROM mau.source_skipped s WHERE s.row_key = $1"
+    " OR (octet_length(s.row_key) > 76 AND starts_with($1, s.row_key))",
     {TEXTOID});
 
 pg::Statement deactivate_query(
     "UPDATE mau.users u SET is_deactivated = true"
-    " WHERE u.user_id OPERATOR(pg_catalog.=) $1 AND NOT u.is_deactivated",
+    " WHERE u.user_id = $1 AND NOT u.is_deactivated",
     {TEXTOID});
 
 // Keeps the number, for past totals, and the registration time to the day; removes everything else.
 pg::Statement forget_query(
     "UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
-    " registered_at = u.registered_at OPERATOR(pg_catalog.-)"
-    " (u.registered_at OPERATOR(pg_catalog.%) 86400000::pg_catalog.int8)"
-    " WHERE u.user_id OPERATOR(pg_catalog.=) $1",
+    " registered_at = u.registered_at - (u.registered_at % 86400000::int8)"
+    " WHERE u.user_id = $1",
     {TEXTOID});
 
 /// Moves a member's row to the service of the account. A bridge's user who becomes native needs a seat;
@@ -136,7 +128,7 @@ pg::Statement forget_query(
 void move_service(const Config& config, std::string_view user_id, std::string_view from,
                   std::string_view to) {
     cohort::Seating seating(config, false);  // a report that must not wait has set NoWaiting itself
-    const bool asks = to == "native" && !directory::is_reserved_user(config, user_id);
+    const bool asks = to == "native" && !config::is_reserved_user(config, user_id);
     if (asks && !config.settings.limit_usage_by_mau) {
         seating.take_unlimited(1);
     } else if (asks) {
@@ -167,7 +159,7 @@ void make_known(const Config& config, const deferred::Call& report) {
                                report.is_guest);
     };
     if (write(register_query).count == 0) write(register_new_query);
-    seen::invalidate(report.user_id);
+    cache::invalidate(report.user_id);
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
     move_service(config, report.user_id, misplaced.at(0, 0).text(), misplaced.at(0, 1).text());
@@ -191,7 +183,7 @@ void add_threepid(const deferred::Call& report) {
 bool deactivate(const Config& config, std::string_view user_id) {
     const seats::Announced announced;
     if (deactivate_query.write(user_id).count == 0) return false;
-    seen::invalidate(user_id);
+    cache::invalidate(user_id);
     remove_threepids_query.write(user_id);  // as Synapse does
     if (!config.settings.count_deactivated_users) cohort::remove(config, user_id);
     return true;
@@ -248,7 +240,7 @@ bool can_carry_out(const Config& config, const deferred::Call& report) {
     if ((registers || deactivates) && !(writable(config.users_table) && writable(config.cohort_table) &&
                                         OidIsValid(config.users_index) && OidIsValid(config.cohort_index)))
         return false;
-    if (!directory::is_latest(config)) return false;
+    if (!config::is_latest(config)) return false;
     if (report.medium && is_in_flight(config, *report.medium, *report.address)) return false;
     if (report.medium || deactivates) {
         const auto owner = deactivates ? std::optional(report.user_id) : std::nullopt;
@@ -264,7 +256,7 @@ bool carry_out(const Config& config, const deferred::Call& report) {
             make_known(config, report);
             if (!report.medium) return false;
             add_threepid(report);
-            return directory::is_reserved(config, *report.medium, *report.address) &&
+            return config::is_reserved(config, *report.medium, *report.address) &&
                    join_reserved(config, report.user_id, *report.at);
         case deferred::Function::add_threepid:
             add_threepid(report);
@@ -288,7 +280,7 @@ std::int64_t take_over(const Config& config, const Accounts& accounts) {
     std::vector<std::string_view> ids;
     for (std::uint64_t i = 0; i < changed.count; ++i) {
         ids.push_back(changed.at(i, 0).text());
-        seen::invalidate(ids.back());
+        cache::invalidate(ids.back());
     }
     if (ids.empty()) return 0;
     const pg::Rows misplaced = misplaced_among_query.read_latest(ids);

@@ -28,7 +28,7 @@ struct Accounts {
 };
 
 /// Writes accounts that are new or differ, in the order given; a native user who turns out to belong to an
-/// appservice moves to it. Returns the number written. The search_path must be safe.
+/// appservice moves to it. Returns the number written.
 std::int64_t take_over(const Config& config, const Accounts& accounts);
 
 /// The same for an empty mau.users, without look-ups; a user who exists already is an error (23505).

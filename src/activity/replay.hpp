@@ -1,7 +1,7 @@
 // Carries out deferred calls (activity/deferred.hpp): part of mau.fold.
 #pragma once
 
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
 namespace mau::replay {
 

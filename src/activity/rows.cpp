@@ -8,34 +8,33 @@ namespace {
 
 // Each returns the user numbers of the new rows.
 pg::Statement know_query(
-    "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING"
+    "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING"
     " RETURNING user_id, user_no",
     {TEXTARRAYOID});
 pg::Statement note_many_new_query(
     "INSERT INTO mau.users AS u (user_id, last_seen, visited)"
-    " SELECT n.user_id, n.at, n.visited::pg_catalog.int4 FROM"
-    " ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) n(user_id, at, visited)"
+    " SELECT n.user_id, n.at, n.visited::int4 FROM"
+    " ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, at, visited)"
     " ON CONFLICT (user_id) DO UPDATE SET last_seen = greatest(u.last_seen, EXCLUDED.last_seen),"
     " visited = greatest(u.visited, EXCLUDED.visited) RETURNING user_id, user_no",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 // An upsert draws a user number even if it only updates, so existing rows are updated. Returns how many it
 // has locked; rows of other transactions in progress are skipped. Without a time only `visited` changes.
 pg::Statement note_many_query(
-    "WITH s AS (SELECT k.user_no, v.at, v.visited::pg_catalog.int4 FROM"
-    "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) v(user_id, at, "
-    "visited)"
-    "  JOIN mau.users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id FOR UPDATE OF k SKIP LOCKED),"
+    "WITH s AS (SELECT k.user_no, v.at, v.visited::int4 FROM"
+    "   ROWS FROM (unnest($1), unnest($2), unnest($3)) v(user_id, at, visited)"
+    "  JOIN mau.users k ON k.user_id = v.user_id FOR UPDATE OF k SKIP LOCKED),"
     " w AS (UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at),"
-    "  visited = greatest(u.visited, s.visited) FROM s WHERE u.user_no OPERATOR(pg_catalog.=) s.user_no)"
-    " SELECT pg_catalog.count(*) FROM s",
+    "  visited = greatest(u.visited, s.visited) FROM s WHERE u.user_no = s.user_no)"
+    " SELECT count(*) FROM s",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 // The same for members, whose last sighting stays.
 pg::Statement visit_members_query(
     "UPDATE mau.monthly_active_users m SET visited = greatest(m.visited, s.visited)"
-    " FROM (SELECT k.user_id, v.visited::pg_catalog.int4 FROM"
-    "   ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) v(user_id, visited)"
-    "  JOIN mau.monthly_active_users k ON k.user_id OPERATOR(pg_catalog.=) v.user_id"
-    "  FOR UPDATE OF k SKIP LOCKED) s WHERE m.user_id OPERATOR(pg_catalog.=) s.user_id",
+    " FROM (SELECT k.user_id, v.visited::int4 FROM"
+    "   ROWS FROM (unnest($1), unnest($2)) v(user_id, visited)"
+    "  JOIN mau.monthly_active_users k ON k.user_id = v.user_id"
+    "  FOR UPDATE OF k SKIP LOCKED) s WHERE m.user_id = s.user_id",
     {TEXTARRAYOID, INT8ARRAYOID});
 
 }  // namespace
@@ -44,7 +43,7 @@ bool can_read_rows(const Config& config) {
     return pg::try_read_lock(config.cohort_table) && pg::try_read_lock(config.users_table) &&
            OidIsValid(config.cohort_index) && OidIsValid(config.users_index) &&
            (config.reserved.empty() || pg::try_read_lock(config.threepids_table)) &&
-           directory::is_latest(config);
+           config::is_latest(config);
 }
 
 bool can_write_rows(const Config& config) {
@@ -55,7 +54,7 @@ bool can_write_rows(const Config& config) {
            pg::try_table_lock(config.users_index, RowExclusiveLock) &&
            (config.reserved.empty() ||
             (pg::try_read_lock(config.threepids_table) && pg::try_read_lock(config.users_table))) &&
-           directory::is_latest(config);
+           config::is_latest(config);
 }
 
 Membership membership_of(const pg::Found& row) {
@@ -67,7 +66,7 @@ Membership membership_of(const pg::Found& row) {
 history::Visited visited_of(const UserRows& rows) {
     history::Visited visited;
     if (rows.member.exists) visited = history::Visited(rows.member.int4(cohort::visited));
-    if (rows.user.exists) visited.unite(history::Visited(rows.user.int4(directory::users::visited)));
+    if (rows.user.exists) visited.unite(history::Visited(rows.user.int4(config::users::visited)));
     return visited;
 }
 

@@ -74,7 +74,7 @@ struct Notes {
     }
 };
 
-/// Writes collected while the users of a chunk are judged; each table gets one statement. Most existing rows
+/// Writes collected while the users of a slice are judged; each table gets one statement. Most existing rows
 /// are already updated in place by then.
 struct Writes {
     std::vector<cohort::Row> members;

@@ -5,18 +5,18 @@ namespace mau::activity {
 Finding find(const Config& config, Looker& looker, const Sighting& sighting) {
     Finding found;
     found.rows = looker.find(sighting.user_id);
-    found.account = directory::account(config, sighting.user_id, found.rows.user);
+    found.account = config::account(config, sighting.user_id, found.rows.user);
     found.membership = membership_of(found.rows.member);
     // A member with a recent sighting counts whether reserved or not.
     if (!config.reserved.empty() && !found.membership.holds(sighting.at))
-        found.membership.reserved = directory::is_reserved_user(config, sighting.user_id);
+        found.membership.reserved = config::is_reserved_user(config, sighting.user_id);
     found.visited = visited_of(found.rows);
     return found;
 }
 
 bool must_update_last_seen(const Config& config, const Sighting& sighting, const pg::Found& user) {
-    if (!user.exists || user.is_null(directory::users::last_seen)) return true;
-    return sighting.at - user.integer(directory::users::last_seen) > config.settings.last_seen_granularity;
+    if (!user.exists || user.is_null(config::users::last_seen)) return true;
+    return sighting.at - user.integer(config::users::last_seen) > config.settings.last_seen_granularity;
 }
 
 namespace {
@@ -58,8 +58,8 @@ Decision decide(const Config& config, const Sighting& sighting, const Finding& f
         return {target == Target::none ? outcome : Outcome::unchanged, Target::none, Basis::uncertain,
                 changes};
     }
-    const bool known = !options.judge_known && user.exists && !user.is_null(directory::users::last_seen) &&
-                       user.integer(directory::users::last_seen) >= sighting.at;
+    const bool known = !options.judge_known && user.exists && !user.is_null(config::users::last_seen) &&
+                       user.integer(config::users::last_seen) >= sighting.at;
     const bool past = (sighting.at < options.horizon || known) && outcome == Outcome::joined;
     const Target target = past ? Target::user : target_of(outcome);
     return {past ? Outcome::unchanged : outcome, target, past ? Basis::past : Basis::certain,

@@ -1,4 +1,4 @@
-// The values of one user of a chunk: the sightings, the rows that were found, the decision about the newest
+// The values of one user of a slice: the sightings, the rows that were found, the decision about the newest
 // sighting, and the visits to mark. Each is made from those before it.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace mau::activity {
 struct UserSightings {
     const Sighting* newest = nullptr;
     const Sighting* end = nullptr;
-    seen::Key key{};  // made before the rows are looked at
+    cache::Key key{};  // made before the rows are looked at
     Outcome* outcome = nullptr;
 };
 
@@ -58,7 +58,7 @@ struct Marking {
     bool deferred = false;     // they are marked later
 };
 
-/// One user of a chunk.
+/// One user of a slice.
 struct Step {
     UserSightings sightings;
     std::uint64_t lock = 0;

@@ -6,7 +6,7 @@
 #include "cohort/leaving.hpp"
 #include "pg/values.hpp"
 #include "seats/seats.hpp"
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 
 namespace mau::cohort {
 
@@ -14,111 +14,107 @@ namespace {
 
 // A reserved user's row counts at any age, so the reserved users among the expired rows are added by key.
 pg::Statement count_query(
-    "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
-    "         WHERE m.service OPERATOR(pg_catalog.=) 'native' AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)"
-    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
-    "         WHERE m.user_id OPERATOR(pg_catalog.=) ANY ($2) AND m.service OPERATOR(pg_catalog.=) 'native'"
-    "           AND m.\"timestamp\" OPERATOR(pg_catalog.<) $1)",
+    "SELECT (SELECT count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.service = 'native' AND m.\"timestamp\" >= $1)"
+    " + (SELECT count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.user_id = ANY ($2) AND m.service = 'native'"
+    "           AND m.\"timestamp\" < $1)",
     {INT8OID, TEXTARRAYOID});
 
 pg::Statement count_by_service_query(
-    "SELECT m.service, pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 OR m.user_id OPERATOR(pg_catalog.=) ANY ($2)"
-    " GROUP BY m.service ORDER BY m.service COLLATE pg_catalog.\"C\"",
+    "SELECT m.service, count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" >= $1 OR m.user_id = ANY ($2)"
+    " GROUP BY m.service ORDER BY m.service COLLATE \"C\"",
     {INT8OID, TEXTARRAYOID});
 
 pg::Statement active_query(
-    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1 AND ($2 IS NULL OR m.service OPERATOR(pg_catalog.=) "
-    "$2)",
+    "SELECT count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" >= $1 AND ($2 IS NULL OR m.service = $2)",
     {INT8OID, TEXTOID});
 
 pg::Statement lately_active_query(
-    "SELECT pg_catalog.count(*) FILTER (WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1), "
-    "pg_catalog.count(*)"
+    "SELECT count(*) FILTER (WHERE m.\"timestamp\" >= $1), count(*)"
     " FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $2 AND m.service OPERATOR(pg_catalog.=) 'native'",
+    " WHERE m.\"timestamp\" >= $2 AND m.service = 'native'",
     {INT8OID, INT8OID});
 
 // Beyond the window: former members, whose last sighting is in mau.users.
 pg::Statement formerly_active_query(
-    "SELECT pg_catalog.count(*) FROM mau.users u"
-    " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
-    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U
-    ") OPERATOR(pg_catalog.=) $3)"
+    "SELECT count(*) FROM mau.users u"
+    " WHERE u.last_seen >= $1 AND u.last_seen < $2"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
+    " = $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
-    "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
-    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)",
+    "                  WHERE m.user_id = u.user_id"
+    "                    AND m.\"timestamp\" >= $1)",
     {INT8OID, INT8OID, TEXTOID});
 
 pg::Statement count_by_host_query(
-    "SELECT mau.host_of(m.user_id), pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.service OPERATOR(pg_catalog.=) 'native' AND (m.\"timestamp\" OPERATOR(pg_catalog.>=) $1"
-    " OR m.user_id OPERATOR(pg_catalog.=) ANY ($2)) GROUP BY 1"
-    " ORDER BY mau.host_of(m.user_id) COLLATE pg_catalog.\"C\"",
+    "SELECT mau.host_of(m.user_id), count(*) FROM mau.monthly_active_users m"
+    " WHERE m.service = 'native' AND (m.\"timestamp\" >= $1"
+    " OR m.user_id = ANY ($2)) GROUP BY 1"
+    " ORDER BY mau.host_of(m.user_id) COLLATE \"C\"",
     {INT8OID, TEXTARRAYOID});
 
 pg::Statement active_by_host_query(
-    "SELECT mau.host_of(a.user_id), pg_catalog.count(*) FROM ("
-    "SELECT m.user_id FROM mau.monthly_active_users m WHERE m.\"timestamp\" OPERATOR(pg_catalog.>=) $1"
-    " AND ($3 IS NULL OR m.service OPERATOR(pg_catalog.=) $3) UNION ALL "
+    "SELECT mau.host_of(a.user_id), count(*) FROM ("
+    "SELECT m.user_id FROM mau.monthly_active_users m WHERE m.\"timestamp\" >= $1"
+    " AND ($3 IS NULL OR m.service = $3) UNION ALL "
     "SELECT u.user_id FROM mau.users u"
-    " WHERE u.last_seen OPERATOR(pg_catalog.>=) $1 AND u.last_seen OPERATOR(pg_catalog.<) $2"
-    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR (" MAU_SERVICE_OF_U
-    ") OPERATOR(pg_catalog.=) $3)"
+    " WHERE u.last_seen >= $1 AND u.last_seen < $2"
+    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
+    " = $3)"
     " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
-    "                  WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
-    "                    AND m.\"timestamp\" OPERATOR(pg_catalog.>=) $1)) a GROUP BY 1"
-    " ORDER BY mau.host_of(a.user_id) COLLATE pg_catalog.\"C\"",
+    "                  WHERE m.user_id = u.user_id"
+    "                    AND m.\"timestamp\" >= $1)) a GROUP BY 1"
+    " ORDER BY mau.host_of(a.user_id) COLLATE \"C\"",
     {INT8OID, INT8OID, TEXTOID});
 
 #define MAU_INSERT_ROW \
     "INSERT INTO mau.monthly_active_users AS m (user_id, \"timestamp\", service, renewed, visited)"
-#define MAU_OR_REFRESH                                                                                       \
-    " ON CONFLICT (user_id) DO UPDATE"                                                                       \
-    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service,"    \
-    " renewed = CASE WHEN EXCLUDED.\"timestamp\" OPERATOR(pg_catalog.-) m.renewed OPERATOR(pg_catalog.>) $5" \
-    " THEN EXCLUDED.\"timestamp\" ELSE m.renewed END, visited = greatest(m.visited, EXCLUDED.visited)"       \
-    " RETURNING m.user_id, m.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid" /* true: it is a new row */
-pg::Statement write_query(MAU_INSERT_ROW " VALUES ($1, $2, $3, $2, $4::pg_catalog.int4)" MAU_OR_REFRESH,
+#define MAU_OR_REFRESH                                                                                    \
+    " ON CONFLICT (user_id) DO UPDATE"                                                                    \
+    " SET \"timestamp\" = greatest(m.\"timestamp\", EXCLUDED.\"timestamp\"), service = EXCLUDED.service," \
+    " renewed = CASE WHEN EXCLUDED.\"timestamp\" - m.renewed > $5"                                        \
+    " THEN EXCLUDED.\"timestamp\" ELSE m.renewed END, visited = greatest(m.visited, EXCLUDED.visited)"    \
+    " RETURNING m.user_id, m.xmax = '0'::xid" /* true: it is a new row */
+pg::Statement write_query(MAU_INSERT_ROW " VALUES ($1, $2, $3, $2, $4::int4)" MAU_OR_REFRESH,
                           {TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID});
-pg::Statement write_many_query(
-    MAU_INSERT_ROW
-    " SELECT r.user_id, r.at, r.service, r.at, r.visited::pg_catalog.int4"
-    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-    " pg_catalog.unnest($4)) r(user_id, at, service, visited)" MAU_OR_REFRESH,
-    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID});
+pg::Statement write_many_query(MAU_INSERT_ROW
+                               " SELECT r.user_id, r.at, r.service, r.at, r.visited::int4"
+                               " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4)) r(user_id, "
+                               "at, service, visited)" MAU_OR_REFRESH,
+                               {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID});
 #undef MAU_INSERT_ROW
 #undef MAU_OR_REFRESH
 
 // Moves `renewed` forward for members seen since, so the range of expired entries stays short.
 pg::Statement renew_query(
     "UPDATE mau.monthly_active_users m SET renewed = m.\"timestamp\" FROM ("
-    "SELECT s.user_id FROM mau.monthly_active_users s WHERE s.renewed OPERATOR(pg_catalog.<) $1"
-    " AND s.\"timestamp\" OPERATOR(pg_catalog.>=) $1 ORDER BY s.renewed LIMIT $2 FOR UPDATE SKIP LOCKED) r"
-    " WHERE m.user_id OPERATOR(pg_catalog.=) r.user_id",
+    "SELECT s.user_id FROM mau.monthly_active_users s WHERE s.renewed < $1"
+    " AND s.\"timestamp\" >= $1 ORDER BY s.renewed LIMIT $2 FOR UPDATE SKIP LOCKED) r"
+    " WHERE m.user_id = r.user_id",
     {INT8OID, INT8OID});
 
 pg::Statement deactivated_query(
     "SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
-    " ON m.user_id OPERATOR(pg_catalog.=) u.user_id WHERE u.is_deactivated LIMIT $1",
+    " ON m.user_id = u.user_id WHERE u.is_deactivated LIMIT $1",
     {INT8OID});
 
 // The oldest by "timestamp", found by the index on `renewed`, which is never after it: a user who is among
 // the $2 oldest of a sample has at most the last time among these, and all who are older than that are in the
 // index up to it.
-#define MAU_CANDIDATES                                 \
-    " FROM mau.monthly_active_users m"                 \
-    " WHERE m.service OPERATOR(pg_catalog.=) 'native'" \
-    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($1)"
-pg::Statement over_limit_query(
-    "SELECT m.user_id, m.\"timestamp\"" MAU_CANDIDATES
-    " AND m.renewed OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(o.\"timestamp\") FROM ("
-    "   SELECT s.\"timestamp\" FROM (SELECT m.\"timestamp\"" MAU_CANDIDATES
-    "     ORDER BY m.renewed LIMIT 4 OPERATOR(pg_catalog.*) $2 OPERATOR(pg_catalog.+) 1000) s"
-    "   ORDER BY s.\"timestamp\" LIMIT $2) o)"
-    " ORDER BY m.\"timestamp\" LIMIT $2",
-    {TEXTARRAYOID, INT8OID});
+#define MAU_CANDIDATES                 \
+    " FROM mau.monthly_active_users m" \
+    " WHERE m.service = 'native'"      \
+    " AND NOT m.user_id = ANY ($1)"
+pg::Statement over_limit_query("SELECT m.user_id, m.\"timestamp\"" MAU_CANDIDATES
+                               " AND m.renewed <= (SELECT max(o.\"timestamp\") FROM ("
+                               "   SELECT s.\"timestamp\" FROM (SELECT m.\"timestamp\"" MAU_CANDIDATES
+                               "     ORDER BY m.renewed LIMIT 4 * $2 + 1000) s"
+                               "   ORDER BY s.\"timestamp\" LIMIT $2) o)"
+                               " ORDER BY m.\"timestamp\" LIMIT $2",
+                               {TEXTARRAYOID, INT8OID});
 #undef MAU_CANDIDATES
 
 // As Synapse does at its start, but an existing row keeps its time, and a new row has none, because a seat is
@@ -126,15 +122,15 @@ pg::Statement over_limit_query(
 pg::Statement seat_reserved_query(
     "INSERT INTO mau.monthly_active_users (user_id, \"timestamp\", service, renewed)"
     " SELECT r.user_id, 0, " MAU_SERVICE_OF_U
-    ", 0 FROM pg_catalog.unnest($1) r(user_id)"
-    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) r.user_id"
+    ", 0 FROM unnest($1) r(user_id)"
+    " LEFT JOIN mau.users u ON u.user_id = r.user_id"
     " WHERE $2 OR u.is_deactivated IS NOT TRUE"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
     {TEXTARRAYOID, BOOLOID});
 
 pg::Statement count_reserved_members_query(
-    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.user_id OPERATOR(pg_catalog.=) ANY ($1) AND m.service OPERATOR(pg_catalog.=) 'native'",
+    "SELECT count(*) FROM mau.monthly_active_users m"
+    " WHERE m.user_id = ANY ($1) AND m.service = 'native'",
     {TEXTARRAYOID});
 
 Instant cutoff(Instant at) {
@@ -223,12 +219,12 @@ std::vector<Group> groups_of(const pg::Rows& rows) {
 
 std::int64_t count(const Config& config, Instant at) {
     if (const auto users = counted_natives(config, at, seats::Purpose::statement)) return *users;
-    return only_number(count_query.read(cutoff(at), directory::reserved_users_of_statement()));
+    return only_number(count_query.read(cutoff(at), config::reserved_users_of_statement()));
 }
 
 std::int64_t count_now(const Config& config, Instant at) {
     if (const auto users = counted_natives(config, at, seats::Purpose::decision)) return *users;
-    return only_number(count_query.read_latest(cutoff(at), directory::registered_reserved_users(config)));
+    return only_number(count_query.read_latest(cutoff(at), config::registered_reserved_users(config)));
 }
 
 namespace {
@@ -297,7 +293,7 @@ std::int64_t count_rows_with_in_flight(const Config& config) {
 }
 
 std::vector<Group> count_by_service(Instant at) {
-    return groups_of(count_by_service_query.read(cutoff(at), directory::reserved_users_of_statement()));
+    return groups_of(count_by_service_query.read(cutoff(at), config::reserved_users_of_statement()));
 }
 
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service) {
@@ -312,7 +308,7 @@ Lately lately_active(Instant at) {
 }
 
 std::vector<Group> count_by_host(Instant at) {
-    return groups_of(count_by_host_query.read(cutoff(at), directory::reserved_users_of_statement()));
+    return groups_of(count_by_host_query.read(cutoff(at), config::reserved_users_of_statement()));
 }
 
 std::vector<Group> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
@@ -348,7 +344,7 @@ std::vector<bool> write(const std::vector<Row>& rows) {
 }
 
 std::int64_t seat_reserved(const Config& config) {
-    return seat(config, directory::registered_reserved_users(config));
+    return seat(config, config::registered_reserved_users(config));
 }
 
 Reaped reap(const Config& config, Instant at, std::int64_t max_rows) {
@@ -362,7 +358,7 @@ Reaped reap(const Config& config, Instant at, std::int64_t max_rows) {
         LockRelationOid(config.cohort_table, RowExclusiveLock);
         LockRelationOid(config.users_table, RowExclusiveLock);
     });
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
+    const std::vector<std::string_view> reserved = config::registered_reserved_users(config);
     seats::verify(config);
     reaped.seated = seat(config, reserved);
     reaped.expired = expire(config, cutoff(at), reserved, left);
@@ -383,7 +379,7 @@ Reaped reap(const Config& config, Instant at, std::int64_t max_rows) {
     }
     // A reap at a future `at` removes users who may be in the cache.
     const bool early = at > pg::to_instant(GetCurrentTimestamp());
-    if (reaped.deactivated + reaped.over_limit > 0 || (early && reaped.expired > 0)) seen::invalidate_all();
+    if (reaped.deactivated + reaped.over_limit > 0 || (early && reaped.expired > 0)) cache::invalidate_all();
     return reaped;
 }
 

@@ -1,7 +1,7 @@
 // The cohort: rows of mau.monthly_active_users, their counts, and their removal.
 #pragma once
 
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
 namespace mau::cohort {
 

@@ -16,7 +16,7 @@ Datum monthly_active_count(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     const std::int64_t users = pg::with_spi([&] {
         past::refuse(at, "Ask mau.active_users('30 days', at), or look into mau.snapshots.");
-        return cohort::count(*directory::config(), at);
+        return cohort::count(*config::config(), at);
     });
     return Int64GetDatum(users);
 }
@@ -76,7 +76,7 @@ Datum active_users(FunctionCallInfo fcinfo) {
         if (service) question.service = std::string(*service);
         const Day last = day_of(at);
         const auto days = static_cast<Day>(std::min<Instant>((length + kDay - 1) / kDay, kLastDay));
-        return history::active(*directory::config(), question, {last - days + 1, last},
+        return history::active(*config::config(), question, {last - days + 1, last},
                                static_cast<std::size_t>(min_days));
     });
     return Int64GetDatum(users);
@@ -100,7 +100,7 @@ Datum reap(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.max_rows(1);
     return tasks::run(fcinfo, "reap", [&](const tasks::Task& task, pg::ResultSet& result) {
-        const cohort::Reaped reaped = cohort::reap(*directory::config(), at, max_rows);
+        const cohort::Reaped reaped = cohort::reap(*config::config(), at, max_rows);
         task.end(reaped.seated + reaped.expired + reaped.deactivated + reaped.over_limit, at);
         result.add({"seated", reaped.seated});
         result.add({"expired", reaped.expired});

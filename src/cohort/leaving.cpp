@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
+#include "pg/heap.hpp"
 #include "pg/locks.hpp"
 #include "seats/seats.hpp"
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 
 namespace mau::cohort {
 
@@ -18,51 +19,48 @@ constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
 // Rows are found by their keys, one by one: OFFSET 0 and FOR UPDATE keep the planner from joining the tables.
 // A row without one in mau.users is not removed but returned, as user_id. (The deletion is by ctid: a row
 // that changed after the statement began is not found, and stays.)
-#define MAU_LEAVE(lock)                                                                                   \
-    "WITH victims AS MATERIALIZED ("                                                                      \
-    "  SELECT m.place, m.user_id, k.user_no FROM pg_catalog.unnest($1) v(user_id)"                        \
-    "   CROSS JOIN LATERAL (SELECT c.ctid AS place, c.user_id FROM mau.monthly_active_users c"            \
-    "     WHERE c.user_id OPERATOR(pg_catalog.=) v.user_id AND c.\"timestamp\" OPERATOR(pg_catalog.<) $2" \
-    "     FOR UPDATE" lock                                                                                \
-    ") m"                                                                                                 \
-    "   LEFT JOIN LATERAL (SELECT u.user_no FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) "     \
-    "m.user_id"                                                                                           \
-    "     FOR NO KEY UPDATE" lock                                                                         \
-    ") k ON true"                                                                                         \
-    "), gone AS ("                                                                                        \
-    "  DELETE FROM mau.monthly_active_users m WHERE m.ctid OPERATOR(pg_catalog.=) ANY"                    \
-    "   (ARRAY(SELECT v.place FROM victims v WHERE v.user_no IS NOT NULL))"                               \
-    "   RETURNING m.user_id, m.\"timestamp\" AS seen, m.service, m.visited"                               \
-    "), moved AS ("                                                                                       \
-    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen,"                                          \
-    "   CASE WHEN g.seen OPERATOR(pg_catalog.>) 0 THEN g.seen END),"                                      \
-    "   visited = greatest(u.visited, g.visited)"                                                         \
-    "   FROM gone g WHERE u.user_id OPERATOR(pg_catalog.=) g.user_id"                                     \
-    ") SELECT g.service, pg_catalog.count(*), NULL::pg_catalog.text FROM gone g GROUP BY 1"               \
-    " UNION ALL SELECT NULL, 0, v.user_id FROM victims v WHERE v.user_no IS NULL"                         \
-    "   AND NOT EXISTS (SELECT FROM mau.users u WHERE u.user_id OPERATOR(pg_catalog.=) v.user_id)"
+#define MAU_LEAVE(lock)                                                                        \
+    "WITH victims AS MATERIALIZED ("                                                           \
+    "  SELECT m.place, m.user_id, k.user_no FROM unnest($1) v(user_id)"                        \
+    "   CROSS JOIN LATERAL (SELECT c.ctid AS place, c.user_id FROM mau.monthly_active_users c" \
+    "     WHERE c.user_id = v.user_id AND c.\"timestamp\" < $2"                                \
+    "     FOR UPDATE" lock                                                                     \
+    ") m"                                                                                      \
+    "   LEFT JOIN LATERAL (SELECT u.user_no FROM mau.users u WHERE u.user_id = m.user_id"      \
+    "     FOR NO KEY UPDATE" lock                                                              \
+    ") k ON true"                                                                              \
+    "), gone AS ("                                                                             \
+    "  DELETE FROM mau.monthly_active_users m WHERE m.ctid = ANY"                              \
+    "   (ARRAY(SELECT v.place FROM victims v WHERE v.user_no IS NOT NULL))"                    \
+    "   RETURNING m.user_id, m.\"timestamp\" AS seen, m.service, m.visited"                    \
+    "), moved AS ("                                                                            \
+    "  UPDATE mau.users u SET last_seen = greatest(u.last_seen,"                               \
+    "   CASE WHEN g.seen > 0 THEN g.seen END),"                                                \
+    "   visited = greatest(u.visited, g.visited)"                                              \
+    "   FROM gone g WHERE u.user_id = g.user_id"                                               \
+    ") SELECT g.service, count(*), NULL::text FROM gone g GROUP BY 1"                          \
+    " UNION ALL SELECT NULL, 0, v.user_id FROM victims v WHERE v.user_no IS NULL"              \
+    "   AND NOT EXISTS (SELECT FROM mau.users u WHERE u.user_id = v.user_id)"
 pg::Statement leave_query(MAU_LEAVE(" SKIP LOCKED"), {TEXTARRAYOID, INT8OID});
 pg::Statement leave_waiting_query(MAU_LEAVE(""), {TEXTARRAYOID, INT8OID});
 #undef MAU_LEAVE
 
 pg::Statement know_query(
-    "INSERT INTO mau.users (user_id) SELECT * FROM pg_catalog.unnest($1) ON CONFLICT (user_id) DO NOTHING",
+    "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
 
-pg::Statement is_member_query(
-    "SELECT FROM mau.monthly_active_users m WHERE m.user_id OPERATOR(pg_catalog.=) $1", {TEXTOID});
+pg::Statement is_member_query("SELECT FROM mau.monthly_active_users m WHERE m.user_id = $1", {TEXTOID});
 
 // For a cohort without its index on `renewed`.
 pg::Statement expired_query(
     "SELECT m.user_id, m.\"timestamp\" FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND (NOT $2 OR m.service OPERATOR(pg_catalog.=) "
-    "'native')"
-    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($3) ORDER BY m.\"timestamp\" LIMIT $4",
+    " WHERE m.\"timestamp\" < $1 AND (NOT $2 OR m.service = 'native')"
+    " AND NOT m.user_id = ANY ($3) ORDER BY m.\"timestamp\" LIMIT $4",
     {INT8OID, BOOLOID, TEXTARRAYOID, INT8OID});
 pg::Statement count_expired_query(
-    "SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" OPERATOR(pg_catalog.<) $1 AND m.service OPERATOR(pg_catalog.=) 'native'"
-    " AND NOT m.user_id OPERATOR(pg_catalog.=) ANY ($2)",
+    "SELECT count(*) FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" < $1 AND m.service = 'native'"
+    " AND NOT m.user_id = ANY ($2)",
     {INT8OID, TEXTARRAYOID});
 
 /// Which expired rows to walk over, and whether as the caller's statement sees them or as committed now.
@@ -252,7 +250,7 @@ class DirectRemoval {
     /// Returns false where another transaction holds the row of mau.users, or there is none. Inside a guard
     /// only.
     bool move_last_seen(pg::KeyedTable& users, TupleTableSlot* slot) {
-        namespace column = directory::users;
+        namespace column = config::users;
         MemoryContextReset(row_);
         MemoryContext const outer = MemoryContextSwitchTo(row_);
         const pg::Found user = users.find(slot->tts_values[user_id]);
@@ -277,9 +275,8 @@ class DirectRemoval {
 
 std::int64_t count_expired_natives(const Config& config, Instant at, seats::Purpose purpose) {
     const bool of_statement = purpose == seats::Purpose::statement;
-    const std::vector<std::string_view> reserved = of_statement
-                                                       ? directory::reserved_users_of_statement()
-                                                       : directory::registered_reserved_users(config);
+    const std::vector<std::string_view> reserved =
+        of_statement ? config::reserved_users_of_statement() : config::registered_reserved_users(config);
     const Instant cutoff = at - kWindow;
     if (!OidIsValid(config.cohort_by_time)) {
         const pg::Rows rows = of_statement ? count_expired_query.read(cutoff, reserved)
@@ -362,7 +359,7 @@ void free_one_by_one(const Config& config, const std::vector<std::string_view>& 
 Freed free_seats(const Config& config, Instant cutoff, std::int64_t count, bool only_ours) {
     Freed freed;
     if (XactReadOnly) return freed;
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config);
+    const std::vector<std::string_view> reserved = config::registered_reserved_users(config);
     const auto find = [&](std::int64_t most) {
         return find_expired(config, INT64_MIN, cutoff, Services::native, reserved, most).user_ids;
     };
@@ -387,7 +384,7 @@ std::int64_t remove(const Config& config, const std::vector<std::string_view>& u
 }
 
 bool remove(const Config& config, std::string_view user_id) {
-    seen::invalidate(user_id);
+    cache::invalidate(user_id);
     bool left = false;
     // A row that changed while the statement waited stays, so it tries again; a row that a trigger keeps
     // stays for good.

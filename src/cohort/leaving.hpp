@@ -4,7 +4,7 @@
 // where another transaction has one of them, the row is left for the next reap, so no transaction waits.
 #pragma once
 
-#include "config/directory.hpp"
+#include "config/config.hpp"
 #include "seats/seats.hpp"
 
 namespace mau::cohort {

@@ -8,7 +8,7 @@
 // and it is not known whether the server is full.
 #pragma once
 
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
 namespace mau::cohort {
 

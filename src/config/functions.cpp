@@ -1,7 +1,7 @@
 // The SQL functions and triggers of settings, reserved threepids and appservices.
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 #include "pg/values.hpp"
 
 namespace mau {
@@ -10,14 +10,14 @@ namespace {
 Datum registered_reserved_users(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
-        for (const std::string_view user : directory::reserved_users_of_statement()) result.add({user});
+        for (const std::string_view user : config::reserved_users_of_statement()) result.add({user});
     });
     return Datum(0);
 }
 
 Datum fold_address(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    return pg::text_datum(directory::fold_address(*args.text(0), *args.text(1)));
+    return pg::text_datum(config::fold_address(*args.text(0), *args.text(1)));
 }
 
 Datum is_regex(FunctionCallInfo fcinfo) {
@@ -54,7 +54,7 @@ Datum directory_changed(FunctionCallInfo fcinfo) {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
-    seen::invalidate_settings();
+    cache::invalidate_settings();
     return PointerGetDatum(nullptr);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "history/days.hpp"
+#include "pg/heap.hpp"
 
 namespace mau::history {
 
@@ -20,7 +21,6 @@ constexpr float kFewRows = 8;             // a page
 constexpr std::size_t kMaxService = 255;  // bytes: it is a part of an index's key
 constexpr std::int64_t kLastNumber = (std::int64_t{1} << 46) - 1;
 
-// Names need no schema here: these are called by fold, attach and sync only, which set search_path.
 pg::Statement write_query(
     "INSERT INTO mau.active_days AS d (chunk, day, service, platform, users)"
     " SELECT v.chunk::int4, CASE WHEN v.day = -2147483648 THEN date '-infinity'"

@@ -8,18 +8,17 @@ namespace {
 
 constexpr Day kPostgresEpoch = 10957;  // 2000-01-01
 
-#define MAU_DAY(column) "pg_catalog.date_pli('1970-01-01'::pg_catalog.date, " column "::pg_catalog.int4)"
+#define MAU_DAY(column) "date '1970-01-01' + " column "::int4"
 pg::Statement mark_many_query(
     "INSERT INTO mau.visits (user_no, day, platform, service)"
-    " SELECT v.user_no, " MAU_DAY("v.day") ", v.platform::pg_catalog.int2, v.service"
-    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
-    " v(user_no, day, platform, service)",
+    " SELECT v.user_no, " MAU_DAY("v.day") ", v.platform::int2, v.service"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4)) v(user_no, day, platform, service)",
     {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
 pg::Statement mark_by_id_query(
     "INSERT INTO mau.visits (user_no, day, platform, service)"
-    " SELECT u.user_no, " MAU_DAY("v.day") ", v.platform::pg_catalog.int2, v.service"
-    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
-    " v(user_id, day, platform, service) JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) v.user_id",
+    " SELECT u.user_no, " MAU_DAY("v.day") ", v.platform::int2, v.service"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4))"
+    " v(user_id, day, platform, service) JOIN mau.users u ON u.user_id = v.user_id",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID});
 #undef MAU_DAY
 

@@ -14,7 +14,7 @@
 
 #include <algorithm>
 
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
 namespace mau::history {
 

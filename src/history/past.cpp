@@ -8,11 +8,11 @@ namespace {
 
 // The index on `renewed`, which is never after "timestamp", finds most of the later rows directly.
 pg::Statement later_query(
-    "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.renewed OPERATOR(pg_catalog.>) $1)"
-    " OR EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" OPERATOR(pg_catalog.>) $1)"
-    " OR EXISTS (SELECT 1 FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) 'reap'"
-    "  AND t.latest_at OPERATOR(pg_catalog.>) $2::pg_catalog.timestamptz)"
-    " OR ($3 AND EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen OPERATOR(pg_catalog.>) $1))",
+    "SELECT EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.renewed > $1)"
+    " OR EXISTS (SELECT 1 FROM mau.monthly_active_users m WHERE m.\"timestamp\" > $1)"
+    " OR EXISTS (SELECT 1 FROM mau.tasks t WHERE t.task = 'reap'"
+    "  AND t.latest_at > $2::timestamptz)"
+    " OR ($3 AND EXISTS (SELECT 1 FROM mau.users u WHERE u.last_seen > $1))",
     {INT8OID, TIMESTAMPTZOID, BOOLOID});
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "history/days.hpp"
+#include "pg/heap.hpp"
 
 namespace mau::history {
 

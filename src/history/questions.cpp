@@ -103,7 +103,7 @@ Datum daily_series(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
         std::vector<std::int64_t> arrived;
-        const auto counts = series(*directory::config(), question, days, {1, 7, window}, min_days, &arrived);
+        const auto counts = series(*config::config(), question, days, {1, 7, window}, min_days, &arrived);
         for (std::size_t i = 0; i < length(days); ++i)
             result.add({cell(days.first + static_cast<Day>(i)), counts[0][i], counts[1][i], counts[2][i],
                         ratio(counts[0][i], counts[2][i]), arrived[i]});
@@ -124,7 +124,7 @@ Datum growth(FunctionCallInfo fcinfo) {
         const bitmap::BitRows space = scratch(bitmap::grow_scratch(window, min_days));
         Layout layout{days};
         layout.before = true;
-        for_blocks(*directory::config(), question, days, layout, static_cast<Day>(2 * window) - 1, 0,
+        for_blocks(*config::config(), question, days, layout, static_cast<Day>(2 * window) - 1, 0,
                    [&](const Block& block) {
                        bitmap::grow(block.days(), block.from, block.to, window, min_days,
                                     &block.chunks.before(), space, growth.data() + block.offset);
@@ -145,7 +145,7 @@ Datum days_active(FunctionCallInfo fcinfo) {
     const Question question = question_of(args, 2, 3, 4);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const auto users = history::days_active(*directory::config(), question, ending(last, period));
+        const auto users = history::days_active(*config::config(), question, ending(last, period));
         for (std::size_t i = 0; i < users.size(); ++i) result.add({static_cast<int>(i) + 1, users[i]});
     });
     return Datum(0);

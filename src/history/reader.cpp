@@ -11,9 +11,9 @@ namespace {
 
 constexpr TimestampTz kPatience = 3 * USECS_PER_SEC;  // before a long reading says how far it is
 
-#define MAU_MEMBERS(predicate)                                                     \
-    "SELECT u.user_no FROM mau.users u WHERE u.user_no OPERATOR(pg_catalog.>=) $1" \
-    " AND u.user_no OPERATOR(pg_catalog.<) $2 AND (" predicate ")"
+#define MAU_MEMBERS(predicate)                                \
+    "SELECT u.user_no FROM mau.users u WHERE u.user_no >= $1" \
+    " AND u.user_no < $2 AND (" predicate ")"
 
 /// The users whom a kind includes or excludes.
 struct Mask {
@@ -30,19 +30,19 @@ Mask masks[] = {
     {"everybody", true, MAU_MEMBERS("false")},
     {"guest", false, MAU_MEMBERS("u.is_guest")},
     {"support", false, MAU_MEMBERS(MAU_U_IS_SUPPORT)},
-    {"bot", false, MAU_MEMBERS("u.user_type OPERATOR(pg_catalog.=) 'bot'")},
+    {"bot", false, MAU_MEMBERS("u.user_type = 'bot'")},
     {"deactivated", false, MAU_MEMBERS("u.is_deactivated")},
     {"unregistered", false, MAU_MEMBERS("NOT u.is_registered")},
     {nullptr, true, MAU_MEMBERS("u.is_guest")},
 };
 
 pg::Statement accounts_of_services_query(
-    "SELECT u.user_no, u.appservice_id FROM mau.users u WHERE u.user_no OPERATOR(pg_catalog.>=) $1"
-    " AND u.user_no OPERATOR(pg_catalog.<) $2 AND u.appservice_id OPERATOR(pg_catalog.<>) ''",
+    "SELECT u.user_no, u.appservice_id FROM mau.users u WHERE u.user_no >= $1"
+    " AND u.user_no < $2 AND u.appservice_id <> ''",
     {INT8OID, INT8OID});
 pg::Statement visited_days_query(
-    "SELECT pg_catalog.min(v.day), pg_catalog.max(v.day) FROM mau.visits v"
-    " WHERE v.day OPERATOR(pg_catalog.>) '-infinity' AND v.day OPERATOR(pg_catalog.<) 'infinity'");
+    "SELECT min(v.day), max(v.day) FROM mau.visits v"
+    " WHERE v.day > '-infinity' AND v.day < 'infinity'");
 pg::Statement services_query(
     "SELECT d.service FROM mau.active_days d UNION SELECT v.service FROM mau.visits v ORDER BY 1");
 

@@ -9,7 +9,7 @@
 #include "bitmap/algebra.hpp"
 #include "rules/platform.hpp"
 
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
 namespace mau::history {
 

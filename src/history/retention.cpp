@@ -186,7 +186,7 @@ Datum retention(FunctionCallInfo fcinfo) {
     const Periods periods = periods_of(unit, range);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const Table table = retention_table(*directory::config(), question, periods, now);
+        const Table table = retention_table(*config::config(), question, periods, now);
         const std::size_t count = periods.count();
         for (std::size_t c = 0; c < count; ++c) {
             check_for_interrupts();

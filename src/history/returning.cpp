@@ -65,7 +65,7 @@ ByClient r30v2_at(const Config& config, Instant at) {
 Datum r30v2(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    pg::with_spi([&] { r30v2_at(*directory::config(), at).report(result); });
+    pg::with_spi([&] { r30v2_at(*config::config(), at).report(result); });
     return Datum(0);
 }
 
@@ -79,7 +79,7 @@ Datum r30v2_series(FunctionCallInfo fcinfo) {
         std::vector<std::int64_t> users(length(days), 0);
         const bitmap::Span span;  // at any time of the day but its first second
         const bitmap::BitRows space = scratch(bitmap::returning_scratch(span));
-        for_blocks(*directory::config(), question, days, {days}, static_cast<Day>(span.back),
+        for_blocks(*config::config(), question, days, {days}, static_cast<Day>(span.back),
                    static_cast<Day>(span.ahead), [&](const Block& block) {
                        bitmap::returning(block.days(), block.from, block.to, span, space,
                                          users.data() + block.offset);
@@ -111,7 +111,7 @@ class RegisteredUsers {
             walk_.begin(GetActiveSnapshot(), keys, 2);
             while (TupleTableSlot* const slot = walk_.next()) {
                 CHECK_FOR_INTERRUPTS();
-                using namespace directory::users;
+                using namespace config::users;
                 if (slot->tts_isnull[registered_at] || count == found_.size()) continue;
                 found_[count++] = {position_of(DatumGetInt64(slot->tts_values[user_no])),
                                    DatumGetInt64(slot->tts_values[registered_at])};
@@ -175,7 +175,7 @@ ByClient r30_at(const Config& config, Instant at) {
 Datum r30(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     pg::ResultSet result(fcinfo);
-    pg::with_spi([&] { r30_at(*directory::config(), at).report(result); });
+    pg::with_spi([&] { r30_at(*config::config(), at).report(result); });
     return Datum(0);
 }
 

@@ -24,11 +24,11 @@ std::vector<std::pair<Oid, pg::Param>> parameters(const Question& question, cons
 // PostgreSQL sorts them, on disk if they exceed work_mem. Normally there are a few thousand.
 Unfolded::Unfolded(const Question& question, const Layout& layout)
     : cursor_(
-          "SELECT v.user_no, v.day, v.platform FROM mau.visits v WHERE v.day OPERATOR(pg_catalog.<=) $1"
-          " AND ($2 IS NULL OR v.day OPERATOR(pg_catalog.>=) $2)"
-          " AND ($3 IS NULL OR v.platform OPERATOR(pg_catalog.=) $3)"
-          " AND ($4 IS NULL OR v.service OPERATOR(pg_catalog.=) $4)"
-          " ORDER BY v.user_no OPERATOR(pg_catalog.>>) 16, v.day",
+          "SELECT v.user_no, v.day, v.platform FROM mau.visits v WHERE v.day <= $1"
+          " AND ($2 IS NULL OR v.day >= $2)"
+          " AND ($3 IS NULL OR v.platform = $3)"
+          " AND ($4 IS NULL OR v.service = $4)"
+          " ORDER BY v.user_no >> 16, v.day",
           parameters(question, layout)) {}
 
 const Unfolded::Visit* Unfolded::head() {

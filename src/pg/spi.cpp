@@ -80,6 +80,21 @@ Snapshot snapshot_after_writes() {
     return &snapshot;
 }
 
+/// Makes the names and operators of a statement mean PostgreSQL's own while it runs, whatever the caller's
+/// search_path is; triggers that the statement fires see the same path. Returns what `restore_search_path`
+/// wants. After an error PostgreSQL restores the path. Inside a guard only.
+int pin_search_path() {
+    constexpr const char* kPath = "pg_catalog, pg_temp";
+    if (std::strcmp(namespace_search_path, kPath) == 0) return 0;
+    int const level = NewGUCNestLevel();
+    set_config_option("search_path", kPath, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    return level;
+}
+
+void restore_search_path(int level) {
+    if (level > 0) AtEOXact_GUC(true, level);  // other settings that a trigger has changed stay
+}
+
 /// The parameters of a late-bound statement as arrays; inside a guard only.
 struct Bound {
     int count;
@@ -156,6 +171,7 @@ Rows Statement::execute_plan(std::initializer_list<Param> params, Mode mode) {
         if (count != count_)
             elog(ERROR, "mau: statement wants %d parameters, not %d: %s", count_, count, sql_);
         MemoryContext const memory = CurrentMemoryContext;  // SPI leaves us in its own
+        int const level = pin_search_path();
         if (!plan_) {
             SPIPlanPtr plan = SPI_prepare(sql_, count_, types_);
             if (!plan) check(SPI_result);
@@ -175,6 +191,7 @@ Rows Statement::execute_plan(std::initializer_list<Param> params, Mode mode) {
                                        true, 0));
         else
             check(SPI_execute_plan(plan_, values, nulls, true, 0));
+        restore_search_path(level);
         MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);

@@ -108,7 +108,8 @@ struct Rows {
     }
 };
 
-/// A statement with fixed text, prepared at its first use in a session and kept.
+/// A statement with fixed text, prepared at its first use in a session and kept. It runs with search_path =
+/// pg_catalog, pg_temp: names of mau's schema are qualified, PostgreSQL's own are not.
 class Statement {
   public:
     static constexpr int kMaxParams = 12;

@@ -1,29 +1,10 @@
-// Direct access to tables, for work that SQL cannot do without waiting: look-ups that see rows of
-// transactions in progress, and writes in place.
+// Tables and their indexes without SQL: opened, walked in the order of an index, and appended to. Through
+// PostgreSQL's interfaces for table and index access methods; what needs a heap is in heap.hpp.
 #pragma once
 
 #include "pg/boundary.hpp"
 
 namespace mau::pg {
-
-/// A row found by its text key. Values are copies in the memory context of the call; the key itself is left
-/// out.
-struct Found {
-    static constexpr int kMaxColumns = 16;
-    bool exists = false;  // a version is there that is committed, or ours
-    bool in_flight =
-        false;  // another transaction has inserted, changed, deleted or locked it and is not done
-    Datum values[kMaxColumns];
-    bool nulls[kMaxColumns];
-
-    bool is_null(int column) const { return nulls[column]; }
-    int int4(int column) const { return DatumGetInt32(values[column]); }
-    std::int64_t integer(int column) const { return DatumGetInt64(values[column]); }
-    bool boolean(int column) const { return DatumGetBool(values[column]); }
-    std::string_view text(int column) const {
-        return nulls[column] ? std::string_view() : view_of(DatumGetPointer(values[column]));
-    }
-};
 
 /// A text of a row, as long as the slot holds the row; inside a guard only.
 inline std::string_view text_of(TupleTableSlot* slot, int column) {
@@ -48,51 +29,6 @@ void check_rights(Oid table, AclMode rights);
 /// table.
 bool writable_directly(Relation table, const OwnObjects& own, AclMode right);
 
-/// Deletes the row in a slot, without a statement and without waiting; false where another transaction has
-/// it. Inside a guard only.
-bool delete_row(Relation table, TupleTableSlot* slot, CommandId command, Snapshot snapshot);
-
-/// A new value for a column of a row.
-struct Change {
-    int column;
-    Datum value;
-};
-
-/// A table with a unique index on one text column under COLLATE "C", opened for a few look-ups. Between
-/// `open` and `close` no error of ours may be thrown past it except one that ends the statement.
-class KeyedTable {
-  public:
-    /// Opens both; the caller must have the right to SELECT on the table (else 42501). If the index was
-    /// replaced, it is looked up by its name.
-    void open(Oid table, Oid index, const char* name);
-    /// The current version of the row with this text key: committed, or changed by this transaction.
-    Found find(Datum key);
-
-    /// Whether `update` can be called; needs ROW EXCLUSIVE on the table.
-    bool allows_updates(const OwnObjects& own);
-    /// Updates columns of the row that `find` found last, without waiting; returns false if another
-    /// transaction changed it first. The caller ends the command (`end_command`) before the row is read or
-    /// updated again.
-    bool update(const Change* changes, int count);
-    void close();
-
-  private:
-    /// The room that a heap page should have: for a version or two of a row.
-    static constexpr std::size_t kRoom = 400;
-
-    bool next_version();
-    bool lock_row(ItemPointer tid);
-
-    Relation table_ = nullptr;
-    Relation index_ = nullptr;
-    bool is_heap_ = false;
-    Buffer page_ = InvalidBuffer;  // of the heap, the one looked at last
-    IndexScanDesc scan_ = nullptr;
-    SnapshotData dirty_;
-    TupleTableSlot* slot_ = nullptr;   // the row found last, if it may be updated
-    TupleTableSlot* fresh_ = nullptr;  // its new version
-};
-
 /// Rows appended to a table that `writable_directly` is true of. All of it inside a guard only.
 class Appender {
   public:
@@ -115,6 +51,29 @@ class Appender {
 
 /// Ends the command, so that later reads see the direct writes.
 void end_command();
+
+/// Makes the index entries of new rows, as the executor does. Inside a guard only.
+void add_index_entries(Relation table, TupleTableSlot** slots, int count, bool only_summarizing = false);
+
+/// Opens an index of a locked table that was usable when it was looked up; if it was replaced, it is looked
+/// up by its name (else 55000). Inside a guard only.
+Relation open_index(Relation table, Oid index, const char* name);
+
+/// Makes a step of a scan in the memory that the scan was begun in. An index may keep what it allocates at a
+/// step until the scan ends, and the caller's memory may be reset before. Inside a guard only.
+template <class Step>
+auto step(IndexScanDesc scan, Step&& make) {
+    MemoryContext const callers = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
+    const auto answer = make();
+    MemoryContextSwitchTo(callers);
+    return answer;
+}
+inline bool next_slot(IndexScanDesc scan, ScanDirection direction, TupleTableSlot* slot) {
+    return step(scan, [&] { return index_getnext_slot(scan, direction, slot); });
+}
+inline ItemPointer next_tid(IndexScanDesc scan) {
+    return step(scan, [&] { return index_getnext_tid(scan, ForwardScanDirection); });
+}
 
 /// A table and an index of it, to be walked. All of it inside a guard only.
 class IndexedTable {

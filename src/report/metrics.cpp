@@ -13,13 +13,12 @@ namespace {
 pg::Statement keep_query(
     "INSERT INTO mau.snapshots AS s (at, dau, wau, mau, max, by_service, daily_active_users, "
     "accounts_by_service)"
-    " VALUES ($1, $2, $3, $4, $5,"
-    " coalesce((SELECT pg_catalog.jsonb_object_agg(b.service, b.users) FROM"
-    "  ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7)) b(service, users)), '{}'::pg_catalog.jsonb),"
+    " VALUES ($1, $2, $3, $4, $5, coalesce((SELECT jsonb_object_agg(b.service, b.users) FROM"
+    "  ROWS FROM (unnest($6), unnest($7)) b(service, users)), '{}'::jsonb),"
     // Accounts of a bridge that is called native are added to the natives.
-    " $8, (SELECT pg_catalog.jsonb_object_agg(a.service, a.users) FROM"
-    "  (SELECT n.service, pg_catalog.sum(n.users) AS users FROM"
-    "    ROWS FROM (pg_catalog.unnest($9), pg_catalog.unnest($10)) n(service, users) GROUP BY n.service) a))"
+    " $8, (SELECT jsonb_object_agg(a.service, a.users) FROM"
+    "  (SELECT n.service, sum(n.users) AS users FROM"
+    "    ROWS FROM (unnest($9), unnest($10)) n(service, users) GROUP BY n.service) a))"
     " ON CONFLICT (at) DO UPDATE SET dau = EXCLUDED.dau, wau = EXCLUDED.wau, mau = EXCLUDED.mau,"
     " max = EXCLUDED.max, by_service = EXCLUDED.by_service, daily_active_users = EXCLUDED.daily_active_users,"
     " accounts_by_service = EXCLUDED.accounts_by_service",
@@ -28,48 +27,45 @@ pg::Statement keep_query(
 
 // The newest snapshot up to an instant: its age in seconds, and its figures by service, natives first.
 pg::Statement last_snapshot_query(
-    "SELECT pg_catalog.floor(extract(epoch FROM $1 OPERATOR(pg_catalog.-) s.at))::pg_catalog.int8,"
-    " s.daily_active_users FROM mau.snapshots s WHERE s.at OPERATOR(pg_catalog.<=) $1 ORDER BY s.at DESC "
+    "SELECT floor(extract(epoch FROM $1 - s.at))::int8,"
+    " s.daily_active_users FROM mau.snapshots s WHERE s.at <= $1 ORDER BY s.at DESC "
     "LIMIT 1",
     {TIMESTAMPTZOID});
-#define MAU_FIGURES_OF_LAST_SNAPSHOT(column)                                 \
-    "SELECT f.service, f.users::pg_catalog.int8 FROM (SELECT s." column      \
-    " AS figures FROM mau.snapshots s"                                       \
-    "  WHERE s.at OPERATOR(pg_catalog.<=) $1 ORDER BY s.at DESC LIMIT 1) l," \
-    " pg_catalog.jsonb_each_text(l.figures) f(service, users)"               \
-    " ORDER BY f.service OPERATOR(pg_catalog.<>) 'native', f.service COLLATE pg_catalog.\"C\""
+#define MAU_FIGURES_OF_LAST_SNAPSHOT(column)                 \
+    "SELECT f.service, f.users::int8 FROM (SELECT s." column \
+    " AS figures FROM mau.snapshots s"                       \
+    "  WHERE s.at <= $1 ORDER BY s.at DESC LIMIT 1) l,"      \
+    " jsonb_each_text(l.figures) f(service, users)"          \
+    " ORDER BY f.service <> 'native', f.service COLLATE \"C\""
 pg::Statement last_members_query(MAU_FIGURES_OF_LAST_SNAPSHOT("by_service"), {TIMESTAMPTZOID});
 pg::Statement last_accounts_query(MAU_FIGURES_OF_LAST_SNAPSHOT("accounts_by_service"), {TIMESTAMPTZOID});
 #undef MAU_FIGURES_OF_LAST_SNAPSHOT
 
 // A refresh for a future instant must not purge the present. A thousand years mean for ever.
 pg::Statement purge_query(
-    "DELETE FROM mau.snapshots s USING mau.settings t WHERE s.at OPERATOR(pg_catalog.<)"
-    " (least($1, pg_catalog.now()) OPERATOR(pg_catalog.-) least(t.snapshot_retention, "
-    "pg_catalog.make_interval(years => 1000)))",
+    "DELETE FROM mau.snapshots s USING mau.settings t WHERE s.at <"
+    " (least($1, now()) - least(t.snapshot_retention, make_interval(years => 1000)))",
     {TIMESTAMPTZOID});
 
 // Counts a member with an older sighting in mau.users once.
 pg::Statement seen_query(
-    "SELECT (SELECT pg_catalog.count(*) FROM mau.monthly_active_users m"
-    "         WHERE m.\"timestamp\" OPERATOR(pg_catalog.>) $1)"
-    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM mau.users u"
-    "         WHERE u.last_seen OPERATOR(pg_catalog.>) $1 AND NOT EXISTS"
-    "          (SELECT 1 FROM mau.monthly_active_users m WHERE m.user_id OPERATOR(pg_catalog.=) u.user_id"
-    "            AND m.\"timestamp\" OPERATOR(pg_catalog.>) $1))",
+    "SELECT (SELECT count(*) FROM mau.monthly_active_users m"
+    "         WHERE m.\"timestamp\" > $1) + (SELECT count(*) FROM mau.users u"
+    "         WHERE u.last_seen > $1 AND NOT EXISTS"
+    "          (SELECT 1 FROM mau.monthly_active_users m WHERE m.user_id = u.user_id"
+    "            AND m.\"timestamp\" > $1))",
     {INT8OID});
 // Natives and the others apart: grouping a million rows by an expression takes three times as long.
 pg::Statement accounts_query(
-    "SELECT pg_catalog.count(*) FROM mau.users u WHERE u.is_registered AND NOT u.is_deactivated"
-    " AND u.user_id IS NOT NULL AND (u.appservice_id OPERATOR(pg_catalog.<>) '') IS NOT TRUE");
+    "SELECT count(*) FROM mau.users u WHERE u.is_registered AND NOT u.is_deactivated"
+    " AND u.user_id IS NOT NULL AND (u.appservice_id <> '') IS NOT TRUE");
 pg::Statement accounts_of_services_query(
-    "SELECT u.appservice_id, pg_catalog.count(*) FROM mau.users u WHERE u.appservice_id "
-    "OPERATOR(pg_catalog.<>) ''"
+    "SELECT u.appservice_id, count(*) FROM mau.users u WHERE u.appservice_id <> ''"
     " AND u.is_registered AND NOT u.is_deactivated AND u.user_id IS NOT NULL"
     " GROUP BY u.appservice_id");
 
 pg::Statement differences_query(
-    "SELECT t.last_rows FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) 'reconcile'"
+    "SELECT t.last_rows FROM mau.tasks t WHERE t.task = 'reconcile'"
     " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
 
 void add_services(exposition::Text& text, const std::vector<cohort::Group>& services) {
@@ -128,7 +124,7 @@ std::string exposition(const Config& config, TimestampTz at) {
     text.sample(config.settings.limit_usage_by_mau ? config.settings.max_mau_value : 0);
 
     text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
-    text.sample(static_cast<std::int64_t>(directory::reserved_users_of_statement().size()));
+    text.sample(static_cast<std::int64_t>(config::reserved_users_of_statement().size()));
 
     // Figures that take a scan come from the last snapshot.
     if (const pg::Rows snapshot = last_snapshot_query.read(std::int64_t{at}); !snapshot.empty()) {
@@ -168,7 +164,7 @@ Datum refresh(FunctionCallInfo fcinfo) {
     const TimestampTz exact = DatumGetTimestampTz(fcinfo->args[0].value);
     return tasks::run(fcinfo, "refresh", [&](const tasks::Task& task, pg::ResultSet& result) {
         past::refuse(at, "A snapshot is of the present; ask mau.daily_series for past days.");
-        metrics::keep(metrics::figures(*directory::config(), at), exact);
+        metrics::keep(metrics::figures(*config::config(), at), exact);
         const std::int64_t purged = metrics::purge(exact);
         task.end(1 + purged);
         result.add({"snapshot", std::int64_t{1}});
@@ -182,7 +178,7 @@ Datum metrics_text(FunctionCallInfo fcinfo) {
     const std::string text = pg::with_spi([&] {
         past::refuse(at, "Ask mau.daily_series for past days, or look into mau.snapshots.",
                      past::Whose::everybody);
-        return metrics::exposition(*directory::config(), exact);
+        return metrics::exposition(*config::config(), exact);
     });
     return pg::text_datum(text);
 }

@@ -67,7 +67,7 @@ Datum billing_months(FunctionCallInfo fcinfo) {
     Question question = question_of(args, 2, -1, 4);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const auto held = directory::config();
+        const auto held = config::config();
         const Config& config = *held;
         const auto known = extent(config);
         const auto months = billing::months(range, known ? known->first : now + 1, now);
@@ -92,7 +92,7 @@ Datum forecast(FunctionCallInfo fcinfo) {
     const Question question = question_of(args, 3, -1, -1);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
-        const auto held = directory::config();
+        const auto held = config::config();
         const Config& config = *held;
         std::optional<std::int64_t> target = args.integer(0);
         if (target && *target < 0)
@@ -145,14 +145,13 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     const Day last = day_of(at);
     static pg::Statement total(
-        "SELECT pg_catalog.count(*) FROM mau.users u WHERE u.is_registered AND NOT u.is_guest AND NOT "
-        "u.is_deactivated"
-        " AND NOT " MAU_U_IS_SUPPORT " AND (" MAU_SERVICE_OF_U
-        ") OPERATOR(pg_catalog.=) 'native'"
+        "SELECT count(*) FROM mau.users u WHERE u.is_registered AND NOT u.is_guest AND NOT u.is_deactivated"
+        " AND NOT " MAU_U_IS_SUPPORT " AND " MAU_SERVICE_OF_U
+        " = 'native'"
         " AND u.user_id IS NOT NULL");
     const std::string json = pg::with_spi([&] {
         past::refuse(at, "The accounts are known as they are now; ask mau.active_users for past days.");
-        const auto held = directory::config();
+        const auto held = config::config();
         const Config& config = *held;
         Question question;
         question.service = "native";
@@ -179,7 +178,7 @@ Datum draw_chart(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
         std::vector<std::int64_t> arrived;
-        const auto counts = series(*directory::config(), question, days, {1, 7, 30}, 1,
+        const auto counts = series(*config::config(), question, days, {1, 7, 30}, 1,
                                    what == "new_users" ? &arrived : nullptr);
         std::vector<double> values;
         for (std::size_t i = 0; i < length(days); ++i)

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 #include "pg/locks.hpp"
 #include "pg/shmem.hpp"
 #include "pg/values.hpp"
@@ -198,7 +198,7 @@ void notice_dml(Oid cohort) {
     if (!mine) return;
     hold(mine, cohort);
     level().unannounced = true;
-    seen::invalidate_all();
+    cache::invalidate_all();
 }
 
 std::optional<std::int64_t> rows(const Config& config, Purpose purpose) {
@@ -275,7 +275,7 @@ Datum cohort_changed(FunctionCallInfo fcinfo) {
 
 Datum users_changed(FunctionCallInfo fcinfo) {
     pg::trigger_of(fcinfo);
-    if (!seats::is_announced()) seen::invalidate_all();
+    if (!seats::is_announced()) cache::invalidate_all();
     return PointerGetDatum(nullptr);
 }
 

@@ -2,7 +2,7 @@
 // Rule R4 (the limit holds) depends on them. README.md describes states, recounts and locks.
 #pragma once
 
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
 namespace mau::seats {
 

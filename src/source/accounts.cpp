@@ -103,7 +103,7 @@ void Reading::read_threepids(const std::string& where) {
             }
             ids.push_back(id);
             mediums.push_back(medium);
-            folded.push_back(directory::fold_address(medium, address));
+            folded.push_back(config::fold_address(medium, address));
             addresses.push_back(folded.back());
         }
         pg::Statement& query = into_empty_ ? first_threepids_query : threepids_query;
@@ -148,7 +148,7 @@ void Reading::check_reserved_threepids() {
     for (std::uint64_t i = 0; i < rows.count; ++i) {
         if (!pg::valid_user_id(rows.at(i, 0).text())) continue;
         const std::string_view medium = rows.at(i, 1).text();
-        const auto held = asked.find({medium, directory::fold_address(medium, rows.at(i, 2).text())});
+        const auto held = asked.find({medium, config::fold_address(medium, rows.at(i, 2).text())});
         if (held == asked.end()) continue;
         ids.push_back(rows.at(i, 0).text());
         held_mediums.push_back(held->first);

@@ -110,7 +110,7 @@ void Reading::import(Instant at) {
     // A user who is not in the homeserver's list was no member up to the time until which the list is
     // complete.
     const Instant others = std::max(horizon, kept_until.value_or(horizon));
-    const std::vector<std::string_view> reserved = directory::registered_reserved_users(config_);
+    const std::vector<std::string_view> reserved = config::registered_reserved_users(config_);
     const Params params = {{INT8OID, at + kFuture}, {TEXTARRAYOID, reserved}};
     // Seats are given out as reap would leave them: first to the reserved users, then to the newest.
     if (!reserved.empty())

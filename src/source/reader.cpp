@@ -90,8 +90,7 @@ std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after,
 }
 
 std::int64_t filenode_of(Oid table) {
-    static pg::Statement query("SELECT coalesce(pg_catalog.pg_relation_filenode($1)::pg_catalog.int8, 0)",
-                               {OIDOID});
+    static pg::Statement query("SELECT coalesce(pg_relation_filenode($1)::int8, 0)", {OIDOID});
     return query.read(static_cast<std::int64_t>(table)).at(0, 0).integer();
 }
 

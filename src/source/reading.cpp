@@ -247,7 +247,7 @@ void Reading::record(std::vector<activity::Sighting>& batch, const activity::Rec
     activity::clamp_to_now(config_, batch.data(), batch.size());
     activity::RecordOptions of_task = options;
     of_task.is_task = true;
-    const std::size_t size = options.queue == activity::Queue::first_come ? batch.size() : activity::kChunk;
+    const std::size_t size = options.queue == activity::Queue::first_come ? batch.size() : activity::kSlice;
     for (std::size_t i = 0; i < batch.size(); i += size) {
         const auto begin = batch.begin() + static_cast<std::ptrdiff_t>(i);
         std::vector<activity::Sighting> part(

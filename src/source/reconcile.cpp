@@ -40,8 +40,8 @@ Lacking find_lacking(const Config& config, const pg::Rows& rows, const Instants&
         if (member.exists && member.integer(cohort::timestamp) + granularity >= seen) continue;
         const pg::Found account = accounts.find(key);
         if (!account.exists && skips_unknown) continue;
-        const Instant known = account.exists && !account.is_null(directory::users::last_seen)
-                                  ? account.integer(directory::users::last_seen)
+        const Instant known = account.exists && !account.is_null(config::users::last_seen)
+                                  ? account.integer(config::users::last_seen)
                                   : -1;
         if (known < 0 || known + granularity < seen) {
             if (seen <= instants.until) lacking.sightings.push_back({id, seen, Platform::unknown});
@@ -50,8 +50,8 @@ Lacking find_lacking(const Config& config, const pg::Rows& rows, const Instants&
         const bool is_member = member.exists && member.integer(cohort::timestamp) >= instants.horizon;
         const bool left_out = rows.at(i, 2).boolean();
         if (known >= instants.horizon && !is_member && !member.in_flight && !left_out &&
-            judge_sighting(config.settings, id, directory::account(config, id, account), Membership(),
-                           seen) == Outcome::joined)
+            judge_sighting(config.settings, id, config::account(config, id, account), Membership(), seen) ==
+                Outcome::joined)
             lacking.members.push_back(
                 {id, known <= instants.now ? std::max(known, seen) : seen, Platform::unknown});
     }
@@ -93,7 +93,7 @@ void Reading::record_missed(Instant until) {
         differences += changes() - before;
         if (lacking.members.empty() || !seats_left) return;
         // The cache may know them as members.
-        for (const activity::Sighting& sighting : lacking.members) seen::invalidate(sighting.user_id);
+        for (const activity::Sighting& sighting : lacking.members) cache::invalidate(sighting.user_id);
         const std::int64_t members = users_with({Outcome::joined, Outcome::refreshed});
         const std::int64_t without_seat = users_with({Outcome::full});
         record(lacking.members, without_visits);

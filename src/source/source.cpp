@@ -129,7 +129,7 @@ Datum attach(FunctionCallInfo fcinfo) {
             throw Error(sqlstate::object_not_in_prerequisite_state, "mau is already attached",
                         "It reads the tables of " + other->kind + " in schema " + other->schema + ".",
                         "Call mau.detach() first; the numbers are kept.");
-        const auto config = directory::config();
+        const auto config = config::config();
         if (source.kind == "custom") {
             source.queries = queries(custom_queries_query);
             check_queries(homeserver_of(*config, source));
@@ -158,7 +158,7 @@ Datum sync(FunctionCallInfo fcinfo) {
     return tasks::run(fcinfo, "sync", [&](const tasks::Task& task, pg::ResultSet& result) {
         const std::optional<Source> source = attached();
         if (!source) return result.add({"not attached", std::int64_t{0}});
-        const auto config = directory::config();
+        const auto config = config::config();
         std::optional<Reading> reading;
         bool complete = false;
         const auto trouble = attempt_task(task, result, [&] {
@@ -188,7 +188,7 @@ Datum reconcile(FunctionCallInfo fcinfo) {
             task.end(0);
             return result.add({"nothing to compare with", std::int64_t{0}});
         }
-        const auto config = directory::config();
+        const auto config = config::config();
         std::optional<Reading> reading;
         const auto trouble = attempt_task(task, result, [&] {
             reading.emplace(*config, *source);
@@ -214,7 +214,7 @@ std::vector<Comparison> compare_figures(const Source& source, Instant at) {
         throw Error(sqlstate::invalid_parameter, "at must not be before the last sync",
                     "Both sides know the last sighting of each user only.",
                     "Leave the argument out to mean now(), or see mau.daily_series() for past days.");
-    const auto config = directory::config();
+    const auto config = config::config();
     Reading reading(*config, source);
     reading.begin();
     reading.parse_sightings();
@@ -283,7 +283,7 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
         const std::optional<Source> source = attached();
         Datum figures;
         if (source) {
-            const auto config = directory::config();
+            const auto config = config::config();
             Reading reading(*config, *source);
             if (reading.has_usage()) {
                 reading.begin();

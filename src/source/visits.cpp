@@ -49,9 +49,9 @@ void VisitRows::look_up(const std::vector<std::string_view>& ids) {
     for (std::size_t i = 0; i < ids.size(); ++i) {
         User& user = users_[std::string(ids[i])];
         if (!rows[i].exists || !is_local(config_.settings, ids[i])) continue;
-        const Account account = directory::account(config_, ids[i], rows[i]);
-        user.number = rows[i].integer(directory::users::user_no);
-        user.service = &*services_.emplace(directory::service(account)).first;
+        const Account account = config::account(config_, ids[i], rows[i]);
+        user.number = rows[i].integer(config::users::user_no);
+        user.service = &*services_.emplace(config::service(account)).first;
     }
 }
 

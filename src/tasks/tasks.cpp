@@ -8,20 +8,19 @@ namespace mau::tasks {
 namespace {
 
 pg::Statement end_query(
-    "UPDATE mau.tasks t SET last_started = s.started, last_finished = pg_catalog.clock_timestamp(),"
-    " last_duration = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.started, last_rows = $3,"
-    " runs = t.runs OPERATOR(pg_catalog.+) 1, failures_in_a_row = 0, latest_at = greatest(t.latest_at, $4)"
-    " FROM (SELECT pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./) 1000000.0::pg_catalog.float8) AS "
-    "started) s"
-    " WHERE t.task OPERATOR(pg_catalog.=) $1",
+    "UPDATE mau.tasks t SET last_started = s.started, last_finished = clock_timestamp(),"
+    " last_duration = clock_timestamp() - s.started, last_rows = $3,"
+    " runs = t.runs + 1, failures_in_a_row = 0, latest_at = greatest(t.latest_at, $4)"
+    " FROM (SELECT to_timestamp($2 / 1000000.0::float8) AS started) s"
+    " WHERE t.task = $1",
     {TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID});
 
 pg::Statement fail_query(
-    "UPDATE mau.tasks t SET last_started = pg_catalog.to_timestamp($2 OPERATOR(pg_catalog./)"
-    " 1000000.0::pg_catalog.float8), last_error = $3, last_error_sqlstate = $4,"
-    " last_error_at = pg_catalog.clock_timestamp(), failures = t.failures OPERATOR(pg_catalog.+) 1,"
-    " failures_in_a_row = t.failures_in_a_row OPERATOR(pg_catalog.+) 1"
-    " WHERE t.task OPERATOR(pg_catalog.=) $1",
+    "UPDATE mau.tasks t SET last_started = to_timestamp($2 /"
+    " 1000000.0::float8), last_error = $3, last_error_sqlstate = $4,"
+    " last_error_at = clock_timestamp(), failures = t.failures + 1,"
+    " failures_in_a_row = t.failures_in_a_row + 1"
+    " WHERE t.task = $1",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID});
 
 }  // namespace
@@ -68,8 +67,7 @@ Datum replace_task(FunctionCallInfo fcinfo) {
         return null ? std::string_view() : pg::view_of(DatumGetTextPP(name));
     });
     pg::with_spi([&] {
-        static pg::Statement query("DELETE FROM mau.tasks t WHERE t.task OPERATOR(pg_catalog.=) $1",
-                                   {TEXTOID});
+        static pg::Statement query("DELETE FROM mau.tasks t WHERE t.task = $1", {TEXTOID});
         query.write(task);
     });
     return PointerGetDatum(trigger->tg_trigtuple);

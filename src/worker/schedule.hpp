@@ -1,6 +1,6 @@
 // The worker's tasks: which are due, their functions, and their results in mau.tasks.
 //
-// All functions need SPI, a transaction, and search_path = pg_catalog; names need no schema here.
+// All functions need SPI and a transaction.
 #pragma once
 
 #include "pg/spi.hpp"

@@ -6,7 +6,7 @@ CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE
 UPDATE mau.settings SET track_appservice_user_ips = true, limit_usage_by_mau = true, max_mau_value = 3;
 INSERT INTO mau.appservices (id, sender) VALUES ('bridge-with-a-name-of-forty-bytes-length', '@bot:example.com');
 INSERT INTO mau.reserved_threepids (medium, address) SELECT 'email', 'someone-who-is-reserved-' || n || '@example.com' FROM generate_series(1, 3) n;
-CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
     UPDATE mau.appservices SET id = 'another-' || substr(id, 9);
     UPDATE mau.settings SET admin_contact = 'mailto:somebody-else-than-before@example.com', hs_disabled_message = repeat('x', 40);
@@ -27,7 +27,7 @@ SELECT mau.register_user('@7:example.com', t('0'), medium => 'email', address =>
 SELECT user_id, service FROM mau.monthly_active_users ORDER BY user_id COLLATE "C";
 -- A reap seats the reserved, and takes out who is over the limit, by the list that it began with.
 DROP TRIGGER change ON mau.users;
-CREATE FUNCTION change_once() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION change_once() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
     DELETE FROM mau.reserved_threepids;
     PERFORM mau.check_auth_blocking('@other:example.com', at => t('0')), mau.registered_reserved_users();

@@ -107,7 +107,7 @@ TRUNCATE mau.visits;
 
 -- Triggers of others on the tables see the rows that are written; the marks are the same.
 CREATE TABLE heard (what text);
-CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO heard VALUES (TG_TABLE_NAME || ' ' || TG_OP); RETURN NULL; END $$;
+CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.heard VALUES (TG_TABLE_NAME || ' ' || TG_OP); RETURN NULL; END $$;
 CREATE TRIGGER hear AFTER INSERT OR UPDATE ON mau.monthly_active_users FOR EACH ROW EXECUTE FUNCTION hear();
 CREATE TRIGGER hear AFTER INSERT OR UPDATE ON mau.users FOR EACH ROW EXECUTE FUNCTION hear();
 CREATE TRIGGER hear AFTER INSERT ON mau.visits FOR EACH ROW EXECUTE FUNCTION hear();

@@ -136,7 +136,7 @@ SELECT mau.forget_user('@14:example.com'), mau.last_seen('@14:example.com') AT T
 SELECT count(*) AS wrong FROM leaving WHERE mau.last_seen(user_id) IS DISTINCT FROM to_timestamp(seen / 1000.0);
 -- Somebody's own trigger is heeded.
 CREATE TABLE told (user_id text);
-CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO told VALUES (OLD.user_id); RETURN OLD; END $$;
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.told VALUES (OLD.user_id); RETURN OLD; END $$;
 CREATE TRIGGER tell BEFORE DELETE ON mau.monthly_active_users FOR EACH ROW EXECUTE FUNCTION tell();
 INSERT INTO mau.monthly_active_users (user_id, "timestamp") SELECT * FROM leaving LIMIT 5;
 SELECT users FROM mau.reap(t('0')) WHERE what = 'expired';

@@ -57,7 +57,7 @@ SELECT count(*) FROM mau.monthly_active_users WHERE user_id LIKE '@z%';
 -- The backend's memory during a call does not grow with the batch.
 CREATE TABLE memory (bytes bigint);
 CREATE FUNCTION look_at_memory() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN INSERT INTO memory SELECT sum(total_bytes) FROM pg_backend_memory_contexts; RETURN NULL; END $$;
+$$ BEGIN INSERT INTO public.memory SELECT sum(total_bytes) FROM pg_backend_memory_contexts; RETURN NULL; END $$;
 CREATE TRIGGER look AFTER INSERT ON mau.users FOR EACH STATEMENT EXECUTE FUNCTION look_at_memory();
 SELECT * FROM mau.record_activities((SELECT array_agg('@large' || n || ':x') FROM generate_series(1, 20000) n), (SELECT array_agg(t('0')) FROM generate_series(1, 20000)));
 SELECT count(*) > 10 AS looks, max(bytes) - min(bytes) < 2000000 AS little_more FROM memory;

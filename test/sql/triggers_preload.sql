@@ -29,7 +29,7 @@ SELECT mau.record_activity('@f:x', t());
 SELECT user_id FROM mau.monthly_active_users ORDER BY 1;
 
 -- A trigger that records another user meanwhile: the seat of the user being written is taken.
-CREATE FUNCTION companion() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION companion() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
     BEGIN
         RAISE NOTICE '%', mau.record_activity('@with_' || substr(NEW.user_id, 2), t());
         RETURN NEW;

@@ -1,9 +1,9 @@
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 
 #include "pg/shmem.hpp"
 #include "pg/values.hpp"
 
-namespace mau::seen {
+namespace mau::cache {
 
 namespace {
 
@@ -285,14 +285,14 @@ Figures figures() {
             static_cast<std::int64_t>(pg_atomic_read_u64(&shared->misses))};
 }
 
-}  // namespace mau::seen
+}  // namespace mau::cache
 
 namespace mau {
 namespace {
 
 Datum seen_cache(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
-    const seen::Figures figures = seen::figures();
+    const cache::Figures figures = cache::figures();
     result.add({figures.size, figures.hits, figures.misses});
     return Datum(0);
 }

@@ -1,10 +1,10 @@
-#include "config/directory.hpp"
+#include "config/config.hpp"
 
 #include <algorithm>
 #include <tuple>
 
 #include "pg/locks.hpp"
-#include "cache/seen.hpp"
+#include "cache/cache.hpp"
 
 namespace mau {
 
@@ -14,7 +14,7 @@ const Appservice* Config::appservice(std::string_view id) const {
     return nullptr;
 }
 
-namespace directory {
+namespace config {
 
 namespace {
 
@@ -57,31 +57,28 @@ Oid trigger_function(const char* name) {
 }
 
 pg::Statement settings_query(
-    "SELECT limit_usage_by_mau, max_mau_value::pg_catalog.int8, mau_stats_only, "
-    "mau_trial_days::pg_catalog.int8,"
+    "SELECT limit_usage_by_mau, max_mau_value::int8, mau_stats_only, mau_trial_days::int8,"
     " track_appservice_user_ips, hs_disabled, count_deactivated_users,"
-    " pg_catalog.int8(extract(epoch FROM last_seen_granularity) OPERATOR(pg_catalog.*) 1000),"
+    " int8(extract(epoch FROM last_seen_granularity) * 1000),"
     " admin_contact, hs_disabled_message, server_notices_mxid, server_name FROM mau.settings");
 pg::Statement reserved_query("SELECT medium, address FROM mau.reserved_threepids ORDER BY position");
 pg::Statement appservices_query(
-    "SELECT a.id, a.trial_days::pg_catalog.int8, a.sender, r.regex FROM mau.appservices a"
-    " LEFT JOIN LATERAL pg_catalog.unnest(a.exclusive_user_regexes) WITH ORDINALITY r(regex, n) ON true"
+    "SELECT a.id, a.trial_days::int8, a.sender, r.regex FROM mau.appservices a"
+    " LEFT JOIN LATERAL unnest(a.exclusive_user_regexes) WITH ORDINALITY r(regex, n) ON true"
     " ORDER BY a.id, r.n");
 
 // A trigger that was disabled and enabled again is another version of its row.
 pg::Statement cohort_triggers_query(
-    "SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', t.oid, t.xmin), ',' ORDER BY t.oid),"
-    " coalesce(pg_catalog.bool_or(t.tgname OPERATOR(pg_catalog.=) 'changed' AND t.tgenabled "
-    "OPERATOR(pg_catalog.=) 'A'), false)"
-    " AND coalesce(pg_catalog.bool_or(t.tgname OPERATOR(pg_catalog.=) 'replicated' AND t.tgenabled "
-    "OPERATOR(pg_catalog.=) 'R'), false)"
-    " FROM pg_catalog.pg_trigger t WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
+    "SELECT string_agg(format('%s %s', t.oid, t.xmin), ',' ORDER BY t.oid),"
+    " coalesce(bool_or(t.tgname = 'changed' AND t.tgenabled = 'A'), false)"
+    " AND coalesce(bool_or(t.tgname = 'replicated' AND t.tgenabled = 'R'), false)"
+    " FROM pg_trigger t WHERE t.tgrelid = $1::oid",
     {INT8OID});
 
 std::shared_ptr<const Config> load() {
     const auto loaded = std::make_shared<Config>();
     Config& config = *loaded;
-    config.generation = seen::settings_generation();
+    config.generation = cache::settings_generation();
     config.settings_table = relation_oid("settings");
     config.users_table = relation_oid("users");
     config.users_index = pg::usable_index(kUsersIndex, config.users_table, true);
@@ -175,30 +172,28 @@ struct Seated {
 };
 
 pg::Statement reserved_users_query(
-    "SELECT DISTINCT t.user_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) r(medium, "
-    "address)"
-    " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
-    " AND t.address OPERATOR(pg_catalog.=) r.address"
-    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
-    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1",
+    "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " JOIN mau.user_threepids t ON t.medium = r.medium"
+    " AND t.address = r.address"
+    " LEFT JOIN mau.users u ON u.user_id = t.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type <> 'support' ORDER BY 1",
     {TEXTARRAYOID, TEXTARRAYOID});
 // The same from the tables alone. Most servers have none, which takes a look at an empty table.
 pg::Statement any_reserved_query("SELECT EXISTS (SELECT 1 FROM mau.reserved_threepids)");
 pg::Statement reserved_users_of_statement_query(
     "SELECT DISTINCT t.user_id FROM"
     " (SELECT r.medium, mau.fold_address(r.medium, r.address) AS address FROM mau.reserved_threepids r"
-    "  ORDER BY r.position LIMIT (SELECT coalesce(pg_catalog.max(s.max_mau_value), 0) FROM mau.settings s"
+    "  ORDER BY r.position LIMIT (SELECT coalesce(max(s.max_mau_value), 0) FROM mau.settings s"
     "   WHERE s.limit_usage_by_mau)) r"
-    " JOIN mau.user_threepids t ON t.medium OPERATOR(pg_catalog.=) r.medium"
-    " AND t.address OPERATOR(pg_catalog.=) r.address"
-    " LEFT JOIN mau.users u ON u.user_id OPERATOR(pg_catalog.=) t.user_id"
-    " WHERE u.user_type IS NULL OR u.user_type OPERATOR(pg_catalog.<>) 'support' ORDER BY 1");
+    " JOIN mau.user_threepids t ON t.medium = r.medium"
+    " AND t.address = r.address"
+    " LEFT JOIN mau.users u ON u.user_id = t.user_id"
+    " WHERE u.user_type IS NULL OR u.user_type <> 'support' ORDER BY 1");
 pg::Statement reserved_user_query(
-    "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-    "r(medium, address)"
-    " ON t.medium OPERATOR(pg_catalog.=) r.medium AND t.address OPERATOR(pg_catalog.=) r.address"
-    " WHERE t.user_id OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
-    "  WHERE u.user_id OPERATOR(pg_catalog.=) $3 AND u.user_type OPERATOR(pg_catalog.=) 'support') LIMIT 1",
+    "SELECT 1 FROM mau.user_threepids t JOIN ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
+    " ON t.medium = r.medium AND t.address = r.address"
+    " WHERE t.user_id = $3 AND NOT EXISTS (SELECT 1 FROM mau.users u"
+    "  WHERE u.user_id = $3 AND u.user_type = 'support') LIMIT 1",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTOID});
 
 }  // namespace
@@ -212,7 +207,7 @@ namespace {
 /// PostgreSQL's invalidation message of a change may arrive after the settings' generation was raised.
 bool is_current() {
     pg::guard([] { AcceptInvalidationMessages(); });
-    return cached && cached_generation == generation && cached->generation == seen::settings_generation();
+    return cached && cached_generation == generation && cached->generation == cache::settings_generation();
 }
 
 }  // namespace
@@ -314,5 +309,5 @@ bool is_reserved_user(const Config& config, std::string_view user_id) {
     return !reserved_user_query.read_latest(seated.mediums, seated.addresses, user_id).empty();
 }
 
-}  // namespace directory
+}  // namespace config
 }  // namespace mau

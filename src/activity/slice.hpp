@@ -1,4 +1,4 @@
-// A chunk of users: locks them, reads their rows, judges, takes seats and writes.
+// A slice of users: locks them, reads their rows, judges, takes seats and writes.
 #pragma once
 
 #include <functional>
@@ -9,14 +9,14 @@
 namespace mau::activity {
 
 /// Locks the users without waiting. A user whose lock another session holds is deferred.
-class Chunk {
+class Slice {
   public:
-    Chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options);
+    Slice(const Config& config, std::vector<Step>& steps, const RecordOptions& options);
 
     /// Records the sightings. `may_go_on`, if given, is called for each user before anything is written for
     /// it.
     void record(const std::function<bool(const Step&)>& may_go_on = nullptr);
-    /// Appends the deferred sightings of the chunk to mau.deferred_calls, and returns their number.
+    /// Appends the deferred sightings of the slice to mau.deferred_calls, and returns their number.
     std::int64_t append_deferred() const;
     /// Gives the locks back. After an error the end of the transaction does so.
     void release();

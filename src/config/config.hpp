@@ -13,7 +13,7 @@
 #include "rules/policy.hpp"
 
 #include "pg/spi.hpp"
-#include "pg/table.hpp"
+#include "pg/heap.hpp"
 
 namespace mau {
 
@@ -56,18 +56,16 @@ struct Config {
     const Appservice* appservice(std::string_view id) const;
 };
 
-/// The service of an account, by its row `u` of mau.users. (coalesce(nullif(…)) would look for its = in the
-/// caller's search_path, and so would IS DISTINCT FROM.)
-#define MAU_SERVICE_OF_U \
-    "CASE WHEN u.appservice_id OPERATOR(pg_catalog.<>) '' THEN u.appservice_id ELSE 'native' END"
-#define MAU_U_IS_SUPPORT "((u.user_type OPERATOR(pg_catalog.=) 'support') IS TRUE)"
+/// The service of an account, by its row `u` of mau.users, and whether it is a support user's.
+#define MAU_SERVICE_OF_U "coalesce(nullif(u.appservice_id, ''), 'native')"
+#define MAU_U_IS_SUPPORT "(u.user_type IS NOT DISTINCT FROM 'support')"
 
 namespace cohort {
 /// Columns of mau.monthly_active_users, as `pg::Found` numbers them.
 enum Column { user_id, timestamp, service, renewed, visited };
 }  // namespace cohort
 
-namespace directory {
+namespace config {
 
 /// Registers the invalidation callback; called once per process.
 void init();
@@ -121,5 +119,5 @@ inline std::string_view service(const Account& account) {
     return account.appservice.empty() ? std::string_view("native") : account.appservice;
 }
 
-}  // namespace directory
+}  // namespace config
 }  // namespace mau

@@ -1,4 +1,4 @@
-#include "activity/chunk.hpp"
+#include "activity/slice.hpp"
 
 #include <algorithm>
 #include <array>
@@ -75,7 +75,7 @@ void announce_rows(const Config& config, const std::vector<Step>& steps, const W
         if (step.decision.basis == Basis::uncertain || step.written ||
             (outcome != Outcome::joined && outcome != Outcome::refreshed))
             continue;
-        const std::string_view service = directory::service(step.found.account);
+        const std::string_view service = config::service(step.found.account);
         const pg::Found& row = step.found.rows.member;
         if (writes.made[next++]) {
             // Reap has removed the member's row since it was read, so the seat may be taken: the statements
@@ -110,10 +110,9 @@ Marking plan_visits(const Config& config, const Step& step, Writes& writes) {
             marking.deferred = true;
             return marking;
         }
-        const std::int64_t number =
-            user.exists ? user.integer(directory::users::user_no) : history::kNoNumber;
+        const std::int64_t number = user.exists ? user.integer(config::users::user_no) : history::kNoNumber;
         std::vector<history::Visit>& visits = user.exists ? writes.visits : writes.visits_of_new;
-        const std::string_view service = directory::service(step.found.account);
+        const std::string_view service = config::service(step.found.account);
         for (const Sighting* sighting = step.sightings.newest; sighting != end; ++sighting) {
             if (is_marked(*sighting)) continue;
             const Day day = day_of(sighting->at);
@@ -141,7 +140,7 @@ InPlace write_in_place(const Config& config, Looker& looker, const Step& step) {
     if (decision.target == Target::member && looker.members_change() && rows.member.exists &&
         rows.user.exists && decision.outcome != Outcome::joined) {
         if (decision.outcome == Outcome::refreshed) {
-            if (rows.member.text(cohort::service) != directory::service(step.found.account))
+            if (rows.member.text(cohort::service) != config::service(step.found.account))
                 return InPlace::impossible;
             change(cohort::timestamp, Int64GetDatum(sighting.at));
             if (sighting.at - rows.member.integer(cohort::renewed) > cohort::kRenewal)
@@ -155,9 +154,9 @@ InPlace write_in_place(const Config& config, Looker& looker, const Step& step) {
     if (decision.target == Target::user && looker.users_change() && rows.user.exists &&
         !rows.user.in_flight) {
         if (must_update_last_seen(config, sighting, rows.user))
-            change(directory::users::last_seen, Int64GetDatum(sighting.at));
+            change(config::users::last_seen, Int64GetDatum(sighting.at));
         if (step.visited_changes())
-            change(directory::users::visited, Int32GetDatum(step.marking.visited.stored()));
+            change(config::users::visited, Int32GetDatum(step.marking.visited.stored()));
         if (count > 0) forbid_read_only();
         // The first update in a session opens all indexes of the table.
         return count == 0 || (pg::try_lock_with_indexes(config.users_table, RowExclusiveLock) &&
@@ -183,7 +182,7 @@ void plan(const Config& config, const std::vector<Step>& steps, Writes& writes) 
                 if (!user.exists) writes.newly_known.push_back(sighting.user_id);
                 if (step.decision.outcome != Outcome::unchanged)
                     writes.members.push_back({sighting.user_id, sighting.at,
-                                              directory::service(step.found.account), visited.stored()});
+                                              config::service(step.found.account), visited.stored()});
                 else if (step.visited_changes())
                     writes.visited_members.add(sighting.user_id, 0, visited);
                 break;
@@ -241,8 +240,8 @@ bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, 
 /// Stores in the cache the members whose next sightings change nothing, until the granularity or the day
 /// ends.
 void remember(const Config& config, const std::vector<Step>& steps) {
-    if (config.settings.hs_disabled) return;                       // a hit also says that requests go ahead
-    if (config.generation != seen::settings_generation()) return;  // keys may have been made after a change
+    if (config.settings.hs_disabled) return;                        // a hit also says that requests go ahead
+    if (config.generation != cache::settings_generation()) return;  // keys may have been made after a change
     for (const Step& step : steps) {
         if (step.decision.basis != Basis::certain) continue;
         const Instant at = step.sighting().at;
@@ -254,14 +253,14 @@ void remember(const Config& config, const std::vector<Step>& steps) {
         const Instant end_of_day = (at / kDay + 1) * kDay - 1;
         unsigned clients = step.marking.visited.clients(day_of(at));
         if (step.marking.marked) clients |= client_of(step.sighting().platform);
-        seen::remember(step.sightings.key, at,
-                       std::min(last_seen + config.settings.last_seen_granularity, end_of_day), clients);
+        cache::remember(step.sightings.key, at,
+                        std::min(last_seen + config.settings.last_seen_granularity, end_of_day), clients);
     }
 }
 
 }  // namespace
 
-Chunk::Chunk(const Config& config, std::vector<Step>& steps, const RecordOptions& options)
+Slice::Slice(const Config& config, std::vector<Step>& steps, const RecordOptions& options)
     : config_(config), steps_(steps), options_(options) {
     for (Step& step : steps_) {
         step.lock = pg::hash(step.sighting().user_id);
@@ -269,7 +268,7 @@ Chunk::Chunk(const Config& config, std::vector<Step>& steps, const RecordOptions
     }
 }
 
-void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
+void Slice::record(const std::function<bool(const Step&)>& may_go_on) {
     Writes writes;
     Looker looker(config_);
     looker.prepare_updates();
@@ -305,12 +304,12 @@ void Chunk::record(const std::function<bool(const Step&)>& may_go_on) {
     for (const Step& step : steps_) *step.sightings.outcome = step.decision.outcome;
 }
 
-void Chunk::release() {
+void Slice::release() {
     for (const Step& step : steps_)
         if (step.locked) pg::release_lock(pg::LockSpace::user, step.lock);
 }
 
-std::int64_t Chunk::append_deferred() const {
+std::int64_t Slice::append_deferred() const {
     std::vector<deferred::Call> calls;
     for (const Step& step : steps_)
         if (step.deferred()) add_calls(step.sightings.newest, step.sightings.end, calls);

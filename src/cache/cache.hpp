@@ -21,7 +21,7 @@
 
 #include "pg/boundary.hpp"
 
-namespace mau::seen {
+namespace mau::cache {
 
 void init();
 
@@ -61,4 +61,4 @@ struct Figures {
 };
 Figures figures();
 
-}  // namespace mau::seen
+}  // namespace mau::cache
