@@ -211,7 +211,9 @@ Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& p
     return guard([&, text = sql.c_str(), data = params.data(), size = params.size()]() -> Rows {
         MemoryContext const memory = CurrentMemoryContext;  // SPI leaves us in its own
         Bound const bound = bind(data, size);
+        int const level = pin_search_path();
         check(SPI_execute_with_args(text, bound.count, bound.types, bound.values, bound.nulls, read_only, 0));
+        restore_search_path(level);
         MemoryContextSwitchTo(memory);
         Rows rows = collect();
         SPI_freetuptable(SPI_tuptable);
@@ -237,8 +239,10 @@ void Scratch::close() {
 Cursor::Cursor(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params) {
     guard([&, text = sql.c_str(), data = params.data(), size = params.size()] {
         Bound const bound = bind(data, size);
+        int const level = pin_search_path();  // operators are looked up when the cursor is opened
         portal_ = SPI_cursor_open_with_args(nullptr, text, bound.count, bound.types, bound.values,
                                             bound.nulls, true, CURSOR_OPT_NO_SCROLL);
+        restore_search_path(level);
     });
 }
 
