@@ -1,7 +1,7 @@
 /* mau 1.0: monthly active users of a chat server.
  *
  * The install script. doc/reference.md describes every object, in this order. From the first release on it does not
- * change; later versions are a chain of upgrade scripts. Statements inside functions are safe under any search_path. */
+ * change; later versions are a chain of upgrade scripts. Statements inside functions run with search_path = pg_catalog, pg_temp. */
 
 \echo Use "CREATE EXTENSION mau" to load this file. \quit
 
@@ -34,7 +34,7 @@ END
 $$;
 
 -------------------------------------------------------------------------------------------------------------
--- directory: settings, reserved threepids, appservices, users
+-- configuration: settings, reserved threepids, appservices, users
 -------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE mau.settings (
@@ -209,9 +209,9 @@ COMMENT ON COLUMN mau.deferred_calls.is_guest IS 'The argument of that name.';
 COMMENT ON COLUMN mau.deferred_calls.medium IS 'The argument of that name.';
 COMMENT ON COLUMN mau.deferred_calls.address IS 'The argument of that name; e-mail in lower case.';
 
-CREATE FUNCTION mau.directory_changed() RETURNS trigger
-    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_directory_changed';
-COMMENT ON FUNCTION mau.directory_changed() IS
+CREATE FUNCTION mau.config_changed() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'mau_config_changed';
+COMMENT ON FUNCTION mau.config_changed() IS
 'Trigger: informs every session at commit that settings, reserved threepids or appservices changed.';
 CREATE FUNCTION mau.replace_settings() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_replace_settings';
@@ -221,21 +221,21 @@ COMMENT ON FUNCTION mau.replace_settings() IS
 CREATE TRIGGER replace BEFORE INSERT ON mau.settings
     FOR EACH ROW EXECUTE FUNCTION mau.replace_settings();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.settings
-    FOR EACH STATEMENT EXECUTE FUNCTION mau.directory_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION mau.config_changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.reserved_threepids
-    FOR EACH STATEMENT EXECUTE FUNCTION mau.directory_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION mau.config_changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mau.appservices
-    FOR EACH STATEMENT EXECUTE FUNCTION mau.directory_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION mau.config_changed();
 ALTER TABLE mau.settings ENABLE ALWAYS TRIGGER replace, ENABLE ALWAYS TRIGGER changed;
 ALTER TABLE mau.reserved_threepids ENABLE ALWAYS TRIGGER changed;
 ALTER TABLE mau.appservices ENABLE ALWAYS TRIGGER changed;
 -- Replication fires no triggers for statements.
 CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.settings
-    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+    FOR EACH ROW EXECUTE FUNCTION mau.config_changed();
 CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.reserved_threepids
-    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+    FOR EACH ROW EXECUTE FUNCTION mau.config_changed();
 CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE ON mau.appservices
-    FOR EACH ROW EXECUTE FUNCTION mau.directory_changed();
+    FOR EACH ROW EXECUTE FUNCTION mau.config_changed();
 ALTER TABLE mau.settings ENABLE REPLICA TRIGGER replicated;
 ALTER TABLE mau.reserved_threepids ENABLE REPLICA TRIGGER replicated;
 ALTER TABLE mau.appservices ENABLE REPLICA TRIGGER replicated;
@@ -1151,7 +1151,7 @@ REVOKE ALL ON FUNCTION
     mau.wake_worker(),
     mau.pause_worker(),
     mau.resume_worker(),
-    mau.directory_changed(),
+    mau.config_changed(),
     mau.cohort_changed(),
     mau.keep_renewed(),
     mau.users_changed(),

@@ -16,11 +16,9 @@ constexpr const char* kNames[] = {"record_activity", "register_user", "add_three
 
 pg::Statement append_sightings_query(
     "INSERT INTO mau.deferred_calls (called_at, function, user_id, at, platform)"
-    " SELECT coalesce(timestamptz '2000-01-01 00:00Z' +"
-    "   (c.called_at::float8 * interval '1 microsecond'),"
+    " SELECT coalesce(timestamptz '2000-01-01 00:00Z' + c.called_at::float8 * interval '1 microsecond',"
     "   clock_timestamp()), 'record_activity', c.user_id, c.at, c.platform::int2"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3),"
-    "   unnest($4)) c(user_id, at, platform, called_at)",
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4)) c(user_id, at, platform, called_at)",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 pg::Statement append_report_query(
     "INSERT INTO mau.deferred_calls"
@@ -34,10 +32,9 @@ pg::Statement append_report_query(
     " FOR UPDATE SKIP LOCKED)) RETURNING d.*)"                                             \
     " SELECT t.function, t.user_id, t.at, t.platform::int8, t.user_type, t.appservice_id," \
     " t.is_guest, t.medium, t.address, t.called_at FROM taken t ORDER BY t.called_at"
-pg::Statement take_query(MAU_TAKE("c.called_at < $1"
-                                  " AND ($3 IS NULL OR c.called_at > $3)"
-                                  " ORDER BY c.called_at LIMIT $2"),
-                         {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID});
+pg::Statement take_query(
+    MAU_TAKE("c.called_at < $1 AND ($3 IS NULL OR c.called_at > $3) ORDER BY c.called_at LIMIT $2"),
+    {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID});
 pg::Statement take_reports_query(MAU_TAKE("c.user_id = $1 AND c.function <> 'record_activity'"), {TEXTOID});
 #undef MAU_TAKE
 

@@ -252,8 +252,7 @@ Datum last_seen(FunctionCallInfo fcinfo) {
     const auto seen = pg::with_spi([&]() -> std::optional<Instant> {
         static pg::Statement query(
             "SELECT greatest((SELECT m.\"timestamp\" FROM mau.monthly_active_users m"
-            "                  WHERE m.user_id = $1"
-            "                    AND m.\"timestamp\" > 0),"
+            "                  WHERE m.user_id = $1 AND m.\"timestamp\" > 0),"
             " (SELECT u.last_seen FROM mau.users u WHERE u.user_id = $1))",
             {TEXTOID});
         return query.read(user_id).at(0, 0).optional_integer();

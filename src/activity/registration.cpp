@@ -88,8 +88,7 @@ pg::Statement add_threepid_query(
     {TEXTOID, TEXTOID, TEXTOID});
 
 pg::Statement remove_threepid_query(
-    "DELETE FROM mau.user_threepids t WHERE t.medium = $1"
-    " AND t.address = $2 AND t.user_id = $3",
+    "DELETE FROM mau.user_threepids t WHERE t.medium = $1 AND t.address = $2 AND t.user_id = $3",
     {TEXTOID, TEXTOID, TEXTOID});
 
 // The number of threepids (of a user, or the one given) that other transactions have changed or locked.
@@ -119,8 +118,7 @@ pg::Statement deactivate_query(
 // Keeps the number, for past totals, and the registration time to the day; removes everything else.
 pg::Statement forget_query(
     "UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
-    " registered_at = u.registered_at - (u.registered_at % 86400000::int8)"
-    " WHERE u.user_id = $1",
+    " registered_at = u.registered_at - u.registered_at % 86400000 WHERE u.user_id = $1",
     {TEXTOID});
 
 /// Moves a member's row to the service of the account. A bridge's user who becomes native needs a seat;

@@ -41,33 +41,28 @@ pg::Statement lately_active_query(
 // Beyond the window: former members, whose last sighting is in mau.users.
 pg::Statement formerly_active_query(
     "SELECT count(*) FROM mau.users u"
-    " WHERE u.last_seen >= $1 AND u.last_seen < $2"
-    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
-    " = $3)"
-    " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
-    "                  WHERE m.user_id = u.user_id"
-    "                    AND m.\"timestamp\" >= $1)",
+    " WHERE u.last_seen >= $1 AND u.last_seen < $2 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
+    " = $3) AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
+    "                  WHERE m.user_id = u.user_id AND m.\"timestamp\" >= $1)",
     {INT8OID, INT8OID, TEXTOID});
 
 pg::Statement count_by_host_query(
     "SELECT mau.host_of(m.user_id), count(*) FROM mau.monthly_active_users m"
-    " WHERE m.service = 'native' AND (m.\"timestamp\" >= $1"
-    " OR m.user_id = ANY ($2)) GROUP BY 1"
-    " ORDER BY mau.host_of(m.user_id) COLLATE \"C\"",
+    " WHERE m.service = 'native' AND (m.\"timestamp\" >= $1 OR m.user_id = ANY ($2))"
+    " GROUP BY 1 ORDER BY mau.host_of(m.user_id) COLLATE \"C\"",
     {INT8OID, TEXTARRAYOID});
 
 pg::Statement active_by_host_query(
     "SELECT mau.host_of(a.user_id), count(*) FROM ("
-    "SELECT m.user_id FROM mau.monthly_active_users m WHERE m.\"timestamp\" >= $1"
-    " AND ($3 IS NULL OR m.service = $3) UNION ALL "
-    "SELECT u.user_id FROM mau.users u"
-    " WHERE u.last_seen >= $1 AND u.last_seen < $2"
-    " AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
-    " = $3)"
-    " AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
-    "                  WHERE m.user_id = u.user_id"
-    "                    AND m.\"timestamp\" >= $1)) a GROUP BY 1"
-    " ORDER BY mau.host_of(a.user_id) COLLATE \"C\"",
+    "SELECT m.user_id FROM mau.monthly_active_users m"
+    " WHERE m.\"timestamp\" >= $1 AND ($3 IS NULL OR m.service = $3)"
+    " UNION ALL SELECT u.user_id FROM mau.users u"
+    " WHERE u.last_seen >= $1 AND u.last_seen < $2 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
+    " = $3) AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
+    "                  WHERE m.user_id = u.user_id AND m.\"timestamp\" >= $1)) a"
+    " GROUP BY 1 ORDER BY mau.host_of(a.user_id) COLLATE \"C\"",
     {INT8OID, INT8OID, TEXTOID});
 
 #define MAU_INSERT_ROW \
@@ -82,8 +77,8 @@ pg::Statement write_query(MAU_INSERT_ROW " VALUES ($1, $2, $3, $2, $4::int4)" MA
                           {TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID});
 pg::Statement write_many_query(MAU_INSERT_ROW
                                " SELECT r.user_id, r.at, r.service, r.at, r.visited::int4"
-                               " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4)) r(user_id, "
-                               "at, service, visited)" MAU_OR_REFRESH,
+                               " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4))"
+                               "   r(user_id, at, service, visited)" MAU_OR_REFRESH,
                                {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID});
 #undef MAU_INSERT_ROW
 #undef MAU_OR_REFRESH

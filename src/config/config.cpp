@@ -173,8 +173,7 @@ struct Seated {
 
 pg::Statement reserved_users_query(
     "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-    " JOIN mau.user_threepids t ON t.medium = r.medium"
-    " AND t.address = r.address"
+    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address"
     " LEFT JOIN mau.users u ON u.user_id = t.user_id"
     " WHERE u.user_type IS NULL OR u.user_type <> 'support' ORDER BY 1",
     {TEXTARRAYOID, TEXTARRAYOID});
@@ -185,8 +184,7 @@ pg::Statement reserved_users_of_statement_query(
     " (SELECT r.medium, mau.fold_address(r.medium, r.address) AS address FROM mau.reserved_threepids r"
     "  ORDER BY r.position LIMIT (SELECT coalesce(max(s.max_mau_value), 0) FROM mau.settings s"
     "   WHERE s.limit_usage_by_mau)) r"
-    " JOIN mau.user_threepids t ON t.medium = r.medium"
-    " AND t.address = r.address"
+    " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address"
     " LEFT JOIN mau.users u ON u.user_id = t.user_id"
     " WHERE u.user_type IS NULL OR u.user_type <> 'support' ORDER BY 1");
 pg::Statement reserved_user_query(

@@ -48,7 +48,7 @@ Datum is_regex(FunctionCallInfo fcinfo) {
 }
 
 /// Invalidates the configuration: in all other sessions at commit, in this one at the end of the command.
-Datum directory_changed(FunctionCallInfo fcinfo) {
+Datum config_changed(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
     pg::guard([&] {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
@@ -79,7 +79,7 @@ Datum replace_settings(FunctionCallInfo fcinfo) {
 MAU_FUNCTION(mau_registered_reserved_users, registered_reserved_users);
 MAU_FUNCTION(mau_fold_address, fold_address);
 MAU_FUNCTION(mau_is_regex, is_regex);
-MAU_FUNCTION(mau_directory_changed, directory_changed);
+MAU_FUNCTION(mau_config_changed, config_changed);
 MAU_FUNCTION(mau_replace_settings, replace_settings);
 
 }  // namespace mau

@@ -1,5 +1,5 @@
 // What this relies on, beside PostgreSQL's interface for table access methods; alike from 15 to 18, but for
-// what compat.hpp hides (update_tuple, begin_index_scan, insert_index_tuples):
+// what compat.hpp hides (update_tuple, begin_index_scan):
 //
 // The bit HEAP_XMAX_INVALID and the raw xmax in a tuple's header say whether a transaction has changed or
 // locked it. The functions of the interface tell only of locks that they would have to wait for.

@@ -92,7 +92,7 @@ int pin_search_path() {
 }
 
 void restore_search_path(int level) {
-    if (level > 0) AtEOXact_GUC(true, level);  // other settings that a trigger has changed stay
+    if (level > 0) AtEOXact_GUC(true, level);  // what triggers have set, stays
 }
 
 /// The parameters of a late-bound statement as arrays; inside a guard only.

@@ -152,6 +152,7 @@ class Statement {
 };
 
 /// Runs a statement whose text is made at run time (late-bound queries on a homeserver's tables); not kept.
+/// Its search_path is that of `Statement`, as is a cursor's.
 Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only);
 
 /// A snapshot of what is committed now, in any plan: PostgreSQL's own function for it refuses while a

@@ -1,5 +1,5 @@
-// Tables and their indexes without SQL: opened, walked in the order of an index, and appended to. Through
-// PostgreSQL's interfaces for table and index access methods; what needs a heap is in heap.hpp.
+// Tables and their indexes without SQL: opened, walked in the order of an index, and appended to. Rows of
+// heaps that are found by key and changed in place are in heap.hpp.
 #pragma once
 
 #include "pg/boundary.hpp"

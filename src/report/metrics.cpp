@@ -27,8 +27,8 @@ pg::Statement keep_query(
 
 // The newest snapshot up to an instant: its age in seconds, and its figures by service, natives first.
 pg::Statement last_snapshot_query(
-    "SELECT floor(extract(epoch FROM $1 - s.at))::int8,"
-    " s.daily_active_users FROM mau.snapshots s WHERE s.at <= $1 ORDER BY s.at DESC "
+    "SELECT floor(extract(epoch FROM $1 - s.at))::int8, s.daily_active_users FROM mau.snapshots s"
+    " WHERE s.at <= $1 ORDER BY s.at DESC "
     "LIMIT 1",
     {TIMESTAMPTZOID});
 #define MAU_FIGURES_OF_LAST_SNAPSHOT(column)                 \
@@ -43,17 +43,15 @@ pg::Statement last_accounts_query(MAU_FIGURES_OF_LAST_SNAPSHOT("accounts_by_serv
 
 // A refresh for a future instant must not purge the present. A thousand years mean for ever.
 pg::Statement purge_query(
-    "DELETE FROM mau.snapshots s USING mau.settings t WHERE s.at <"
-    " (least($1, now()) - least(t.snapshot_retention, make_interval(years => 1000)))",
+    "DELETE FROM mau.snapshots s USING mau.settings t"
+    " WHERE s.at < least($1, now()) - least(t.snapshot_retention, make_interval(years => 1000))",
     {TIMESTAMPTZOID});
 
 // Counts a member with an older sighting in mau.users once.
 pg::Statement seen_query(
-    "SELECT (SELECT count(*) FROM mau.monthly_active_users m"
-    "         WHERE m.\"timestamp\" > $1) + (SELECT count(*) FROM mau.users u"
-    "         WHERE u.last_seen > $1 AND NOT EXISTS"
-    "          (SELECT 1 FROM mau.monthly_active_users m WHERE m.user_id = u.user_id"
-    "            AND m.\"timestamp\" > $1))",
+    "SELECT (SELECT count(*) FROM mau.monthly_active_users m WHERE m.\"timestamp\" > $1)"
+    " + (SELECT count(*) FROM mau.users u WHERE u.last_seen > $1 AND NOT EXISTS"
+    "     (SELECT 1 FROM mau.monthly_active_users m WHERE m.user_id = u.user_id AND m.\"timestamp\" > $1))",
     {INT8OID});
 // Natives and the others apart: grouping a million rows by an expression takes three times as long.
 pg::Statement accounts_query(

@@ -146,9 +146,7 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
     const Day last = day_of(at);
     static pg::Statement total(
         "SELECT count(*) FROM mau.users u WHERE u.is_registered AND NOT u.is_guest AND NOT u.is_deactivated"
-        " AND NOT " MAU_U_IS_SUPPORT " AND " MAU_SERVICE_OF_U
-        " = 'native'"
-        " AND u.user_id IS NOT NULL");
+        " AND NOT " MAU_U_IS_SUPPORT " AND " MAU_SERVICE_OF_U " = 'native' AND u.user_id IS NOT NULL");
     const std::string json = pg::with_spi([&] {
         past::refuse(at, "The accounts are known as they are now; ask mau.active_users for past days.");
         const auto held = config::config();

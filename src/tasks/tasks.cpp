@@ -16,11 +16,9 @@ pg::Statement end_query(
     {TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID});
 
 pg::Statement fail_query(
-    "UPDATE mau.tasks t SET last_started = to_timestamp($2 /"
-    " 1000000.0::float8), last_error = $3, last_error_sqlstate = $4,"
-    " last_error_at = clock_timestamp(), failures = t.failures + 1,"
-    " failures_in_a_row = t.failures_in_a_row + 1"
-    " WHERE t.task = $1",
+    "UPDATE mau.tasks t SET last_started = to_timestamp($2 / 1000000.0::float8),"
+    " last_error = $3, last_error_sqlstate = $4, last_error_at = clock_timestamp(),"
+    " failures = t.failures + 1, failures_in_a_row = t.failures_in_a_row + 1 WHERE t.task = $1",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID});
 
 }  // namespace

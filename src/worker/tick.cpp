@@ -8,8 +8,7 @@
 //   end      mau.tasks says how it went and when it is next; after an error that is the back-off
 //
 // Every transaction locks the extension against DROP EXTENSION without waiting for one, looks whether it is
-// still there, and works as its owner under SECURITY_RESTRICTED_OPERATION (rule R10). search_path is
-// pg_catalog, so names need no schema here.
+// still there, and works as its owner under SECURITY_RESTRICTED_OPERATION (rule R10).
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>

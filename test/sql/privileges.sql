@@ -16,7 +16,7 @@ SELECT proname, provolatile, proparallel FROM pg_proc WHERE pronamespace = 'mau'
 SELECT proname, provolatile, proparallel FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND proname IN ('monthly_active_count', 'monthly_active_count_by_service',
     'monthly_active_users_by_service', 'active_users', 'last_seen', 'explain', 'check_auth_blocking', 'registered_reserved_users', 'fold_address', 'is_regex') AND provolatile = 'v' AND proname NOT IN (TABLE readers);
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND proname IN ('record_activity', 'record_activities', 'admit', 'register_user', 'add_threepid', 'remove_threepid',
-    'deactivate_user', 'forget_user', 'reap', 'directory_changed', 'replace_settings') AND provolatile <> 'v';
+    'deactivate_user', 'forget_user', 'reap', 'config_changed', 'replace_settings') AND provolatile <> 'v';
 
 -- A role without rights gets an error and changes nothing.
 CREATE ROLE regress_mau_nobody;

@@ -88,7 +88,7 @@ SELECT outcome();
 INSERT INTO mau.settings DEFAULT VALUES;
 SELECT outcome();
 
--- The same holds for the other tables of the directory: a reserved threepid and an appservice count from the next statement on.
+-- The same holds for the other tables of the configuration: a reserved threepid and an appservice count from the next statement on.
 UPDATE mau.settings SET limit_usage_by_mau = true;
 SELECT mau.check_auth_blocking(medium => 'email', address => 'a@example.com') IS NULL AS open;
 INSERT INTO mau.reserved_threepids VALUES ('email', 'a@example.com');

@@ -132,7 +132,7 @@ subtest 'custom, by pg_restore' => sub {
     is_restored('custom');
 };
 
-subtest 'directory, by two jobs at once' => sub {
+subtest 'a dump folder, by two jobs at once' => sub {
     $node->command_ok([ 'pg_dump', '-Fd', '-j2', '-f', "$dir/parallel", $node->connstr('original') ], 'dump');
     $node->safe_psql('postgres', 'CREATE DATABASE parallel');
     $node->command_ok([ 'pg_restore', '-j2', '--exit-on-error', '-d', $node->connstr('parallel'), "$dir/parallel" ],
