@@ -27,10 +27,11 @@ namespace {
 
 using Random = std::mt19937_64;
 
-/// What happens beside the clients: again and again after so many transactions, or once when so many newcomers have come.
+/// An action beside the clients. It is repeated after a number of transactions, or done once, when a number of
+/// newcomers have come.
 struct Event {
     long long at;
-    long long every;  // transactions; 0: once, and `at` is newcomers
+    long long every;  // a number of transactions; 0: done once, and `at` is a number of newcomers
     std::function<void()> happen;
 };
 
@@ -67,7 +68,7 @@ Options options;
 std::atomic<long long> progress{0}, errors{0}, disconnects{0}, next_user{0}, samples{0}, most{0}, waits{0}, kills{0},
     admin_errors{0}, arrived{0}, warnings{0}, gone{0}, beside_done{0}, samples_over{0};
 std::atomic<bool> over{false};
-std::atomic<long long> next_event{INT64_MAX};  // the newcomer at which something is to happen once
+std::atomic<long long> next_event{INT64_MAX};  // the number of newcomers at which the next one-time action is due
 std::mutex mutex;
 std::string first_error;
 std::set<std::string> certain, possible;  // who was admitted in a transaction that committed; that may have
@@ -392,7 +393,7 @@ class Client {
         }
     }
 
-    /// Clients do not run away from what is to happen at a newcomer.
+    /// Waits while the newcomers are more than 100 ahead of a one-time action that is due.
     static void wait_for_event() {
         while (next_user - 100 > next_event) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
@@ -574,7 +575,7 @@ void direct() {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     if (next_event != INT64_MAX)
-        note_error(admin_errors, "what was to happen at newcomer " + std::to_string(next_event) + " did not");
+        note_error(admin_errors, "the action for newcomer " + std::to_string(next_event) + " was not done");
 }
 
 /// Repeats statements on a connection of their own as the work goes on; the last round comes to its end.

@@ -4,9 +4,7 @@ CREATE EXTENSION mau;
 \getenv folder PG_ABS_SRCDIR
 \set tables :folder '/fixtures/synapse-tables.sql'
 \set now '2024-06-30 12:00+00'
-\set ECHO none
 \i :tables
-\set ECHO all
 CREATE FUNCTION ms(t timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM t) * 1000)::bigint $$;
 INSERT INTO users (name, creation_ts) SELECT '@' || n || ':x', 1600000000 FROM unnest('{ahead,near,later}'::text[]) n;
 INSERT INTO user_ips (user_id, last_seen) VALUES ('@ahead:x', ms(now() + interval '20 hours')), ('@near:x', ms(now() + interval '4 minutes'));

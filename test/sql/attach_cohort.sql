@@ -4,9 +4,7 @@ SET client_min_messages = warning;
 \getenv folder PG_ABS_SRCDIR
 \set tables :folder '/fixtures/synapse-tables.sql'
 \set now '2026-06-30 12:00+00'
-\set ECHO none
 \i :tables
-\set ECHO all
 CREATE TABLE monthly_active_users (user_id text NOT NULL UNIQUE, "timestamp" bigint NOT NULL);
 INSERT INTO users (name, creation_ts) SELECT '@' || n || ':x', 1700000000 FROM unnest('{both,pruned,late,out,just_out,new,gone}'::text[]) n;
 INSERT INTO user_ips (user_id, last_seen) VALUES ('@both:x', ago('2 days')), ('@late:x', ago('3 h')), ('@out:x', ago('10 days')), ('@just_out:x', ago('61 min')), ('@new:x', ago('59 min'));

@@ -5,9 +5,7 @@ CREATE EXTENSION mau;
 \getenv folder PG_ABS_SRCDIR
 \set tables :folder '/fixtures/synapse-tables.sql'
 \set now '2024-06-30 12:00+00'
-\set ECHO none
 \i :tables
-\set ECHO all
 CREATE FUNCTION compared() RETURNS TABLE (figure text, mau bigint, server bigint, unexplained bigint, reason text) LANGUAGE sql AS
 $$ SELECT * FROM mau.compare(t()) c WHERE c.figure <> 'users seen within 1 day' $$;
 CREATE FUNCTION members() RETURNS text LANGUAGE sql AS

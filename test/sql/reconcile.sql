@@ -5,9 +5,7 @@ CREATE EXTENSION mau;
 \getenv folder PG_ABS_SRCDIR
 \set tables :folder '/fixtures/synapse-tables.sql'
 \set now '2026-06-30 12:00+00'
-\set ECHO none
 \i :tables
-\set ECHO all
 CREATE FUNCTION ms(t timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM t) * 1000)::bigint $$;
 CREATE PROCEDURE seen(first int, last int, ago interval DEFAULT NULL) LANGUAGE sql AS
 $$ INSERT INTO user_ips (user_id, last_seen) SELECT '@u' || i || ':x', ms(t() - coalesce(ago, i * interval '1 day' - interval '1 hour')) FROM generate_series(first, last) i $$;

@@ -4,9 +4,7 @@ CREATE EXTENSION mau;
 \getenv folder PG_ABS_SRCDIR
 \set tables :folder '/fixtures/synapse-tables.sql'
 \set now '2024-06-30 12:00+00'
-\set ECHO none
 \i :tables
-\set ECHO all
 CREATE FUNCTION days() RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(to_char(d.day, 'MM-DD') || ' ' || d.platform, ', ' ORDER BY d.day, d.platform)
     FROM (SELECT day, platform FROM mau.active_days UNION SELECT day, platform FROM mau.visits) d $$;

@@ -6,9 +6,7 @@ CREATE EXTENSION mau;
 \getenv folder PG_ABS_SRCDIR
 \set tables :folder '/fixtures/synapse-tables.sql'
 \set now '2024-06-30 12:00+00'
-\set ECHO none
 \i :tables
-\set ECHO all
 CREATE TABLE monthly_active_users (user_id text NOT NULL UNIQUE, "timestamp" bigint NOT NULL);
 CREATE TABLE user_daily_visits (user_id text NOT NULL, "timestamp" bigint NOT NULL, user_agent text);
 INSERT INTO users (name, creation_ts) VALUES ('@a:x', 1600000000), ('@pruned:x', 1600000000);

@@ -4,9 +4,7 @@ CREATE EXTENSION mau;
 \getenv folder PG_ABS_SRCDIR
 \set tables :folder '/fixtures/synapse-tables.sql'
 \set now '2026-06-30 12:00+00'
-\set ECHO none
 \i :tables
-\set ECHO all
 CREATE TABLE user_daily_visits (user_id text NOT NULL, "timestamp" bigint NOT NULL, user_agent text);
 INSERT INTO users (name, creation_ts) SELECT '@u' || i || ':x', 1700000000 FROM generate_series(1, 3) i;
 SELECT what, rows FROM mau.attach('synapse', 'public', t()) WHERE what IN ('users', 'visits');
