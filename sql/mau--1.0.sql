@@ -808,7 +808,7 @@ COMMENT ON FUNCTION mau.wake_worker() IS
 CREATE TABLE mau.worker_pause (
     singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
     paused_by text NOT NULL,
-    paused_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    paused_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mau.worker_pause IS
 'One row while the worker is paused in this database, else none. It survives restarts and is not dumped.';
@@ -1004,7 +1004,7 @@ COMMENT ON FUNCTION mau.health(timestamptz) IS
 
 CREATE VIEW mau.status AS
     SELECT w.preloaded,
-           CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
+           CASE WHEN pg_is_in_recovery() THEN 'standby'
                 WHEN NOT w.preloaded THEN 'not preloaded'
                 WHEN NOT w.enabled THEN 'off'
                 WHEN NOT w.serves THEN 'not in mau.databases'
@@ -1020,9 +1020,9 @@ CREATE VIEW mau.status AS
            t.next_run,
            h.kind || ' in schema ' || h.schema_name AS source,
            h.finds_new_by,
-           pg_catalog.now() - h.synced_at AS lag,
-           (SELECT pg_catalog.count(*) FROM mau.source_skipped) AS skipped_rows,
-           (SELECT d.last_rows FROM mau.tasks d WHERE d.task OPERATOR(pg_catalog.=) 'reconcile') AS reconcile_differences,
+           now() - h.synced_at AS lag,
+           (SELECT count(*) FROM mau.source_skipped) AS skipped_rows,
+           (SELECT d.last_rows FROM mau.tasks d WHERE d.task = 'reconcile') AS reconcile_differences,
            t.failures,
            coalesce(e.message, w.error) AS last_error,
            coalesce(e.sqlstate, w.error_sqlstate) AS last_error_sqlstate,
@@ -1030,8 +1030,8 @@ CREATE VIEW mau.status AS
            c.users AS monthly_active_users,
            CASE WHEN s.limit_usage_by_mau THEN c.users || ' of ' || s.max_mau_value ELSE c.users || ', no limit' END
                || '; ' || mau.describe_seats() AS seats,
-           CASE WHEN r.bytes > 0 THEN pg_catalog.pg_size_pretty(r.bytes)
-                || coalesce(', hit rate ' || pg_catalog.round(100.0 * r.hits / nullif(r.hits + r.misses, 0), 1) || ' %', '')
+           CASE WHEN r.bytes > 0 THEN pg_size_pretty(r.bytes)
+                || coalesce(', hit rate ' || round(100.0 * r.hits / nullif(r.hits + r.misses, 0), 1) || ' %', '')
                 ELSE 'none (mau is not in shared_preload_libraries)' END AS seen_cache,
            v.health,
            v.reason
@@ -1039,8 +1039,8 @@ CREATE VIEW mau.status AS
          CROSS JOIN mau.monthly_active_count() c(users)
          CROSS JOIN mau.health() v
          CROSS JOIN mau.seen_cache() r
-         CROSS JOIN (SELECT pg_catalog.max(last_finished) AS last_run, pg_catalog.min(next_run) AS next_run,
-                            pg_catalog.sum(failures_in_a_row) AS failures FROM mau.tasks) t
+         CROSS JOIN (SELECT max(last_finished) AS last_run, min(next_run) AS next_run,
+                            sum(failures_in_a_row) AS failures FROM mau.tasks) t
          LEFT JOIN mau.settings s ON true
          LEFT JOIN mau.source h ON true
          LEFT JOIN (SELECT last_error AS message, last_error_sqlstate AS sqlstate, last_error_at AS at FROM mau.tasks
@@ -1073,21 +1073,21 @@ COMMENT ON COLUMN mau.status.reason IS 'The reason for that word.';
 -- rights and dumps
 -------------------------------------------------------------------------------------------------------------
 
-SELECT pg_catalog.pg_extension_config_dump('mau.settings', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.reserved_threepids', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.reserved_threepids_position_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.appservices', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.users', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.users_user_no_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.user_threepids', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.deferred_calls', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.monthly_active_users', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.visits', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.active_days', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.snapshots', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.custom_source', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.source', '');
-SELECT pg_catalog.pg_extension_config_dump('mau.source_skipped', '');
+SELECT pg_extension_config_dump('mau.settings', '');
+SELECT pg_extension_config_dump('mau.reserved_threepids', '');
+SELECT pg_extension_config_dump('mau.reserved_threepids_position_seq', '');
+SELECT pg_extension_config_dump('mau.appservices', '');
+SELECT pg_extension_config_dump('mau.users', '');
+SELECT pg_extension_config_dump('mau.users_user_no_seq', '');
+SELECT pg_extension_config_dump('mau.user_threepids', '');
+SELECT pg_extension_config_dump('mau.deferred_calls', '');
+SELECT pg_extension_config_dump('mau.monthly_active_users', '');
+SELECT pg_extension_config_dump('mau.visits', '');
+SELECT pg_extension_config_dump('mau.active_days', '');
+SELECT pg_extension_config_dump('mau.snapshots', '');
+SELECT pg_extension_config_dump('mau.custom_source', '');
+SELECT pg_extension_config_dump('mau.source', '');
+SELECT pg_extension_config_dump('mau.source_skipped', '');
 
 CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

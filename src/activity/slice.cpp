@@ -221,9 +221,9 @@ bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, 
             writes.make();
             announce_rows(config, steps, writes);
         }
-        history::mark(config, writes.visits_of_new);
+        history::mark(writes.visits_of_new);
     };
-    const auto mark = [&] { history::mark(config, writes.visits); };
+    const auto mark = [&] { history::mark(writes.visits); };
     if (!writes.any()) return mark(), true;
     if (!can_make(config, writes)) return mark(), false;
     const bool runs_only_ours = is_task && only_ours && writes.visits_of_new.empty();

@@ -61,7 +61,7 @@ class Folder {
     PackedVisit visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const;
     std::uint32_t number_of(std::string_view service);
     std::int64_t take_batch(std::int64_t limit);
-    std::int64_t purge_chunk(std::int32_t chunk, std::int64_t max_rows);
+    std::int64_t purge_some(std::int64_t limit);
     void open();
     void merge(std::int32_t chunk, Day day, std::uint32_t service, int platform, const bitmap::Bits& users);
     void close_and_write();

@@ -49,46 +49,14 @@ bool can_mark(const Config& config) {
     return pg::try_lock_with_indexes(config.visits_table, RowExclusiveLock);
 }
 
-namespace {
-
-/// Appends the visits whose user has a number, without a statement; false where that is not possible.
-bool append(const Config& config, const Visit* visits, std::size_t count) {
-    return pg::guard([&] {
-        Relation const table = table_open(config.visits_table, RowExclusiveLock);
-        const bool possible = pg::writable_directly(table, pg::OwnObjects{{}, 4}, ACL_INSERT);
-        if (possible) {
-            pg::Appender rows;
-            rows.open(table);
-            for (std::size_t i = 0; i < count; ++i) {
-                const Visit& visit = visits[i];
-                if (visit.user_no == kNoNumber) continue;
-                Datum* const row = rows.row();
-                row[visits::user_no] = Int64GetDatum(visit.user_no);
-                row[visits::day] = DateADTGetDatum(to_date_datum(visit.day));
-                row[visits::platform] = Int16GetDatum(static_cast<int16>(visit.platform));
-                row[visits::service] = pg::make_text(visit.service);
-            }
-            rows.close();
-            pg::end_command();
-        }
-        table_close(table, NoLock);
-        return possible;
-    });
-}
-
-}  // namespace
-
-void mark(const Config& config, const std::vector<Visit>& visits) {
+void mark(const std::vector<Visit>& visits) {
     struct Columns {
         std::vector<std::int64_t> user_nos, days, platforms;
         std::vector<std::string_view> user_ids, services;
     } known, unknown;
     if (visits.empty()) return;
-    const bool appended = append(config, visits.data(), visits.size());
     for (const Visit& visit : visits) {
-        const bool by_number = visit.user_no != kNoNumber;
-        if (by_number && appended) continue;
-        Columns& columns = by_number ? known : unknown;
+        Columns& columns = visit.user_no != kNoNumber ? known : unknown;
         columns.user_nos.push_back(visit.user_no);
         columns.user_ids.push_back(visit.user_id);
         columns.days.push_back(visit.day);

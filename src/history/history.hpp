@@ -89,6 +89,6 @@ struct Visit {
 inline constexpr std::int64_t kNoNumber = -1;
 
 /// Writes visits; users without a number have a row in mau.users by now.
-void mark(const Config& config, const std::vector<Visit>& visits);
+void mark(const std::vector<Visit>& visits);
 
 }  // namespace mau::history

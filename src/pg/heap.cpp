@@ -16,6 +16,8 @@
 // caller writes by SQL.
 #include "pg/heap.hpp"
 
+#include <algorithm>
+
 namespace mau::pg {
 
 namespace {
@@ -66,7 +68,40 @@ bool has_no_locks(TupleTableSlot* slot) {
             HEAP_XMAX_INVALID) != 0;
 }
 
+/// Makes the index entries of a new version, as the executor does.
+void add_index_entries(Relation table, TupleTableSlot* slot, bool only_summarizing) {
+    EState* const state = CreateExecutorState();
+    auto* const result = makeNode(ResultRelInfo);
+    InitResultRelInfo(result, table, 0, nullptr, 0);
+    ExecOpenIndices(result, false);
+    list_free(compat::insert_index_tuples(result, slot, state, only_summarizing));
+    ExecCloseIndices(result);
+    FreeExecutorState(state);
+    pfree(result);
+}
+
 }  // namespace
+
+bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
+    if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
+        table->rd_rel->relhassubclass || table->rd_rel->relrowsecurity || table->rd_rules ||
+        table->rd_tableam != GetHeapamTableAmRoutine())
+        return false;
+    const TupleConstr* const constraints = RelationGetDescr(table)->constr;
+    if (constraints && (constraints->has_generated_stored || constraints->num_check > own.checks))
+        return false;
+    const TriggerDesc* const triggers = table->trigdesc;
+    for (int i = 0; triggers && i < triggers->numtriggers; ++i) {
+        Oid const function = triggers->triggers[i].tgfoid;
+        if (function != own.triggers[0] && function != own.triggers[1]) return false;
+    }
+    Oid const id = RelationGetRelid(table), role = GetUserId();
+    if (pg_class_aclcheck(id, role, right) == ACLCHECK_OK) return true;
+    return right == ACL_UPDATE && std::all_of(own.updated, own.updated + 2, [&](int column) {
+               const auto number = static_cast<AttrNumber>(column + 1);
+               return column >= 0 && pg_attribute_aclcheck(id, number, role, right) == ACLCHECK_OK;
+           });
+}
 
 void KeyedTable::open(Oid table, Oid index, const char* name) {
     guard([&] {
@@ -156,7 +191,7 @@ bool KeyedTable::lock_row(ItemPointer tid) {
 
 bool KeyedTable::allows_updates(const OwnObjects& own) {
     return guard([&] {
-        end_command();  // rows that this very statement has written can be changed once more
+        CommandCounterIncrement();  // rows that this very statement has written can be changed once more
         return writable_directly(table_, own, ACL_UPDATE);
     });
 }
@@ -182,7 +217,7 @@ bool KeyedTable::update(const Change* changes, int count) {
         bool new_index_entries = false, only_summarizing = false;
         const bool done = compat::update_tuple(table_, &tid, fresh_, !unlocked, &new_index_entries,
                                                &only_summarizing) == TM_Ok;
-        if (done && new_index_entries) add_index_entries(table_, &fresh_, 1, only_summarizing);
+        if (done && new_index_entries) add_index_entries(table_, fresh_, only_summarizing);
         ExecClearTuple(fresh_);
         ExecClearTuple(slot_);
         return done;

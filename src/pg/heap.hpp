@@ -6,6 +6,20 @@
 
 namespace mau::pg {
 
+/// mau's own objects on a table: its trigger functions, and the number of CHECK constraints, which its direct
+/// writes cannot violate. `updated`: the columns that direct updates set, where a role may have the right to
+/// some columns only.
+struct OwnObjects {
+    Oid triggers[2] = {InvalidOid, InvalidOid};
+    int checks = 0;
+    int updated[2] = {-1, -1};
+};
+
+/// Whether this session may write rows of a table without a statement: it has the right to, and the table has
+/// no triggers, rules, policies, constraints or children of others. Inside a guard only, with a lock on the
+/// table.
+bool writable_directly(Relation table, const OwnObjects& own, AclMode right);
+
 /// A row found by its text key. Values are copies in the memory context of the call; the key itself is left
 /// out.
 struct Found {

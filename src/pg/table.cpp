@@ -1,7 +1,5 @@
 #include "pg/table.hpp"
 
-#include <algorithm>
-
 namespace mau::pg {
 
 namespace {
@@ -42,74 +40,6 @@ void check_rights(Oid table, AclMode rights) {
                         errmsg("query would be affected by row-level security policy for table \"%s\"",
                                get_rel_name(table)),
                         errhint("Run what mau.row_security_off() returns.")));
-}
-
-bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
-    if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
-        table->rd_rel->relhassubclass || table->rd_rel->relrowsecurity || table->rd_rules ||
-        table->rd_tableam != GetHeapamTableAmRoutine())
-        return false;
-    const TupleConstr* const constraints = RelationGetDescr(table)->constr;
-    if (constraints && (constraints->has_generated_stored || constraints->num_check > own.checks))
-        return false;
-    const TriggerDesc* const triggers = table->trigdesc;
-    for (int i = 0; triggers && i < triggers->numtriggers; ++i) {
-        Oid const function = triggers->triggers[i].tgfoid;
-        if (function != own.triggers[0] && function != own.triggers[1]) return false;
-    }
-    Oid const id = RelationGetRelid(table), role = GetUserId();
-    if (pg_class_aclcheck(id, role, right) == ACLCHECK_OK) return true;
-    return right == ACL_UPDATE && std::all_of(own.updated, own.updated + 2, [&](int column) {
-               const auto number = static_cast<AttrNumber>(column + 1);
-               return column >= 0 && pg_attribute_aclcheck(id, number, role, right) == ACLCHECK_OK;
-           });
-}
-
-void add_index_entries(Relation table, TupleTableSlot** slots, int count, bool only_summarizing) {
-    if (!table->rd_rel->relhasindex) return;
-    EState* const state = CreateExecutorState();
-    auto* const result = makeNode(ResultRelInfo);
-    InitResultRelInfo(result, table, 0, nullptr, 0);
-    ExecOpenIndices(result, false);
-    for (int i = 0; i < count && result->ri_NumIndices > 0; ++i) {
-        List* const recheck = compat::insert_index_tuples(result, slots[i], state, only_summarizing);
-        list_free(recheck);
-        ResetPerTupleExprContext(state);
-    }
-    ExecCloseIndices(result);
-    FreeExecutorState(state);
-    pfree(result);
-}
-
-Datum* Appender::row() {
-    if (count_ == kRoom) flush();
-    if (count_ == slots_made_) slots_[slots_made_++] = table_slot_create(table_, nullptr);
-    TupleTableSlot* const slot = slots_[count_++];
-    ExecClearTuple(slot);
-    std::memset(slot->tts_isnull, 0, static_cast<std::size_t>(RelationGetDescr(table_)->natts));
-    return slot->tts_values;
-}
-
-void Appender::flush() {
-    if (count_ == 0) return;
-    for (int i = 0; i < count_; ++i) ExecStoreVirtualTuple(slots_[i]);
-    CommandId const command = GetCurrentCommandId(true);
-    if (count_ == 1)
-        table_tuple_insert(table_, slots_[0], command, 0, nullptr);
-    else
-        table_multi_insert(table_, slots_, count_, command, 0, nullptr);
-    add_index_entries(table_, slots_, count_);
-    count_ = 0;
-}
-
-void Appender::close() {
-    flush();
-    for (int i = 0; i < slots_made_; ++i) ExecDropSingleTupleTableSlot(slots_[i]);
-    slots_made_ = 0;
-}
-
-void end_command() {
-    CommandCounterIncrement();
 }
 
 void IndexedTable::open(Oid table, Oid index, const char* name) {

@@ -1,5 +1,5 @@
-// Tables and their indexes without SQL: opened, walked in the order of an index, and appended to. Rows of
-// heaps that are found by key and changed in place are in heap.hpp.
+// Tables and their indexes without SQL: opened, and walked in the order of an index. Rows of heaps that are
+// found by key and changed in place are in heap.hpp.
 #pragma once
 
 #include "pg/boundary.hpp"
@@ -11,49 +11,9 @@ inline std::string_view text_of(TupleTableSlot* slot, int column) {
     return view_of(DatumGetTextPP(slot->tts_values[column]));
 }
 
-/// mau's own objects on a table: its trigger functions, and the number of CHECK constraints, which its direct
-/// writes cannot violate. `updated`: the columns that direct updates set, where a role may have the right to
-/// some columns only.
-struct OwnObjects {
-    Oid triggers[2] = {InvalidOid, InvalidOid};
-    int checks = 0;
-    int updated[2] = {-1, -1};
-};
-
 /// Makes sure that the current role has rights on a table of ours and that row security hides none of its
 /// rows from it (42501). Inside a guard only.
 void check_rights(Oid table, AclMode rights);
-
-/// Whether this session may write rows of a table without a statement: it has the right to, and the table has
-/// no triggers, rules, policies, constraints or children of others. Inside a guard only, with a lock on the
-/// table.
-bool writable_directly(Relation table, const OwnObjects& own, AclMode right);
-
-/// Rows appended to a table that `writable_directly` is true of. All of it inside a guard only.
-class Appender {
-  public:
-    void open(Relation table) { table_ = table; }
-    /// The values of the next row, to be filled in.
-    Datum* row();
-    /// Writes the row that was filled in.
-    void flush();
-
-  private:
-    static constexpr int kRoom = 256;
-    Relation table_ = nullptr;
-    int count_ = 0;
-    int slots_made_ = 0;
-    TupleTableSlot* slots_[kRoom];
-
-  public:
-    void close();
-};
-
-/// Ends the command, so that later reads see the direct writes.
-void end_command();
-
-/// Makes the index entries of new rows, as the executor does. Inside a guard only.
-void add_index_entries(Relation table, TupleTableSlot** slots, int count, bool only_summarizing = false);
 
 /// Opens an index of a locked table that was usable when it was looked up; if it was replaced, it is looked
 /// up by its name (else 55000). Inside a guard only.

@@ -2,8 +2,8 @@
 // Contract, and its test; doc/sources.md has the same table for administrators.
 //
 // Queries are text that is parsed when they run, so no object of mau depends on a homeserver's tables. They
-// run read only, with the rights of rights.hpp and search_path pg_catalog. Column types are cast in the
-// query, so that a homeserver may change them. Leave a part empty that a homeserver does not have.
+// run read only, with the rights of rights.hpp and search_path "pg_catalog, pg_temp". Column types are cast
+// in the query, so that a homeserver may change them. Leave a part empty that a homeserver does not have.
 //
 //   query       parameters                       columns (in this order)
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,

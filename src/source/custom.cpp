@@ -168,9 +168,8 @@ void check_queries(const Homeserver& homeserver) {
             throw Error(sqlstate::invalid_parameter,
                         "the query for " + std::string(part.name) + " in mau.custom_source cannot be used",
                         trouble->message + ".",
-                        "Give one SELECT, with all names qualified: the search_path is pg_catalog. {schema} "
-                        "stands for "
-                        "the schema that is given to mau.attach().");
+                        "Give one SELECT, with all names qualified: the search_path is pg_catalog, pg_temp. "
+                        "{schema} stands for the schema that is given to mau.attach().");
         for (const Column& column : part.columns) {
             const std::string what = complaint(column, *found);
             if (what.empty()) continue;
