@@ -278,7 +278,7 @@ std::uint32_t settings_generation() {
     return generation;
 }
 
-Figures figures() {
+Usage usage() {
     auto* shared = piece.get<Shared>();
     if (!shared) return {0, 0, 0};
     return {static_cast<std::int64_t>(bytes()), static_cast<std::int64_t>(pg_atomic_read_u64(&shared->hits)),
@@ -292,8 +292,8 @@ namespace {
 
 Datum seen_cache(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
-    const cache::Figures figures = cache::figures();
-    result.add({figures.size, figures.hits, figures.misses});
+    const cache::Usage usage = cache::usage();
+    result.add({usage.size, usage.hits, usage.misses});
     return Datum(0);
 }
 

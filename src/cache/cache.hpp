@@ -55,10 +55,10 @@ void invalidate_settings();
 /// stored.
 std::uint32_t settings_generation();
 
-struct Figures {
+struct Usage {
     std::int64_t size;  // bytes; 0 without preload
     std::int64_t hits, misses;
 };
-Figures figures();
+Usage usage();
 
 }  // namespace mau::cache

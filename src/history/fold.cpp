@@ -216,7 +216,7 @@ void Folder::close_and_write() {
 
 /// Moves committed rows of mau.visits into memory.
 std::int64_t Folder::take_batch(std::int64_t limit) {
-    struct Step {
+    struct Taken {
         std::int64_t taken = 0, skipped = 0;
         std::size_t kept = 0;
         bool end = false, new_service = false;
@@ -232,8 +232,8 @@ std::int64_t Folder::take_batch(std::int64_t limit) {
         const std::size_t before = visits_.size();
         const auto most = std::min<std::int64_t>(limit - taken, kStep);
         visits_.resize(before + static_cast<std::size_t>(most));
-        const Step step = pg::guard([&]() -> Step {
-            Step done;
+        const Taken step = pg::guard([&]() -> Taken {
+            Taken done;
             PackedVisit* to = visits_.data() + before;
             std::size_t last = 0;  // the service of the row before; most rows have the same
             while (done.taken < most) {

@@ -41,9 +41,9 @@ Periods periods_of(Period unit, DayRange range) {
 
 /// The accounts that registered in any of the periods, up to a day, in the order of time: a walk along the
 /// index users_registered_at, which has the numbers too.
-class Accounts {
+class SignupWalk {
   public:
-    Accounts(const Config& config, const Periods& periods, Day last) : periods_(periods) {
+    SignupWalk(const Config& config, const Periods& periods, Day last) : periods_(periods) {
         pg::guard([&] {
             walk_.open(config.users_table, "users_registered_at");
             ScanKeyData keys[2];
@@ -161,7 +161,7 @@ Table retention_table(const Config& config, const Question& question, const Peri
     Signups signups(kMostSignups);
     for (std::optional<std::int32_t> first = 0; first; first = signups.left_out()) {
         signups.begin(*first);
-        Accounts accounts(config, periods, last);
+        SignupWalk accounts(config, periods, last);
         while (accounts.add_to(signups)) {
         }
         accounts.close();
