@@ -72,3 +72,16 @@ end);
 module:hook("user-registered", function (event)
 	ask("SELECT mau.register_user(?)", event.username .. "@" .. event.host);
 end);
+
+-- What happens to accounts later, by any way through the running server (of 0.12, prosodyctl deluser is none).
+local function report(query)
+	return function (event)
+		if event.host == module.host then
+			ask(query, event.username .. "@" .. event.host);
+		end
+	end
+end
+
+module:hook_global("user-deleted", report("SELECT mau.forget_user(?)"));
+module:hook_global("user-disabled", report("SELECT mau.deactivate_user(?)"));
+module:hook_global("user-enabled", report("SELECT mau.register_user(?, NULL)"));

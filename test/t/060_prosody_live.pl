@@ -246,7 +246,7 @@ sql('SELECT mau.sync()');
 is(sql(qq{SELECT mau.last_seen('u1\@example.com') > '$before'}), 't', 'and is seen in spite of them');
 sql(q{DELETE FROM prosody WHERE "user" IN ('torn', 'worded', 'room')});
 
-# The other door: Prosody calls mau before it lets anybody in.
+# With mod_mau, Prosody asks mau before it lets a user in.
 sql('SELECT mau.detach()');
 stop_prosody();
 configure(1);
@@ -262,6 +262,22 @@ ctl('register', 'byhand', 'example.com', 'secret');
 like(login('byhand@example.com'), qr/^refused: resource-constraint/, 'nobody new logs in');
 is(login('u1@example.com'), 'online', 'a member still does');
 is(sql('SELECT mau.monthly_active_count()'), $members + 1, 'the limit holds');
+
+# Accounts that are disabled, enabled and deleted.
+my $usermanager = q{require("core.usermanager")};
+SKIP:
+{
+	skip 'this Prosody does not disable accounts', 2 if ctl('shell', "> $usermanager.disable_user") !~ /function/;
+	ctl('shell', qq{> $usermanager.disable_user("next", "example.com")});
+	is(sql(q{SELECT is_deactivated FROM mau.users WHERE user_id = 'next@example.com'}), 't', 'a disabled account is deactivated');
+	ctl('shell', qq{> $usermanager.enable_user("next", "example.com")});
+	is(sql(q{SELECT is_deactivated FROM mau.users WHERE user_id = 'next@example.com'}), 'f', 'and an enabled one no longer');
+}
+ctl('shell', qq{> $usermanager.delete_user("next", "example.com")});
+is(sql(q{SELECT count(*) FROM mau.users WHERE user_id = 'next@example.com'}), 0, 'a deleted account is forgotten');
+is(sql('SELECT mau.monthly_active_count()'), $members, 'and gives its seat back');
+is(login('byhand@example.com'), 'online', 'to the next user');
+
 # A session that has planned its call goes on with it: Prosody connects anew.
 stop_prosody();
 sql('ALTER SCHEMA mau RENAME TO away');
