@@ -123,7 +123,8 @@ CREATE TABLE mau.users (
     last_seen bigint
         CONSTRAINT last_seen_is_a_time CHECK (last_seen BETWEEN 0 AND 32503680000000),
     appservice_id text
-        CONSTRAINT appservice_id_is_not_too_long CHECK (octet_length(appservice_id) <= 255),
+        CONSTRAINT appservice_id_is_not_too_long CHECK (octet_length(appservice_id) <= 255)
+        CONSTRAINT appservice_id_is_not_native CHECK (appservice_id <> 'native'),
     user_type text
         CONSTRAINT user_type_is_not_too_long CHECK (octet_length(user_type) <= 255),
     is_registered boolean NOT NULL DEFAULT false,
@@ -185,7 +186,8 @@ CREATE TABLE mau.deferred_calls (
     at bigint CONSTRAINT at_is_from_1970_to_2999 CHECK (at BETWEEN 0 AND 32503679999999),
     platform smallint CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4),
     user_type text CONSTRAINT user_type_is_short CHECK (octet_length(user_type) <= 255),
-    appservice_id text CONSTRAINT appservice_id_is_short CHECK (octet_length(appservice_id) <= 255),
+    appservice_id text CONSTRAINT appservice_id_is_short CHECK (octet_length(appservice_id) <= 255)
+        CONSTRAINT appservice_id_is_not_native CHECK (appservice_id <> 'native'),
     is_guest boolean,
     medium text CONSTRAINT medium_is_short CHECK (octet_length(medium) BETWEEN 1 AND 255),
     address text COLLATE "C" CONSTRAINT address_is_short CHECK (octet_length(address) BETWEEN 1 AND 1024),

@@ -54,7 +54,7 @@ bool report(const deferred::Call& call, bool otherwise) {
                     throw Error(sqlstate::lock_not_available, "an earlier report is being carried out");
                 try_to_carry_out(*config, call, answer);
             },
-            pg::is_interference);
+            pg::is_deferrable);
         if (!trouble) return answer;
         deferred::append({call});
         return otherwise;
@@ -81,7 +81,7 @@ Datum register_user(FunctionCallInfo fcinfo) {
     call.user_id = args.user_id(0);
     call.at = args.instant(1, "registered_at");
     call.user_type = args.name(2, "user_type");
-    call.appservice_id = args.name(3, "appservice_id");
+    call.appservice_id = config::stored_appservice(args.name(3, "appservice_id"));
     call.is_guest = args.boolean(4);
     if (args.is_null(5) != args.is_null(6))
         throw Error(sqlstate::invalid_parameter, "medium and address must be given together", {},

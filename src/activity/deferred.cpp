@@ -33,7 +33,9 @@ pg::Statement append_report_query(
     " SELECT t.function, t.user_id, t.at, t.platform::int8, t.user_type, t.appservice_id," \
     " t.is_guest, t.medium, t.address, t.called_at FROM taken t ORDER BY t.called_at"
 pg::Statement take_query(
-    MAU_TAKE("c.called_at < $1 AND ($3 IS NULL OR c.called_at > $3) ORDER BY c.called_at LIMIT $2"),
+    // One in the future was made before the clock was set back.
+    MAU_TAKE("(c.called_at < $1 OR c.called_at > clock_timestamp() + interval '1 minute')"
+             " AND ($3 IS NULL OR c.called_at > $3) ORDER BY c.called_at LIMIT $2"),
     {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID});
 pg::Statement take_reports_query(MAU_TAKE("c.user_id = $1 AND c.function <> 'record_activity'"), {TEXTOID});
 #undef MAU_TAKE
@@ -79,6 +81,20 @@ std::vector<Call> calls_of(const pg::Rows& rows) {
     return calls;
 }
 
+/// The time of a call, unless it is out of range: mau is younger than 2000, and no call is made in the
+/// future.
+std::optional<std::int64_t> plausible(std::optional<std::int64_t> called_at) {
+    return called_at && *called_at > 0 && *called_at <= GetCurrentTimestamp() ? called_at : std::nullopt;
+}
+
+void lose(std::size_t calls, const char* detail, const char* hint) {
+    seats::count_lost(static_cast<std::int64_t>(calls));
+    pg::guard([&] {
+        ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not store a deferred call"),
+                          errdetail("%s", detail), errhint("%s", hint)));
+    });
+}
+
 }  // namespace
 
 void append(const std::vector<Call>& calls, WhenLocked when_locked) {
@@ -88,33 +104,33 @@ void append(const std::vector<Call>& calls, WhenLocked when_locked) {
             throw Error(sqlstate::lock_not_available, "mau.deferred_calls is locked",
                         "Rows that have to be written are locked as well.",
                         "End the transaction that has locked mau's tables.");
-        seats::count_lost(static_cast<std::int64_t>(calls.size()));
-        pg::guard([] {
-            ereport(WARNING,
-                    (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("mau could not store a deferred call"),
-                     errdetail("mau.deferred_calls is locked, and so are the rows that the call writes."),
-                     errhint("End the transaction that has locked mau's tables, and make the call again.")));
-        });
-        return;
+        return lose(calls.size(), "mau.deferred_calls is locked, and so are the rows that the call writes.",
+                    "End the transaction that has locked mau's tables, and make the call again.");
     }
+    std::uint64_t stored = 0;
     std::vector<std::string_view> user_ids;
     std::vector<std::int64_t> times, platforms;
     std::vector<std::optional<std::int64_t>> called_at;
     for (const Call& call : calls) {
         if (call.function != Function::record_activity) {
-            append_report_query.write(call.called_at, kNames[static_cast<int>(call.function)], call.user_id,
-                                      call.at, call.user_type, call.appservice_id, call.is_guest, call.medium,
-                                      call.address);
+            stored += append_report_query
+                          .write(plausible(call.called_at), kNames[static_cast<int>(call.function)],
+                                 call.user_id, call.at, call.user_type, call.appservice_id, call.is_guest,
+                                 call.medium, call.address)
+                          .count;
             continue;
         }
         user_ids.push_back(call.user_id);
         times.push_back(*call.at);
         platforms.push_back(static_cast<int>(call.platform));
-        // mau is younger than 2000: an earlier time was written by hand, and may be out of range.
-        const bool is_plausible = call.called_at && *call.called_at > 0;
-        called_at.push_back(is_plausible ? call.called_at : std::nullopt);
+        called_at.push_back(plausible(call.called_at));
     }
-    if (!user_ids.empty()) append_sightings_query.write(user_ids, times, platforms, called_at);
+    if (!user_ids.empty())
+        stored += append_sightings_query.write(user_ids, times, platforms, called_at).count;
+    if (stored == calls.size()) return;
+    if (when_locked == WhenLocked::raise) throw not_written("mau.deferred_calls");
+    lose(calls.size() - stored, "A trigger keeps rows of mau.deferred_calls from being written.",
+         "Drop the trigger, and make the call again.");
 }
 
 bool has_reports(std::string_view user_id) {

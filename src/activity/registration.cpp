@@ -1,5 +1,7 @@
 #include "activity/registration.hpp"
 
+#include "activity/activity.hpp"
+
 #include "activity/rows.hpp"
 #include "cohort/leaving.hpp"
 #include "pg/locks.hpp"
@@ -156,7 +158,8 @@ void make_known(const Config& config, const deferred::Call& report) {
         return statement.write(report.user_id, report.at, report.user_type, report.appservice_id,
                                report.is_guest);
     };
-    if (write(register_query).count == 0) write(register_new_query);
+    if (write(register_query).count == 0 && write(register_new_query).count == 0)
+        throw not_written("mau.users");
     cache::invalidate(report.user_id);
     const pg::Rows misplaced = misplaced_query.read_latest(report.user_id);
     if (misplaced.empty()) return;
@@ -165,17 +168,20 @@ void make_known(const Config& config, const deferred::Call& report) {
 
 /// Takes the user into the cohort because of a reserved threepid; not support users, not while recording is
 /// off. Returns whether the user is a member now.
-bool join_reserved(const Config& config, std::string_view user_id, Instant at) {
+bool join_reserved(const Config& config, const deferred::Call& report) {
     if (!recording(config.settings)) return false;
+    activity::Sighting sighting{report.user_id, *report.at, Platform::unknown};
+    activity::clamp_to_now(config, &sighting, 1);
     const seats::Announced announced;
-    const pg::Rows joined = join_reserved_query.write(user_id, at);
+    const pg::Rows joined = join_reserved_query.write(sighting.user_id, sighting.at);
     if (joined.empty()) return false;
     if (joined.at(0, 0).boolean()) seats::add_rows(config, joined.at(0, 1).text(), 1);
     return true;
 }
 
 void add_threepid(const deferred::Call& report) {
-    add_threepid_query.write(report.medium, report.address, report.user_id);
+    if (add_threepid_query.write(report.medium, report.address, report.user_id).count == 0)
+        throw not_written("mau.user_threepids");
 }
 
 bool deactivate(const Config& config, std::string_view user_id) {
@@ -255,7 +261,7 @@ bool carry_out(const Config& config, const deferred::Call& report) {
             if (!report.medium) return false;
             add_threepid(report);
             return config::is_reserved(config, *report.medium, *report.address) &&
-                   join_reserved(config, report.user_id, *report.at);
+                   join_reserved(config, report);
         case deferred::Function::add_threepid:
             add_threepid(report);
             return true;

@@ -19,14 +19,14 @@ pg::Statement note_many_new_query(
     " visited = greatest(u.visited, EXCLUDED.visited) RETURNING user_id, user_no",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 // An upsert draws a user number even if it only updates, so existing rows are updated. Returns how many it
-// has locked; rows of other transactions in progress are skipped. Without a time only `visited` changes.
+// has written; rows of other transactions in progress are skipped. Without a time only `visited` changes.
 pg::Statement note_many_query(
     "WITH s AS (SELECT k.user_no, v.at, v.visited::int4 FROM"
     "   ROWS FROM (unnest($1), unnest($2), unnest($3)) v(user_id, at, visited)"
     "  JOIN mau.users k ON k.user_id = v.user_id FOR UPDATE OF k SKIP LOCKED),"
     " w AS (UPDATE mau.users u SET last_seen = greatest(u.last_seen, s.at),"
-    "  visited = greatest(u.visited, s.visited) FROM s WHERE u.user_no = s.user_no)"
-    " SELECT count(*) FROM s",
+    "  visited = greatest(u.visited, s.visited) FROM s WHERE u.user_no = s.user_no RETURNING 1)"
+    " SELECT count(*) FROM w",
     {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID});
 // The same for members, whose last sighting stays.
 pg::Statement visit_members_query(
@@ -77,8 +77,12 @@ void Writes::make() {
         if (rows.at(0, 0).integer() < static_cast<std::int64_t>(noted.user_ids.size()))
             throw Error(sqlstate::serialization_failure, "another transaction has taken a user's row");
     }
-    if (noted_new.any())
-        number(note_many_new_query.write(noted_new.user_ids, noted_new.times, noted_new.visited));
+    if (noted_new.any()) {
+        const pg::Rows rows =
+            note_many_new_query.write(noted_new.user_ids, noted_new.times, noted_new.visited);
+        if (rows.count < noted_new.user_ids.size()) throw not_written("mau.users");
+        number(rows);
+    }
     if (!members.empty()) made = cohort::write(members);
     if (visited_members.any()) visit_members_query.write(visited_members.user_ids, visited_members.visited);
 }

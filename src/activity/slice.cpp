@@ -228,11 +228,13 @@ bool make(const Config& config, const std::vector<Step>& steps, Writes& writes, 
     if (!can_make(config, writes)) return mark(), false;
     const bool runs_only_ours = is_task && only_ours && writes.visits_of_new.empty();
     const pg::Keeps keeps = runs_only_ours ? pg::Keeps::nothing : pg::Keeps::memory;
-    if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, pg::is_interference, keeps);
+    // A task raises the error of a trigger that keeps rows from being written: replay finds the user.
+    const auto is_put_off = is_task ? pg::is_interference : pg::is_deferrable;
+    if (IsolationIsSerializable()) return !pg::attempt([&] { write(), mark(); }, is_put_off, keeps);
     // Rows that were updated in place already say that their visits are marked, so these are marked even if
     // the statements fail. A new user's visits need the number that the statements give: they are marked with
     // the user's row, or not at all.
-    const bool done = !pg::attempt(write, pg::is_interference, keeps);
+    const bool done = !pg::attempt(write, is_put_off, keeps);
     mark();
     return done;
 }

@@ -46,4 +46,10 @@ class Error : public std::runtime_error {
     std::string hint_;
 };
 
+/// The error for rows that a statement did not write, although nothing was in its way.
+inline Error not_written(const std::string& table) {
+    return {sqlstate::trigger_protocol_violated, "rows of " + table + " were not written",
+            "A trigger keeps rows from being written.", "Drop the trigger."};
+}
+
 }  // namespace mau

@@ -47,6 +47,7 @@ static_assert((kDay >> 13) < 1 << 14);
 struct Shared {
     pg_atomic_uint32 database_generation[pg::kMaxDatabases];
     pg_atomic_uint32 settings_generation[pg::kMaxDatabases];
+    pg_atomic_uint64 version[pg::kMaxDatabases];  // of the triggers; 0: not known yet
     std::uint64_t sets;
     std::uint64_t seeds[2];
     pg_atomic_uint64 hits, misses;
@@ -66,6 +67,7 @@ pg::SharedPiece piece("mau recently seen", bytes, [](void* memory) {
     // Generation 0 is not used.
     for (auto& generation : shared->database_generation) pg_atomic_init_u32(&generation, 1);
     for (auto& generation : shared->settings_generation) pg_atomic_init_u32(&generation, 1);
+    for (auto& version : shared->version) pg_atomic_init_u64(&version, 0);
     pg_atomic_init_u64(&shared->hits, 0);
     pg_atomic_init_u64(&shared->misses, 0);
     for (std::uint64_t i = 0; i < shared->sets; ++i) {
@@ -83,8 +85,10 @@ struct alignas(64) Session {
     std::uint64_t sets = 0;
     pg_atomic_uint32* generation = nullptr;  // the database's
     pg_atomic_uint32* settings_generation = nullptr;
+    pg_atomic_uint64* version = nullptr;
     std::uint64_t seeds[2];
     bool has_changes = false;            // that will invalidate something at commit
+    bool is_suspect = true;              // the triggers' version has to be compared first
     std::uint32_t hits = 0, misses = 0;  // not added to the shared figures yet
 };
 Session session;
@@ -99,6 +103,7 @@ bool attached() {
     session.sets = shared->sets;
     session.generation = &shared->database_generation[database];
     session.settings_generation = &shared->settings_generation[database];
+    session.version = &shared->version[database];
     for (int i = 0; i < 2; ++i) session.seeds[i] = shared->seeds[i] + static_cast<std::uint64_t>(database);
     session.shared = shared;
     return true;
@@ -227,7 +232,7 @@ Key key_of(std::string_view user_id) {
     __builtin_prefetch(&set);  // the caller has other work until it needs the set
     key.second = hash_bytes_extended(bytes, length, session.seeds[1]);
     key.generation = pg_atomic_read_u32(session.generation) + pg_atomic_read_u32(&set.generation);
-    key.usable = !session.has_changes;
+    key.usable = !session.has_changes && !session.is_suspect;
     pg_read_barrier();
     return key;
 }
@@ -276,6 +281,17 @@ std::uint32_t settings_generation() {
     const std::uint32_t generation = pg_atomic_read_u32(session.settings_generation);
     pg_read_barrier();
     return generation;
+}
+
+void suspect() {
+    session.is_suspect = true;
+}
+
+void trust(std::uint64_t version) {
+    session.is_suspect = false;
+    if (!attached()) return;
+    if (pg_atomic_exchange_u64(session.version, version) != version)
+        pg_atomic_fetch_add_u32(session.generation, 1);
 }
 
 Usage usage() {

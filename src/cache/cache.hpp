@@ -14,7 +14,8 @@
 // that makes entries wrong raises a generation at commit: that of the database, or that of the user's set. A
 // session that read the tables before the change writes an entry with the old generation, which is a miss.
 // Settings have a generation of their own, because sessions keep a copy of them. A session with such a change
-// in its own open transaction does not ask the cache.
+// in its own open transaction does not ask the cache, nor does one that has met DDL on the tables, until it
+// has found out whether triggers were disabled meanwhile.
 #pragma once
 
 #include "rules/calendar.hpp"
@@ -54,6 +55,13 @@ void invalidate_settings();
 /// The settings' generation. Read it before the settings, and compare it before entries based on them are
 /// stored.
 std::uint32_t settings_generation();
+
+/// From here on the session does not ask the cache until `trust` is called: there was DDL on a table, and
+/// rows may have been written while its triggers were disabled. For PostgreSQL's callbacks.
+void suspect();
+/// Asks the cache again. `version`: of the triggers that report changes to the cache; if it is not the one
+/// that another session had, all entries are invalidated.
+void trust(std::uint64_t version);
 
 struct Usage {
     std::int64_t size;  // bytes; 0 without preload

@@ -313,14 +313,10 @@ std::vector<Group> active_by_host(Instant period, Instant at, std::optional<std:
 
 std::vector<bool> write(const std::vector<Row>& rows) {
     std::vector<bool> made(rows.size());
-    std::size_t next = 0;
-    auto note =
-        [&](const pg::Rows& written) {  // in the order of the rows, those that a trigger stopped left out
-            for (std::uint64_t i = 0; i < written.count; ++i) {
-                while (next < rows.size() && rows[next].user_id != written.at(i, 0).text()) ++next;
-                if (next < rows.size()) made[next] = written.at(i, 1).boolean();
-            }
-        };
+    auto note = [&](const pg::Rows& written) {
+        if (written.count < rows.size()) throw not_written("mau.monthly_active_users");
+        for (std::uint64_t i = 0; i < written.count; ++i) made[i] = written.at(i, 1).boolean();
+    };
     if (rows.size() == 1) {
         const Row& row = rows.front();
         note(write_query.write(row.user_id, row.at, row.service, std::int64_t{row.visited}, kRenewal));

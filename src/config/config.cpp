@@ -24,11 +24,14 @@ std::uint64_t cached_generation = 0;
 
 void on_relcache_invalidation(Datum, Oid relation) {
     if (!cached || relation == InvalidOid || relation == cached->settings_table ||
+        relation == cached->reserved_table || relation == cached->appservices_table ||
         relation == cached->users_table || relation == cached->users_index ||
         relation == cached->users_sequence || relation == cached->cohort_table ||
         relation == cached->cohort_index || relation == cached->threepids_table ||
-        relation == cached->visits_table || relation == cached->days_table)
+        relation == cached->visits_table || relation == cached->days_table) {
         ++generation;
+        cache::suspect();
+    }
 }
 
 std::optional<std::string> text_or_nothing(const pg::Field& field) {
@@ -67,19 +70,27 @@ pg::Statement appservices_query(
     " LEFT JOIN LATERAL unnest(a.exclusive_user_regexes) WITH ORDINALITY r(regex, n) ON true"
     " ORDER BY a.id, r.n");
 
-// A trigger that was disabled and enabled again is another version of its row.
-pg::Statement cohort_triggers_query(
-    "SELECT string_agg(format('%s %s', t.oid, t.xmin), ',' ORDER BY t.oid),"
-    " coalesce(bool_or(t.tgname = 'changed' AND t.tgenabled = 'A'), false)"
-    " AND coalesce(bool_or(t.tgname = 'replicated' AND t.tgenabled = 'R'), false)"
-    " FROM pg_trigger t WHERE t.tgrelid = $1::oid",
-    {INT8OID});
+// The versions of the cohort's triggers ($1), whether they notice whatever is written to it, and the versions
+// of the triggers of all tables that the cache depends on. A trigger that was disabled and enabled again is
+// another version of its row.
+#define MAU_VERSIONS "string_agg(format('%s %s', t.oid, t.xmin), ',' ORDER BY t.oid)"
+pg::Statement triggers_query("SELECT " MAU_VERSIONS
+                             " FILTER (WHERE t.tgrelid = $1::oid),"
+                             " coalesce(bool_or(t.tgname = 'changed' AND t.tgenabled = 'A')"
+                             "  FILTER (WHERE t.tgrelid = $1::oid), false)"
+                             " AND coalesce(bool_or(t.tgname = 'replicated' AND t.tgenabled = 'R')"
+                             "  FILTER (WHERE t.tgrelid = $1::oid), false), " MAU_VERSIONS
+                             " FROM pg_trigger t WHERE t.tgrelid = ANY ($2::oid[])",
+                             {INT8OID, INT8ARRAYOID});
+#undef MAU_VERSIONS
 
 std::shared_ptr<const Config> load() {
     const auto loaded = std::make_shared<Config>();
     Config& config = *loaded;
     config.generation = cache::settings_generation();
     config.settings_table = relation_oid("settings");
+    config.reserved_table = relation_oid("reserved_threepids");
+    config.appservices_table = relation_oid("appservices");
     config.users_table = relation_oid("users");
     config.users_index = pg::usable_index(kUsersIndex, config.users_table, true);
     config.users_sequence = relation_oid("users_user_no_seq");
@@ -93,13 +104,17 @@ std::shared_ptr<const Config> load() {
     config.on_cohort.triggers[0] = trigger_function("cohort_changed");
     config.on_cohort.triggers[1] = trigger_function("keep_renewed");
     // As many as the install script puts on the tables.
-    config.on_users.checks = 7;
+    config.on_users.checks = 8;
     config.on_cohort.checks = 5;
     config.on_users.updated[0] = users::last_seen;
     config.on_users.updated[1] = users::visited;
-    const pg::Rows triggers = cohort_triggers_query.read_latest(std::int64_t{config.cohort_table});
+    const std::vector<std::int64_t> watched{config.cohort_table,      config.users_table,
+                                            config.settings_table,    config.reserved_table,
+                                            config.appservices_table, config.threepids_table};
+    const pg::Rows triggers = triggers_query.read_latest(std::int64_t{config.cohort_table}, watched);
     config.cohort_version = pg::hash(triggers.at(0, 0).text());
     config.cohort_is_watched = triggers.at(0, 1).boolean();
+    cache::trust(pg::hash(triggers.at(0, 2).text()));
 
     const pg::Rows rows = settings_query.read_latest();
     if (!rows.empty()) {  // an admin who deleted the row gets the defaults

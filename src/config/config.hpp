@@ -42,7 +42,7 @@ struct Config {
     std::uint32_t generation = 0;    // of all that: as it was before it was read
 
     // An index is none while an administrator has dropped it, or builds it anew.
-    Oid settings_table = InvalidOid;
+    Oid settings_table = InvalidOid, reserved_table = InvalidOid, appservices_table = InvalidOid;
     Oid users_table = InvalidOid, users_index = InvalidOid, users_sequence = InvalidOid;
     Oid cohort_table = InvalidOid, cohort_index = InvalidOid;
     Oid cohort_by_time = InvalidOid;   // the index on `renewed`
@@ -114,6 +114,15 @@ std::vector<std::string_view> registered_reserved_users(const Config& config);
 std::vector<std::string_view> reserved_users_of_statement();
 /// Whether the user is one of them.
 bool is_reserved_user(const Config& config, std::string_view user_id);
+
+/// An appservice's id as it is stored: one that is called native gets another name, because "native" stands
+/// for users without an appservice.
+inline std::string_view stored_appservice(std::string_view id) {
+    return id == "native" ? std::string_view("native (appservice)") : id;
+}
+inline std::optional<std::string_view> stored_appservice(std::optional<std::string_view> id) {
+    return id ? std::optional(stored_appservice(*id)) : id;
+}
 
 /// The appservice to which the account belongs, or "native".
 inline std::string_view service(const Account& account) {

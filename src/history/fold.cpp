@@ -202,10 +202,7 @@ void Folder::close_and_write() {
         scratch_.run([&] {
             const pg::Rows written =
                 write_query.write(chunks_, days_, row_services_, platforms_, pg::Param::bytes(bitmaps));
-            if (written.count < chunks_.size())
-                throw Error(sqlstate::trigger_protocol_violated,
-                            "bitmaps of mau.active_days were not written",
-                            "A trigger keeps rows from being written.", "Drop the trigger.");
+            if (written.count < chunks_.size()) throw not_written("mau.active_days");
         });
         rows += static_cast<std::int64_t>(chunks_.size());
         chunks_.clear(), days_.clear(), platforms_.clear(), row_services_.clear();

@@ -63,8 +63,11 @@ void mark(const std::vector<Visit>& visits) {
         columns.platforms.push_back(static_cast<int>(visit.platform));
         columns.services.push_back(visit.service);
     }
-    if (!known.user_nos.empty())
-        mark_many_query.write(known.user_nos, known.days, known.platforms, known.services);
+    // The user's row may say already that the visits are in the history.
+    if (!known.user_nos.empty() &&
+        mark_many_query.write(known.user_nos, known.days, known.platforms, known.services).count <
+            known.user_nos.size())
+        throw not_written("mau.visits");
     if (!unknown.user_ids.empty() &&
         mark_by_id_query.write(unknown.user_ids, unknown.days, unknown.platforms, unknown.services).count <
             unknown.user_ids.size())

@@ -51,4 +51,10 @@ inline bool is_interference(const Trouble& trouble) {
     return is_concurrency(trouble) || trouble.state == "42P10";
 }
 
+/// Whether a caller's own call is deferred after an error, instead of failing: interference, or a trigger
+/// that keeps rows from being written.
+inline bool is_deferrable(const Trouble& trouble) {
+    return is_interference(trouble) || trouble.state == sqlstate::trigger_protocol_violated;
+}
+
 }  // namespace mau::pg

@@ -77,7 +77,7 @@ void Reading::read_users(const std::string& where) {
                 appservice_id.size() < rows.at(i, 3).text().size())
                 note(contract_.users_table, "user type or appservice id is too long; it is cut off", id);
             accounts.user_types.push_back(user_type);
-            accounts.appservice_ids.push_back(appservice_id);
+            accounts.appservice_ids.push_back(config::stored_appservice(appservice_id));
             accounts.guests.push_back(rows.at(i, 4).boolean());
             accounts.deactivated.push_back(rows.at(i, 5).boolean());
         }

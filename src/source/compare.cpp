@@ -1,6 +1,6 @@
 // A user counts on both sides, on one, or on none. The server's users are read in batches, and each is looked
 // up in mau's tables with the reason why mau would leave the user out; users whom only mau has are counted by
-// the day of their last sighting, because a server prunes old rows.
+// the hour of their last sighting, because a server prunes old rows.
 #include "source/compare.hpp"
 
 #include <algorithm>
@@ -14,8 +14,13 @@ constexpr const char* kBoth = "both";
 constexpr const char* kMissing = "who are missing in mau";
 constexpr const char* kUnknown = "whom mau does not know";
 
+// The hours from a sighting to `at`; -1 for those after `written`, which the server need not have written
+// yet.
+#define MAU_AGE(seen, at, written) \
+    "CASE WHEN " seen " > " written " THEN -1 ELSE greatest(0, (" at " - " seen ") / 3600000) END"
+
 // Groups the server's users ($1, last seen $2) by figure, by the reason why mau lacks them (or kBoth), and by
-// days since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet; $5: whether the
+// hours since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet; $5: whether the
 // server's own list of members leaves the user out; $6: whether all seats are taken. The query repeats
 // the rules of rules/policy in SQL, only to name the reason of a difference, and leaves out the trial days of
 // appservices.
@@ -30,8 +35,7 @@ pg::Statement tally_query(
     "   CASE WHEN NOT (s.limit_usage_by_mau OR s.mau_stats_only) THEN 'while nothing is recorded'"
     "        WHEN n.seen > $4 THEN 'not read yet'"
     "        WHEN n.user_id = '' OR octet_length(n.user_id) > 255 THEN 'without a usable id'"
-    "        WHEN right(n.user_id, length(s.server_name) + 1) NOT IN (':' || s.server_name, '@' || "
-    "s.server_name)"
+    "        WHEN mau.host_of(n.user_id) <> s.server_name OR n.user_id LIKE '@:%' AND s.server_name <> ''"
     "        THEN 'of another server' END AS not_recorded"
     "  FROM ROWS FROM (unnest($1), unnest($2), unnest($5)) n(user_id, seen, left_out)"
     "  LEFT JOIN mau.monthly_active_users m ON m.user_id = n.user_id LEFT JOIN mau.users u ON u.user_id = "
@@ -40,7 +44,7 @@ pg::Statement tally_query(
     " g AS (SELECT f.*, coalesce(not_recorded, CASE WHEN user_no IS NULL AND member_at IS NULL THEN 'whom "
     "mau does not know'"
     "   ELSE 'who are missing in mau' END) AS missing FROM f)"
-    " SELECT w.figure, w.reason, greatest(0, ($3 - w.seen) / 86400000), count(*) FROM g, LATERAL (VALUES"
+    " SELECT w.figure, w.reason, " MAU_AGE("w.seen", "$3", "$7") ", count(*) FROM g, LATERAL (VALUES"
     "  ('month', CASE WHEN g.seen <= $3 - 2592000000 THEN NULL WHEN g.ours > $3 - 2592000000 THEN 'both'"
     "     WHEN g.seen - g.ours <= g.granularity THEN 'seen again within last_seen_granularity'"
     "     ELSE g.missing END, g.ours),"
@@ -64,7 +68,7 @@ pg::Statement tally_query(
     "     WHEN g.left_out AND g.ours >= $3 - 2592000000 THEN 'whom the server''s own list of members leaves "
     "out'"
     "     ELSE g.missing END, g.ours)) w(figure, reason, seen) WHERE w.reason IS NOT NULL GROUP BY 1, 2, 3",
-    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID, BOOLARRAYOID, BOOLOID});
+    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID, BOOLARRAYOID, BOOLOID, INT8OID});
 
 // mau's own users, in the same groups without a reason.
 pg::Statement ours_query(
@@ -72,11 +76,12 @@ pg::Statement ours_query(
     "   u.appservice_id <> '' OR coalesce(m.service, 'native') <> 'native' AS bridged"
     "  FROM mau.monthly_active_users m FULL JOIN mau.users u ON u.user_id = m.user_id"
     "  WHERE m.user_id IS NOT NULL OR u.user_id IS NOT NULL)"
-    " SELECT w.figure, greatest(0, ($1 - f.ours) / 86400000), count(*) FROM f, LATERAL (VALUES"
+    " SELECT w.figure, " MAU_AGE("f.ours", "$1", "$2") ", count(*) FROM f, LATERAL (VALUES"
     "  ('month', f.ours > $1 - 2592000000), ('day', f.ours > $1 - 86400000),"
     "  ('counted', f.member_at >= $1 - 2592000000 AND f.bridged IS NOT TRUE)) w(figure, holds)"
     " WHERE w.holds GROUP BY 1, 2",
-    {INT8OID});
+    {INT8OID, INT8OID});
+#undef MAU_AGE
 
 // The number of forgotten users, that of reserved users, and whether all seats are taken at $1 (ms).
 pg::Statement known_query(
@@ -89,28 +94,31 @@ pg::Statement known_query(
     "false)",
     {INT8OID});
 
-using Days = std::map<std::int64_t, std::int64_t>;  // days before now: users
+using Ages = std::map<std::int64_t, std::int64_t>;  // hours since the last sighting, or kNew: users
+constexpr std::int64_t kNew = -1;
+constexpr Instant kHour = 3'600'000;
 
 /// The tally of one figure.
 struct Tally {
-    std::map<std::string, Days> reasons;
+    std::map<std::string, Ages> reasons;
     std::int64_t theirs = 0;
-    std::optional<Instant> oldest;  // the server's oldest sighting
+    std::optional<Instant> oldest;  // the oldest of the server's sightings
 };
 
-std::int64_t total(const Days& days) {
+std::int64_t total(const Ages& ages) {
     std::int64_t sum = 0;
-    for (const auto& [day, users] : days) sum += users;
+    for (const auto& [age, users] : ages) sum += users;
     return sum;
 }
 
 /// mau's facts that may explain a figure's differences.
 struct Facts {
-    Days ours;
+    Ages ours;
     std::int64_t forgotten, reserved;
     bool is_full;
-    Instant at;
-    std::string only_ours;  // why users may be on our side only; empty: for no reason
+    Instant at, written_until;
+    std::string only_ours;          // why users may be on our side only; empty: for no reason
+    std::optional<Instant> oldest;  // the oldest activity that the server has kept
 };
 
 Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
@@ -120,11 +128,11 @@ Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
         if (users > 0)
             result.reason += (result.reason.empty() ? "" : "; ") + std::to_string(users) + " " + words;
     };
-    Days both;
-    for (const auto& [reason, days] : tally.reasons) {
-        const std::int64_t users = total(days);
+    Ages both;
+    for (const auto& [reason, ages] : tally.reasons) {
+        const std::int64_t users = total(ages);
         if (reason == kBoth) {
-            both = days;
+            both = ages;
         } else if (reason == kUnknown && users <= facts.forgotten) {
             say(users, "forgotten by mau.forget_user()");
         } else {
@@ -133,17 +141,18 @@ Comparison judge(std::string figure, const Tally& tally, const Facts& facts) {
         }
     }
     const std::int64_t oldest =
-        tally.oldest ? std::max<Instant>(0, facts.at - *tally.oldest) / kDay : std::int64_t{0};
-    std::int64_t pruned = 0, more = 0;
-    for (const auto& [day, users] : facts.ours) {
-        const auto found = both.find(day);
+        facts.oldest ? std::max<Instant>(0, facts.at - *facts.oldest) / kHour : std::int64_t{0};
+    std::int64_t unwritten = 0, pruned = 0, more = 0;
+    for (const auto& [age, users] : facts.ours) {
+        const auto found = both.find(age);
         const std::int64_t surplus = users - (found == both.end() ? 0 : found->second);
-        (day >= oldest ? pruned : more) += surplus;
+        (age == kNew ? unwritten : age >= oldest ? pruned : more) += surplus;
     }
-    pruned = std::max<std::int64_t>(0, pruned), more = std::max<std::int64_t>(0, more);
+    for (std::int64_t* users : {&unwritten, &pruned, &more}) *users = std::max<std::int64_t>(0, *users);
     if (!facts.only_ours.empty()) {
-        say(pruned + more, facts.only_ours);
+        say(unwritten + pruned + more, facts.only_ours);
     } else {
+        say(unwritten, "in mau only, seen a moment ago");
         say(pruned, "in mau only, because the server has pruned its rows");
         const std::int64_t reserved = std::min(more, facts.reserved);
         say(reserved, "in mau only, who hold a reserved seat");
@@ -182,13 +191,13 @@ void add(const pg::Rows& rows, const Reading& reading, const Facts& facts, bool 
             tally.oldest = std::min(tally.oldest.value_or(seen.back()), seen.back());
         }
     }
-    const pg::Rows groups =
-        tally_query.read_latest(ids, seen, at, reading.read_for_good(), left_out, facts.is_full);
+    const pg::Rows groups = tally_query.read_latest(ids, seen, at, reading.read_for_good(), left_out,
+                                                    facts.is_full, facts.written_until);
     for (std::uint64_t i = 0; i < groups.count; ++i) {
         const auto tally = tallies.find(groups.at(i, 0).string());
         if (tally == tallies.end()) continue;
-        Days& days = tally->second.reasons[groups.at(i, 1).string()];
-        days[groups.at(i, 2).optional_integer().value_or(0)] += groups.at(i, 3).integer();
+        Ages& ages = tally->second.reasons[groups.at(i, 1).string()];
+        ages[groups.at(i, 2).optional_integer().value_or(0)] += groups.at(i, 3).integer();
     }
 }
 
@@ -209,7 +218,7 @@ Comparison compare_cohort(const Reading& reading, const Facts& facts) {
         return {figure, total(facts.ours), 0, 0, "it is empty: the server does not keep it"};
     Comparison result = judge(figure, members, facts);
     std::int64_t found = 0;
-    for (const auto& [reason, days] : members.reasons) found += total(days);
+    for (const auto& [reason, ages] : members.reasons) found += total(ages);
     if (const std::int64_t expired = members.theirs - found; expired > 0)
         result.reason =
             std::to_string(expired) + " expired, which the server has yet to reap; " + result.reason;
@@ -220,25 +229,28 @@ Comparison compare_cohort(const Reading& reading, const Facts& facts) {
 
 std::vector<Comparison> compare(Reading& reading, Instant at) {
     const Contract& contract = reading.contract();
-    std::map<std::string, Days> ours;
+    const Instant written_until = at - overlap();
+    std::map<std::string, Ages> ours;
     {
-        const pg::Rows rows = ours_query.read_latest(at);
+        const pg::Rows rows = ours_query.read_latest(at, written_until);
         for (std::uint64_t i = 0; i < rows.count; ++i)
             ours[rows.at(i, 0).string()][rows.at(i, 1).integer()] += rows.at(i, 2).integer();
     }
     const pg::Rows known = known_query.read_latest(at);
     const std::int64_t forgotten = known.at(0, 0).integer(), reserved = known.at(0, 1).integer();
     const bool is_full = known.at(0, 2).boolean();
+    std::optional<Instant> oldest;
     const auto facts = [&](const char* figure, const std::string& only_ours) {
-        return Facts{ours[figure], forgotten, reserved, is_full, at, only_ours};
+        return Facts{ours[figure], forgotten, reserved, is_full, at, written_until, only_ours, oldest};
     };
 
     Tallies seen{{"month", {}}, {"day", {}}, {"counted", {}}};
     const Facts about_all = facts("month", contract.rows_go);
     reading.read_all(reading.activity_query(at), {{INT8OID, at + kFuture}},
                      [&](const pg::Rows& rows) { add(rows, reading, about_all, false, seen); });
+    oldest = seen["month"].oldest;
     std::vector<Comparison> result{
-        judge("users seen within 30 days", seen["month"], about_all),
+        judge("users seen within 30 days", seen["month"], facts("month", contract.rows_go)),
         judge("users seen within 1 day", seen["day"], facts("day", contract.rows_go)),
         judge("monthly active users beside all users seen", seen["counted"],
               facts("counted", contract.rows_go)),

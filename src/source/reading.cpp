@@ -263,7 +263,7 @@ void Reading::record(std::vector<activity::Sighting>& batch, const activity::Rec
 /// Counts and notes the rows that a query for malformed ones finds.
 void Reading::note_malformed(const std::string& query) {
     if (query.empty()) return;
-    const pg::Rows rows = read(query, {{INT8OID, at_}});
+    const pg::Rows rows = read(query, {{INT8OID, std::max(at_, now_)}});
     for (std::uint64_t i = 0; i < rows.count; ++i)
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
 }

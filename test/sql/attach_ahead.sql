@@ -16,3 +16,10 @@ INSERT INTO user_ips (user_id, last_seen) VALUES ('@later:x', ms(now() + interva
 SELECT what, rows FROM mau.sync(now() + interval '10 days') WHERE what = 'joined';
 SELECT user_id, "timestamp" > ms(now() + interval '5 minutes') AS far_ahead FROM mau.monthly_active_users ORDER BY user_id;
 DROP EXTENSION mau;
+-- For an instant in the past, rows of the present are not malformed.
+CREATE EXTENSION mau;
+UPDATE user_ips SET last_seen = ms(now() - interval '1 hour');
+SELECT what, rows FROM mau.attach('synapse', 'public', now() - interval '40 days') WHERE what IN ('joined', 'skipped');
+SELECT what, rows FROM mau.sync(now() - interval '5 days') WHERE what IN ('joined', 'skipped');
+SELECT * FROM mau.source_skipped;
+SELECT what, rows FROM mau.sync() WHERE what IN ('joined', 'skipped');

@@ -51,7 +51,7 @@ SELECT members();
 -- Where Synapse keeps a list of its members, users whom it leaves out stay out, and members whose activity was pruned come back.
 DROP EXTENSION mau;
 CREATE TABLE monthly_active_users (user_id text NOT NULL UNIQUE, "timestamp" bigint NOT NULL);
-INSERT INTO monthly_active_users VALUES ('@u1:x', ago('1 day')), ('@pruned:x', ago('29 days'));
+INSERT INTO monthly_active_users VALUES ('@u1:x', ago('1 day')), ('@pruned:x', ago('29 days 23 hours 55 min'));
 CREATE EXTENSION mau;
 SELECT what, rows FROM mau.attach('synapse', 'public', t()) WHERE what = 'joined';
 SELECT * FROM compared();

@@ -43,7 +43,7 @@ SELECT lines(t('1 min 30.9 s'), 'current|daily|age');
 SELECT lines(t('0') - interval '1 us', 'daily|age');
 SELECT rows FROM mau.refresh(t('1 min')) WHERE what = 'snapshot';
 SELECT lines(t('1 min 30.9 s'), 'current|daily|age');
--- A bridge that is called native is native here, too.
+-- A bridge that is called native is not native.
 SELECT mau.register_user('@odd:x.org', t('1 min'), appservice_id => 'native');
 SELECT rows FROM mau.refresh(t('2 min')) WHERE what = 'snapshot';
 SELECT lines(t('2 min'), 'non_deactivated');

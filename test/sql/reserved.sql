@@ -91,3 +91,6 @@ INSERT INTO mau.reserved_threepids VALUES ('email', 'JÖRG@Example.com');
 SELECT mau.check_auth_blocking(medium => 'email', address => 'jörg@example.com', at => t('0')) IS NULL AS open;
 SELECT mau.register_user('@joerg:example.com', t('0'), medium => 'email', address => 'Jörg@example.com');
 SELECT mau.registered_reserved_users();
+-- A registration time ahead of the clock is no sighting ahead of it.
+SELECT mau.register_user('@early:x', now() + interval '100 days', medium => 'email', address => 'JÖRG@example.com');
+SELECT "timestamp" <= extract(epoch FROM now()) * 1000 AS is_of_now FROM mau.monthly_active_users WHERE user_id = '@early:x';
