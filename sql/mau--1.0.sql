@@ -60,7 +60,9 @@ CREATE TABLE mau.settings (
     history_retention interval NOT NULL DEFAULT '2 years'
         CONSTRAINT history_retention_is_at_least_a_day CHECK (history_retention >= interval '1 day'),
     snapshot_retention interval NOT NULL DEFAULT '2 years'
-        CONSTRAINT snapshot_retention_is_at_least_a_day CHECK (snapshot_retention >= interval '1 day')
+        CONSTRAINT snapshot_retention_is_at_least_a_day CHECK (snapshot_retention >= interval '1 day'),
+    source_time_zone text
+        CONSTRAINT source_time_zone_is_a_time_zone CHECK (isfinite(timezone(source_time_zone, timestamp 'epoch')))
 );
 COMMENT ON TABLE mau.settings IS
 'The settings, one row, with Synapse''s names. Change them with UPDATE; a change is effective at commit, in every session.';
@@ -80,6 +82,7 @@ COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether deactivated u
 COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is written again (more than this). Up to 1 day.';
 COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept; of older days fold keeps only which users were active at all.';
 COMMENT ON COLUMN mau.settings.snapshot_retention IS 'How long mau.snapshots are kept.';
+COMMENT ON COLUMN mau.settings.source_time_zone IS 'The time zone of times that the source stores without one (users.created_at of ejabberd); NULL = the setting TimeZone of the role that writes them.';
 
 CREATE TABLE mau.reserved_threepids (
     medium text NOT NULL CONSTRAINT medium_is_given CHECK (medium <> ''),

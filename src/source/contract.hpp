@@ -8,6 +8,9 @@
 //   query       parameters                       columns (in this order)
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,
 //               rows of `users_table`            appservice_id text, is_guest boolean, is_deactivated boolean
+//   bans        {where} = a restriction on the   as users: the accounts that have one of these bans
+//               rows of `bans_table`
+//   accounts    $1 user_id[]                     as users: these accounts
 //   threepids   {where}                          user_id text, medium text, address text
 //   holders     $1 medium[], $2 address[],       user_id text, medium text, address text: the owners of
 //               $3 user_id[]                     these addresses, and all threepids of these users
@@ -39,6 +42,11 @@
 // The cohort is optional in the same way. Attach reads it: it has members whose activity was pruned, and
 // lacks those whom the homeserver has removed. mau.compare reads those who are counted.
 //
+// A ban is a row of another table that makes an account a deactivated one. The end of a ban deletes the row,
+// so a sync reads the accounts again that mau knows as deactivated.
+//
+// With `local_times_table` all queries run in the time zone in which the homeserver writes into that table.
+//
 // {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table
 // once, and no other table beside it at the same level.
 #pragma once
@@ -62,6 +70,8 @@ struct Requirement {
 struct Contract {
     std::vector<Requirement> needs;
     std::string users_table, users;
+    std::string local_times_table, local_times;  // the table and the column with times without a time zone
+    std::string bans_table, bans, accounts;
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
     std::string visits_table, visits, malformed_visits;  // the table is locked while it is read

@@ -81,7 +81,7 @@ void report(pg::ResultSet& result, const Reading& reading) {
     result.add({"sightings", reading.sightings});
     for (int i = 0; i < kOutcomes; ++i)
         if (reading.outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading.outcomes[i]});
-    for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
+    for (const auto& obstacle : {reading.no_time_zone, reading.no_cohort, reading.no_visits})
         if (obstacle) result.add({obstacle->what, std::int64_t{0}});
     if (reading.visits > 0) {
         result.add({"visits", reading.visits});
@@ -144,7 +144,7 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.done();
         note_attached_query.write(true);
         report(result, reading);
-        for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
+        for (const auto& obstacle : {reading.no_time_zone, reading.no_cohort, reading.no_visits})
             if (obstacle && !obstacle->hint.empty()) warn(*obstacle);
     });
     worker::wake_at_commit();
