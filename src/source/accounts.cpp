@@ -39,10 +39,12 @@ pg::Statement lost_threepids_query(
 pg::Statement deactivated_users_query(
     "SELECT u.user_id FROM mau.users u WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
     {TEXTOID, INT8OID});
-pg::Statement deactivated_query(
+// Members among the deactivated users, where $3 is true, and among the locked ones, where $4 is.
+pg::Statement leaving_query(
     "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
-    " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
-    {TEXTOID, INT8OID});
+    " WHERE (u.is_deactivated AND $3 OR u.is_locked AND $4)"
+    " AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
+    {TEXTOID, INT8OID, BOOLOID, BOOLOID});
 
 /// A view for an array parameter in which an empty text is NULL.
 std::string_view or_null(const pg::Field& field) {
@@ -81,6 +83,7 @@ void Reading::take_accounts(const pg::Rows& rows) {
         accounts.appservice_ids.push_back(appservice_id);
         accounts.guests.push_back(rows.at(i, 4).boolean());
         accounts.deactivated.push_back(rows.at(i, 5).boolean());
+        accounts.locked.push_back(rows.at(i, 6).boolean());
     }
     users +=
         into_empty_ ? registration::take_over_first(accounts) : registration::take_over(config_, accounts);
@@ -190,13 +193,16 @@ void Reading::check_reserved_threepids() {
         lost_threepids_query.write(mediums, addresses, held_mediums, held_addresses).count);
 }
 
+/// Takes deactivated and locked users out of the cohort who do not count by the settings.
 void Reading::leave_deactivated() {
-    if (config_.settings.count_deactivated_users) return;
+    const bool deactivated = !config_.settings.count_deactivated_users,
+               locked = !config_.settings.count_locked_users;
+    if (!deactivated && !locked) return;
     std::string last;
     pg::Scratch scratch;
     for (bool more = true; more;) {
         scratch.run([&] {
-            const pg::Rows rows = deactivated_query.read_latest(last, std::int64_t{kFetch});
+            const pg::Rows rows = leaving_query.read_latest(last, std::int64_t{kFetch}, deactivated, locked);
             for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(config_, rows.at(i, 0).text());
             more = rows.count == static_cast<std::uint64_t>(kFetch);
             if (more) last = rows.at(rows.count - 1, 0).string();

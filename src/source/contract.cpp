@@ -48,6 +48,7 @@ std::vector<ContractQuery> queries_of(const Contract& contract) {
     add(contract.malformed, true);
     add(contract.cohort, false);
     add(contract.counted, false);
+    add(contract.answers, false, true);
     add(contract.visits, false);
     add(contract.malformed_visits, false);
     add(contract.usage, false);

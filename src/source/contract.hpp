@@ -7,7 +7,8 @@
 //
 //   query       parameters                       columns (in this order)
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,
-//               rows of `users_table`            appservice_id text, is_guest boolean, is_deactivated boolean
+//               rows of `users_table`            appservice_id text, is_guest boolean,
+//                                                is_deactivated boolean, is_locked boolean
 //   bans        {where} = a restriction on the   as users: the accounts that have one of these bans
 //               rows of `bans_table`
 //   accounts    $1 user_id[]                     as users: these accounts
@@ -33,6 +34,8 @@
 //                                                time; activity, malformed and usage read the table
 //                                                sightings(host, "user", key, seen_at bigint (ms) or NULL)
 //   malformed_visits  $1 at (ms)                 the same for visits
+//   answers     $1 user_id[]                     rule text, holds boolean, detail text: how the homeserver
+//                                                itself answers requests of these accounts, for mau.explain
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over all users whom mau has seen
 //
@@ -77,10 +80,12 @@ struct Contract {
     std::string visits_table, visits, malformed_visits;  // the table is locked while it is read
     std::string cohort_table, cohort, counted;
     std::string malformed;
+    std::string answers;
     std::string unparsed;
     std::optional<std::int64_t> (*parse)(std::string_view value) = nullptr;
 
     std::string rows_go;  // why mau may have users whom the server has not, in words; empty: by pruning only
+    std::string without_account;  // what a member without an account may be, in words; empty: not reported
     std::string usage, usage_with_visits;  // the second also reads daily visits; usage is used if it fails
     std::string activity_name;             // the table that `activity` reads, without an activity_table
 };

@@ -47,7 +47,7 @@ Contract ejabberd(const Homeserver& homeserver) {
             std::string(bans ? "EXISTS (SELECT FROM {schema}.private_storage p WHERE p.username = "
                                "a.username{and_same_host} AND {banned})"
                              : "false") +
-            " FROM {schema}.users a WHERE {which} GROUP BY a.username{and_host}"
+            ", false FROM {schema}.users a WHERE {which} GROUP BY a.username{and_host}"
             " ORDER BY min(a.created_at)";
         contract.users = bound(substitute(query, "which", "{where}"));
         if (bans) {

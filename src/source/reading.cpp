@@ -286,6 +286,10 @@ void Reading::note_malformed(const std::string& query) {
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
 }
 
+pg::Rows Reading::answers(std::string_view user_id) const {
+    return read(contract_.answers, {{TEXTARRAYOID, std::vector<std::string_view>{user_id}}});
+}
+
 Datum Reading::usage(Instant at) {
     parse_sightings();
     if (!contract_.usage_with_visits.empty()) {

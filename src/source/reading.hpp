@@ -25,6 +25,9 @@ struct Source {
     std::map<std::string, std::string> queries;  // of a custom source
 };
 
+/// The source that mau is attached to; nothing without one.
+std::optional<Source> attached();
+
 inline constexpr long kFetch = 4096;      // rows that are read at once
 inline constexpr Instant kFuture = kDay;  // how far ahead a homeserver's clock may be
 
@@ -85,6 +88,9 @@ class Reading {
         return "SELECT q.user_id, q.last_seen, q.left_out FROM (" + compared_query() +
                ") q(user_id, last_seen, left_out, is_activity) WHERE q.is_activity";
     }
+    /// How the homeserver itself answers requests of a user: rows (rule, holds, detail); none where its kind
+    /// does not say.
+    pg::Rows answers(std::string_view user_id) const;
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
     /// The way in which new activity is found, in words.
@@ -98,6 +104,7 @@ class Reading {
     Instant read_for_good() const { return homeserver_.since; }
     /// Why the role that reads cannot read the homeserver's visits; nothing if it can.
     std::optional<pg::Trouble> trouble_with_visits() const;
+    bool has_answers() const { return !contract_.answers.empty(); }
     bool has_usage() const { return !contract_.usage.empty(); }
 
     using Params = std::vector<std::pair<Oid, pg::Param>>;
