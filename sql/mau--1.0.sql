@@ -54,13 +54,16 @@ CREATE TABLE mau.settings (
     server_name text
         CONSTRAINT server_name_is_a_host CHECK (server_name !~ '[@[:space:]]' AND server_name <> ''),
     count_deactivated_users boolean NOT NULL DEFAULT true,
+    count_locked_users boolean NOT NULL DEFAULT true,
     last_seen_granularity interval NOT NULL DEFAULT '1 hour'
         CONSTRAINT last_seen_granularity_is_up_to_a_day
         CHECK (last_seen_granularity >= interval '0' AND last_seen_granularity <= interval '1 day'),
     history_retention interval NOT NULL DEFAULT '2 years'
         CONSTRAINT history_retention_is_at_least_a_day CHECK (history_retention >= interval '1 day'),
     snapshot_retention interval NOT NULL DEFAULT '2 years'
-        CONSTRAINT snapshot_retention_is_at_least_a_day CHECK (snapshot_retention >= interval '1 day')
+        CONSTRAINT snapshot_retention_is_at_least_a_day CHECK (snapshot_retention >= interval '1 day'),
+    source_time_zone text
+        CONSTRAINT source_time_zone_is_a_time_zone CHECK (isfinite(timezone(source_time_zone, timestamp 'epoch')))
 );
 COMMENT ON TABLE mau.settings IS
 'The settings, one row, with Synapse''s names. Change them with UPDATE; a change is effective at commit, in every session.';
@@ -77,9 +80,11 @@ COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error message while h
 COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends server notices; never blocked.';
 COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name; when set, only @…:server_name and the JIDs …@server_name are local. NULL where one database serves several hosts.';
 COMMENT ON COLUMN mau.settings.count_deactivated_users IS 'Whether deactivated users count until they expire, as in Synapse; off: they leave at once.';
+COMMENT ON COLUMN mau.settings.count_locked_users IS 'Whether locked users count until they expire, as in Synapse; off: they leave at once.';
 COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting must be before it is written again (more than this). Up to 1 day.';
 COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept; of older days fold keeps only which users were active at all.';
 COMMENT ON COLUMN mau.settings.snapshot_retention IS 'How long mau.snapshots are kept.';
+COMMENT ON COLUMN mau.settings.source_time_zone IS 'The time zone of times that the source stores without one (users.created_at of ejabberd); NULL = the setting TimeZone of the role that writes them.';
 
 CREATE TABLE mau.reserved_threepids (
     medium text NOT NULL CONSTRAINT medium_is_given CHECK (medium <> ''),
@@ -131,13 +136,14 @@ CREATE TABLE mau.users (
     is_guest boolean NOT NULL DEFAULT false,
     is_deactivated boolean NOT NULL DEFAULT false,
     visited integer NOT NULL DEFAULT 0
-        CONSTRAINT visited_is_not_negative CHECK (visited >= 0)
+        CONSTRAINT visited_is_not_negative CHECK (visited >= 0),
+    is_locked boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 80);
 -- No index on last_seen: it would make every sighting of a non-member, and every row that leaves the cohort, three
 -- times as expensive (no HOT updates).
 CREATE UNIQUE INDEX users_user_id ON mau.users (user_id);
 CREATE INDEX users_registered_at ON mau.users (registered_at) INCLUDE (user_no) WHERE is_registered;
-CREATE INDEX users_deactivated ON mau.users (user_id) WHERE is_deactivated;
+CREATE INDEX users_deactivated ON mau.users (user_id) WHERE is_deactivated OR is_locked;
 CREATE INDEX users_not_counted ON mau.users (user_no) WHERE is_guest OR (user_type = 'support') IS TRUE;
 CREATE INDEX users_of_services ON mau.users (user_no) WHERE appservice_id <> '';
 COMMENT ON TABLE mau.users IS
@@ -152,6 +158,7 @@ COMMENT ON COLUMN mau.users.is_registered IS 'Whether the homeserver has an acco
 COMMENT ON COLUMN mau.users.is_guest IS 'Whether the account is a guest''s.';
 COMMENT ON COLUMN mau.users.is_deactivated IS 'Whether the account was deactivated.';
 COMMENT ON COLUMN mau.users.visited IS 'The marked visits of a user outside the cohort, as in mau.monthly_active_users.visited.';
+COMMENT ON COLUMN mau.users.is_locked IS 'Whether the account is locked, as the source says (Synapse).';
 
 CREATE FUNCTION mau.users_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'mau_users_changed';
@@ -404,7 +411,7 @@ CREATE FUNCTION mau.reap(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     RETURNS TABLE (what text, users bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'mau_reap';
 COMMENT ON FUNCTION mau.reap(timestamptz, bigint) IS
-'Brings the cohort in order: removes expired rows, deactivated users unless they count, and the oldest rows above the limit; adds registered reserved users. Errors: 22008, 22023.';
+'Brings the cohort in order: removes expired rows, deactivated and locked users unless they count, and the oldest rows above the limit; adds registered reserved users. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
 -- registration: reports of homeservers about accounts
@@ -449,7 +456,7 @@ COMMENT ON FUNCTION mau.record_activity(text, timestamptz, text) IS
 
 CREATE FUNCTION mau.record_activities(user_ids text[], at timestamptz[], user_agents text[] DEFAULT NULL)
     RETURNS TABLE (outcome text, users bigint)
-    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 11 AS 'MODULE_PATHNAME', 'mau_record_activities';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 12 AS 'MODULE_PATHNAME', 'mau_record_activities';
 COMMENT ON FUNCTION mau.record_activities(text[], timestamptz[], text[]) IS
 'Records many sightings with one statement and returns how many users had which outcome. Errors: 22008, 22023, 25006.';
 
@@ -469,7 +476,7 @@ CREATE FUNCTION mau.explain(user_id text, at timestamptz DEFAULT now())
     RETURNS TABLE (step integer, rule text, holds boolean, detail text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 20 AS 'MODULE_PATHNAME', 'mau_explain';
 COMMENT ON FUNCTION mau.explain(text, timestamptz) IS
-'Shows why a user counts or does not, and is blocked or not: each rule in order, and the verdict in the last row. Changes nothing. Errors: 22008, 22023.';
+'Shows why a user counts or does not, and is blocked or not: the attached homeserver''s own answer, each rule in order, and the verdict in the last row. Changes nothing. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
 -- history: the active users of each day
@@ -582,7 +589,7 @@ CREATE FUNCTION mau.r30(at timestamptz DEFAULT now()) RETURNS TABLE (client text
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30';
 COMMENT ON FUNCTION mau.r30(timestamptz) IS
-'Returns Synapse''s older r30: accounts active within 30 UTC days and more than 30 days after their registration, all and by client. Errors: 22008, XX001.';
+'Returns Synapse''s older r30, which newer versions no longer report: accounts active within 30 UTC days and more than 30 days after their registration, all and by client. Errors: 22008, XX001.';
 
 CREATE FUNCTION mau.billing_months(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT NULL,
                                    more_than_days integer DEFAULT 2, kind text DEFAULT 'counted',
@@ -1116,7 +1123,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
             -- All columns but user_no: a number that the sequence has not given out yet would stop new users.
             EXECUTE format('GRANT INSERT (%1$s), UPDATE (%1$s), DELETE ON mau.users ',
                            'user_id, registered_at, last_seen, appservice_id, user_type, is_registered, is_guest,'
-                           ' is_deactivated, visited') || to_grantee;
+                           ' is_deactivated, visited, is_locked') || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
             EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'

@@ -1,7 +1,6 @@
 // The SQL functions of activity, which homeservers call.
 #include "activity/activity.hpp"
 
-#include "history/past.hpp"
 #include "pg/values.hpp"
 
 namespace mau {
@@ -219,34 +218,6 @@ Datum admit(FunctionCallInfo fcinfo) {
     return Datum(0);
 }
 
-/// Numbers the rules and makes rows of them.
-class ExplainTrace : public Trace {
-  public:
-    explicit ExplainTrace(pg::ResultSet& result) : result_(result) {}
-    void rule(const char* rule, bool holds, const std::string& detail) override {
-        result_.add({++step_, rule, holds, detail});
-    }
-
-  private:
-    pg::ResultSet& result_;
-    int step_ = 0;
-};
-
-Datum explain(FunctionCallInfo fcinfo) {
-    const pg::Arguments args(fcinfo);
-    const std::string_view user_id = args.user_id(0);
-    const Instant at = args.instant(1);
-    pg::ResultSet result(fcinfo);
-    pg::with_spi([&] {
-        past::refuse(at,
-                     "Leave at out: only a decision at present can be explained. mau.last_seen says when a "
-                     "user was seen.");
-        ExplainTrace trace(result);
-        activity::explain(*config::config(), user_id, at, trace);
-    });
-    return Datum(0);
-}
-
 Datum last_seen(FunctionCallInfo fcinfo) {
     const std::string_view user_id = pg::Arguments(fcinfo).user_id(0);
     const auto seen = pg::with_spi([&]() -> std::optional<Instant> {
@@ -268,7 +239,6 @@ MAU_FUNCTION(mau_record_activity, record_activity);
 MAU_FUNCTION(mau_record_activities, record_activities);
 MAU_FUNCTION(mau_check_auth_blocking, check_auth_blocking);
 MAU_FUNCTION(mau_admit, admit);
-MAU_FUNCTION(mau_explain, explain);
 MAU_FUNCTION(mau_last_seen, last_seen);
 
 }  // namespace mau

@@ -43,30 +43,33 @@ pg::Statement move_service_query("UPDATE mau.monthly_active_users m SET service 
 
 pg::Statement take_over_query(
     "INSERT INTO mau.users AS u"
-    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
-    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)) WITH ORDINALITY"
-    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, place)"
+    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_locked, is_registered)"
+    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated,"
+    "   n.is_locked, true"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7))"
+    "   WITH ORDINALITY n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated,"
+    "   is_locked, place)"
     // LIMIT 1 makes the planner use the index.
     " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"
     " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, "
     "o.is_deactivated,"
-    "   o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id, n.is_guest,"
-    "   n.is_deactivated, true)"
+    "   o.is_locked, o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id,"
+    "   n.is_guest, n.is_deactivated, n.is_locked, true)"
     " ORDER BY n.place"
     " ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
     "   user_type = EXCLUDED.user_type, appservice_id = EXCLUDED.appservice_id, is_guest = EXCLUDED.is_guest,"
-    "   is_deactivated = EXCLUDED.is_deactivated, is_registered = true"
+    "   is_deactivated = EXCLUDED.is_deactivated, is_locked = EXCLUDED.is_locked, is_registered = true"
     " RETURNING u.user_id",
-    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
 
 pg::Statement take_over_first_query(
     "INSERT INTO mau.users"
-    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_registered)"
-    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated, true"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6))"
-    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated)",
-    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
+    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_locked, is_registered)"
+    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated,"
+    "   n.is_locked, true"
+    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7))"
+    "   n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_locked)",
+    {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
 
 pg::Statement misplaced_among_query(
     "SELECT m.user_id, m.service, " MAU_SERVICE_OF_U
@@ -278,9 +281,9 @@ bool carry_out(const Config& config, const deferred::Call& report) {
 std::int64_t take_over(const Config& config, const Accounts& accounts) {
     if (accounts.user_ids.empty()) return 0;
     const seats::Announced announced;
-    const pg::Rows changed =
-        take_over_query.write(accounts.user_ids, accounts.registered_at, accounts.user_types,
-                              accounts.appservice_ids, accounts.guests, accounts.deactivated);
+    const pg::Rows changed = take_over_query.write(accounts.user_ids, accounts.registered_at,
+                                                   accounts.user_types, accounts.appservice_ids,
+                                                   accounts.guests, accounts.deactivated, accounts.locked);
     std::vector<std::string_view> ids;
     for (std::uint64_t i = 0; i < changed.count; ++i) {
         ids.push_back(changed.at(i, 0).text());
@@ -298,7 +301,7 @@ std::int64_t take_over_first(const Accounts& accounts) {
     return static_cast<std::int64_t>(take_over_first_query
                                          .write(accounts.user_ids, accounts.registered_at,
                                                 accounts.user_types, accounts.appservice_ids, accounts.guests,
-                                                accounts.deactivated)
+                                                accounts.deactivated, accounts.locked)
                                          .count);
 }
 

@@ -24,7 +24,7 @@ bool can_carry_out(const Config& config, const deferred::Call& report);
 struct Accounts {
     std::vector<std::string_view> user_ids, user_types, appservice_ids;
     std::vector<std::optional<std::int64_t>> registered_at;  // epoch milliseconds
-    std::vector<char> guests, deactivated;
+    std::vector<char> guests, deactivated, locked;
 };
 
 /// Writes accounts that are new or differ, in the order given; a native user who turns out to belong to an

@@ -35,6 +35,7 @@ Target target_of(Outcome outcome) {
         case Outcome::support:
         case Outcome::appservice:
         case Outcome::deactivated:
+        case Outcome::locked:
         case Outcome::full:
             break;
     }

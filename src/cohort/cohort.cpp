@@ -91,10 +91,11 @@ pg::Statement renew_query(
     " WHERE m.user_id = r.user_id",
     {INT8OID, INT8OID});
 
+// Deactivated members, where $2 is true, and locked ones, where $3 is.
 pg::Statement deactivated_query(
-    "SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m"
-    " ON m.user_id = u.user_id WHERE u.is_deactivated LIMIT $1",
-    {INT8OID});
+    "SELECT m.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
+    " WHERE u.is_deactivated AND $2 OR u.is_locked AND $3 LIMIT $1",
+    {INT8OID, BOOLOID, BOOLOID});
 
 // The oldest by "timestamp", found by the index on `renewed`, which is never after it: a user who is among
 // the $2 oldest of a sample has at most the last time among these, and all who are older than that are in the
@@ -119,9 +120,9 @@ pg::Statement seat_reserved_query(
     " SELECT r.user_id, 0, " MAU_SERVICE_OF_U
     ", 0 FROM unnest($1) r(user_id)"
     " LEFT JOIN mau.users u ON u.user_id = r.user_id"
-    " WHERE $2 OR u.is_deactivated IS NOT TRUE"
+    " WHERE ($2 OR u.is_deactivated IS NOT TRUE) AND ($3 OR u.is_locked IS NOT TRUE)"
     " ORDER BY r.user_id ON CONFLICT (user_id) DO NOTHING RETURNING service",
-    {TEXTARRAYOID, BOOLOID});
+    {TEXTARRAYOID, BOOLOID, BOOLOID});
 
 pg::Statement count_reserved_members_query(
     "SELECT count(*) FROM mau.monthly_active_users m"
@@ -149,7 +150,8 @@ std::int64_t seat(const Config& config, const std::vector<std::string_view>& res
     cohort.close();
     if (missing.empty()) return 0;
     const seats::Announced announced;
-    const pg::Rows seated = seat_reserved_query.write(missing, config.settings.count_deactivated_users);
+    const pg::Rows seated = seat_reserved_query.write(missing, config.settings.count_deactivated_users,
+                                                      config.settings.count_locked_users);
     for (std::uint64_t i = 0; i < seated.count; ++i) seats::add_rows(config, seated.at(i, 0).text(), 1);
     return static_cast<std::int64_t>(seated.count);
 }
@@ -179,8 +181,12 @@ std::int64_t remove_over_limit(const Config& config, const std::vector<std::stri
     return remove(config, user_ids, last + 1);
 }
 
+/// Takes out deactivated and locked members who do not count by the settings.
 std::int64_t remove_deactivated(const Config& config, std::int64_t max_rows) {
-    const pg::Rows deactivated = deactivated_query.read_latest(max_rows);
+    const bool without_deactivated = !config.settings.count_deactivated_users,
+               without_locked = !config.settings.count_locked_users;
+    if (!without_deactivated && !without_locked) return 0;
+    const pg::Rows deactivated = deactivated_query.read_latest(max_rows, without_deactivated, without_locked);
     std::vector<std::string_view> user_ids;
     for (std::uint64_t i = 0; i < deactivated.count; ++i) user_ids.push_back(deactivated.at(i, 0).text());
     return remove(config, user_ids, INT64_MAX);
@@ -355,7 +361,7 @@ Reaped reap(const Config& config, Instant at, std::int64_t max_rows) {
     reaped.expired = expire(config, cutoff(at), reserved, left);
     left -= reaped.expired;
 
-    if (!config.settings.count_deactivated_users && left > 0) {
+    if (left > 0) {
         reaped.deactivated = remove_deactivated(config, left);
         left -= reaped.deactivated;
     }

@@ -63,7 +63,7 @@ std::int64_t seat_reserved(const Config& config);
 struct Reaped {
     std::int64_t seated = 0;       // registered reserved users who had no row
     std::int64_t expired = 0;      // rows older than the window
-    std::int64_t deactivated = 0;  // with count_deactivated_users off
+    std::int64_t deactivated = 0;  // or locked, where such users do not count
     std::int64_t over_limit = 0;   // the oldest counted rows above the maximum
 };
 /// Brings the cohort in order at an instant, `max_rows` rows at most.

@@ -63,7 +63,8 @@ pg::Statement settings_query(
     "SELECT limit_usage_by_mau, max_mau_value::int8, mau_stats_only, mau_trial_days::int8,"
     " track_appservice_user_ips, hs_disabled, count_deactivated_users,"
     " int8(extract(epoch FROM last_seen_granularity) * 1000),"
-    " admin_contact, hs_disabled_message, server_notices_mxid, server_name FROM mau.settings");
+    " admin_contact, hs_disabled_message, server_notices_mxid, server_name, count_locked_users"
+    " FROM mau.settings");
 pg::Statement reserved_query("SELECT medium, address FROM mau.reserved_threepids ORDER BY position");
 pg::Statement appservices_query(
     "SELECT a.id, a.trial_days::int8, a.sender, r.regex FROM mau.appservices a"
@@ -131,6 +132,7 @@ std::shared_ptr<const Config> load() {
         s.hs_disabled_message = rows.at(0, 9).optional_text();
         s.server_notices_mxid = text_or_nothing(rows.at(0, 10));
         s.server_name = text_or_nothing(rows.at(0, 11));
+        s.count_locked_users = rows.at(0, 12).boolean();
     }
     const pg::Rows reserved = reserved_query.read_latest();
     for (std::uint64_t i = 0; i < reserved.count; ++i)
@@ -260,6 +262,7 @@ Account account(const Config& config, std::string_view user_id, const pg::Found&
         account.guest = row.boolean(users::is_guest);
         account.support = row.text(users::user_type) == "support";
         account.deactivated = row.boolean(users::is_deactivated);
+        account.locked = row.boolean(users::is_locked);
         account.appservice = row.text(users::appservice_id);
     }
     const Appservice* service =

@@ -98,7 +98,8 @@ enum Column {
     is_registered,
     is_guest,
     is_deactivated,
-    visited
+    visited,
+    is_locked
 };
 }
 

@@ -71,7 +71,7 @@ void append_json(std::string& to, const std::optional<std::string>& text) {
 const char* name(Outcome outcome) {
     static constexpr const char* kNames[kOutcomes] = {"joined", "refreshed", "unchanged",  "guest",
                                                       "trial",  "support",   "appservice", "deactivated",
-                                                      "remote", "full",      "off"};
+                                                      "locked", "remote",    "full",       "off"};
     return kNames[static_cast<int>(outcome)];
 }
 
@@ -135,6 +135,11 @@ Outcome judge_sighting(const Settings& settings, std::string_view user_id, const
                    ", count_deactivated_users " + (settings.count_deactivated_users ? "on" : "off");
         }))
         return Outcome::deactivated;
+    if (asks(trace, "locked user", account.locked && !settings.count_locked_users, [&] {
+            return std::string(account.locked ? "locked" : "not locked") + ", count_locked_users " +
+                   (settings.count_locked_users ? "on" : "off");
+        }))
+        return Outcome::locked;
     if (asks(trace, "member of the cohort", membership.holds(at),
              [&] { return membership_in_words(membership, at); })) {
         const bool fresh = at - *membership.last_seen <= settings.last_seen_granularity;

@@ -26,6 +26,7 @@ struct Settings {
     bool track_appservice_user_ips = false;
     bool hs_disabled = false;
     bool count_deactivated_users = true;
+    bool count_locked_users = true;
     Instant last_seen_granularity = 3'600'000;  // milliseconds
     std::optional<std::string> admin_contact;
     std::optional<std::string> hs_disabled_message;
@@ -40,6 +41,7 @@ struct Account {
     bool guest = false;
     bool support = false;
     bool deactivated = false;
+    bool locked = false;
     std::string_view appservice;                        // empty: native
     std::optional<std::int64_t> appservice_trial_days;  // of that appservice, where it has its own
 };
@@ -63,11 +65,12 @@ enum class Outcome {
     support,
     appservice,
     deactivated,
+    locked,
     remote,
     full,
     off,
 };
-inline constexpr int kOutcomes = 11;
+inline constexpr int kOutcomes = 12;
 
 /// The outcome's name as the SQL functions return it.
 const char* name(Outcome outcome);

@@ -36,10 +36,15 @@ pg::Statement lost_threepids_query(
     " (SELECT 1 FROM ROWS FROM (unnest($3), unnest($4)) h(medium, address)"
     "   WHERE h.medium = r.medium AND h.address = r.address)",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
-pg::Statement deactivated_query(
-    "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
-    " WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
+pg::Statement deactivated_users_query(
+    "SELECT u.user_id FROM mau.users u WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
     {TEXTOID, INT8OID});
+// Members among the deactivated users, where $3 is true, and among the locked ones, where $4 is.
+pg::Statement leaving_query(
+    "SELECT u.user_id FROM mau.users u JOIN mau.monthly_active_users m ON m.user_id = u.user_id"
+    " WHERE (u.is_deactivated AND $3 OR u.is_locked AND $4)"
+    " AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
+    {TEXTOID, INT8OID, BOOLOID, BOOLOID});
 
 /// A view for an array parameter in which an empty text is NULL.
 std::string_view or_null(const pg::Field& field) {
@@ -48,42 +53,70 @@ std::string_view or_null(const pg::Field& field) {
 
 }  // namespace
 
+/// Records accounts, rows of the query for users.
+void Reading::take_accounts(const pg::Rows& rows) {
+    registration::Accounts accounts;
+    std::set<std::string_view> met;
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        const std::string_view id = rows.at(i, 0).text();
+        if (rows.at(i, 0).is_null() || !pg::valid_user_id(id)) {
+            skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8", id);
+            continue;
+        }
+        if (!met.insert(id).second) {
+            skip(contract_.users_table, "the same user again", id);
+            continue;
+        }
+        std::optional<Instant> at = rows.at(i, 1).optional_integer();
+        if (at && (*at < 0 || *at >= kEndOfTime)) {
+            note(contract_.users_table, "registration time is out of range; imported without it", id);
+            at.reset();
+        }
+        accounts.user_ids.push_back(id);
+        accounts.registered_at.push_back(at);
+        const std::string_view user_type = beginning(or_null(rows.at(i, 2)), kMaxName),
+                               appservice_id = beginning(or_null(rows.at(i, 3)), kMaxName);
+        if (user_type.size() < rows.at(i, 2).text().size() ||
+            appservice_id.size() < rows.at(i, 3).text().size())
+            note(contract_.users_table, "user type or appservice id is too long; it is cut off", id);
+        accounts.user_types.push_back(user_type);
+        accounts.appservice_ids.push_back(config::stored_appservice(appservice_id));
+        accounts.guests.push_back(rows.at(i, 4).boolean());
+        accounts.deactivated.push_back(rows.at(i, 5).boolean());
+        accounts.locked.push_back(rows.at(i, 6).boolean());
+    }
+    users +=
+        into_empty_ ? registration::take_over_first(accounts) : registration::take_over(config_, accounts);
+}
+
 void Reading::read_users(const std::string& where) {
     if (contract_.users.empty()) return;
-    read_all(substitute(contract_.users, "where", where), {}, [&](const pg::Rows& rows) {
-        registration::Accounts accounts;
-        std::set<std::string_view> met;
-        for (std::uint64_t i = 0; i < rows.count; ++i) {
-            const std::string_view id = rows.at(i, 0).text();
-            if (rows.at(i, 0).is_null() || !pg::valid_user_id(id)) {
-                skip(contract_.users_table, id.empty() ? "no user id" : "user id is too long or not UTF-8",
-                     id);
-                continue;
-            }
-            if (!met.insert(id).second) {
-                skip(contract_.users_table, "the same user again", id);
-                continue;
-            }
-            std::optional<Instant> at = rows.at(i, 1).optional_integer();
-            if (at && (*at < 0 || *at >= kEndOfTime)) {
-                note(contract_.users_table, "registration time is out of range; imported without it", id);
-                at.reset();
-            }
-            accounts.user_ids.push_back(id);
-            accounts.registered_at.push_back(at);
-            const std::string_view user_type = beginning(or_null(rows.at(i, 2)), kMaxName),
-                                   appservice_id = beginning(or_null(rows.at(i, 3)), kMaxName);
-            if (user_type.size() < rows.at(i, 2).text().size() ||
-                appservice_id.size() < rows.at(i, 3).text().size())
-                note(contract_.users_table, "user type or appservice id is too long; it is cut off", id);
-            accounts.user_types.push_back(user_type);
-            accounts.appservice_ids.push_back(config::stored_appservice(appservice_id));
-            accounts.guests.push_back(rows.at(i, 4).boolean());
-            accounts.deactivated.push_back(rows.at(i, 5).boolean());
-        }
-        users += into_empty_ ? registration::take_over_first(accounts)
-                             : registration::take_over(config_, accounts);
-    });
+    read_all(substitute(contract_.users, "where", where), {},
+             [&](const pg::Rows& rows) { take_accounts(rows); });
+}
+
+void Reading::read_bans(const std::string& where) {
+    read_all(substitute(contract_.bans, "where", where), {},
+             [&](const pg::Rows& rows) { take_accounts(rows); });
+}
+
+/// Reads the accounts again that mau knows as deactivated, because no row shows that a ban has ended.
+void Reading::read_lifted_bans() {
+    if (contract_.accounts.empty()) return;
+    std::string last;
+    pg::Scratch scratch;
+    for (bool more = true; more;) {
+        scratch.run([&] {
+            const pg::Rows known = deactivated_users_query.read_latest(last, std::int64_t{kFetch});
+            std::vector<std::string_view> ids;
+            for (std::uint64_t i = 0; i < known.count; ++i) ids.push_back(known.at(i, 0).text());
+            if (!ids.empty()) take_accounts(read(contract_.accounts, {{TEXTARRAYOID, ids}}));
+            more = known.count == static_cast<std::uint64_t>(kFetch);
+            if (more) last = std::string(ids.back());
+        });
+        scratch.reset();
+    }
+    scratch.close();
 }
 
 void Reading::read_threepids(const std::string& where) {
@@ -160,13 +193,16 @@ void Reading::check_reserved_threepids() {
         lost_threepids_query.write(mediums, addresses, held_mediums, held_addresses).count);
 }
 
+/// Takes deactivated and locked users out of the cohort who do not count by the settings.
 void Reading::leave_deactivated() {
-    if (config_.settings.count_deactivated_users) return;
+    const bool deactivated = !config_.settings.count_deactivated_users,
+               locked = !config_.settings.count_locked_users;
+    if (!deactivated && !locked) return;
     std::string last;
     pg::Scratch scratch;
     for (bool more = true; more;) {
         scratch.run([&] {
-            const pg::Rows rows = deactivated_query.read_latest(last, std::int64_t{kFetch});
+            const pg::Rows rows = leaving_query.read_latest(last, std::int64_t{kFetch}, deactivated, locked);
             for (std::uint64_t i = 0; i < rows.count; ++i) cohort::remove(config_, rows.at(i, 0).text());
             more = rows.count == static_cast<std::uint64_t>(kFetch);
             if (more) last = rows.at(rows.count - 1, 0).string();

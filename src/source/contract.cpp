@@ -36,6 +36,8 @@ std::vector<ContractQuery> queries_of(const Contract& contract) {
         if (!text.empty()) queries.push_back({substitute(text, "where", whole), required, takes_texts});
     };
     add(contract.users, true);
+    add(contract.bans, true);
+    add(contract.accounts, true, true);
     add(contract.threepids, true);
     add(contract.holders, true, true);
     add(contract.unparsed, true);
@@ -46,6 +48,7 @@ std::vector<ContractQuery> queries_of(const Contract& contract) {
     add(contract.malformed, true);
     add(contract.cohort, false);
     add(contract.counted, false);
+    add(contract.answers, false, true);
     add(contract.visits, false);
     add(contract.malformed_visits, false);
     add(contract.usage, false);

@@ -7,7 +7,11 @@
 //
 //   query       parameters                       columns (in this order)
 //   users       {where} = a restriction on the   user_id text, registered_at bigint (ms), user_type text,
-//               rows of `users_table`            appservice_id text, is_guest boolean, is_deactivated boolean
+//               rows of `users_table`            appservice_id text, is_guest boolean,
+//                                                is_deactivated boolean, is_locked boolean
+//   bans        {where} = a restriction on the   as users: the accounts that have one of these bans
+//               rows of `bans_table`
+//   accounts    $1 user_id[]                     as users: these accounts
 //   threepids   {where}                          user_id text, medium text, address text
 //   holders     $1 medium[], $2 address[],       user_id text, medium text, address text: the owners of
 //               $3 user_id[]                     these addresses, and all threepids of these users
@@ -30,6 +34,8 @@
 //                                                time; activity, malformed and usage read the table
 //                                                sightings(host, "user", key, seen_at bigint (ms) or NULL)
 //   malformed_visits  $1 at (ms)                 the same for visits
+//   answers     $1 user_id[]                     rule text, holds boolean, detail text: how the homeserver
+//                                                itself answers requests of these accounts, for mau.explain
 //   usage       $1 at (ms)                       jsonb: the server's own figures by its own definitions; left
 //                                                empty: Synapse's keys over all users whom mau has seen
 //
@@ -38,6 +44,11 @@
 //
 // The cohort is optional in the same way. Attach reads it: it has members whose activity was pruned, and
 // lacks those whom the homeserver has removed. mau.compare reads those who are counted.
+//
+// A ban is a row of another table that makes an account a deactivated one. The end of a ban deletes the row,
+// so a sync reads the accounts again that mau knows as deactivated.
+//
+// With `local_times_table` all queries run in the time zone in which the homeserver writes into that table.
 //
 // {where} restricts the query to the pages of the table that changed, by ctid: the query reads that table
 // once, and no other table beside it at the same level.
@@ -62,15 +73,19 @@ struct Requirement {
 struct Contract {
     std::vector<Requirement> needs;
     std::string users_table, users;
+    std::string local_times_table, local_times;  // the table and the column with times without a time zone
+    std::string bans_table, bans, accounts;
     std::string threepids_table, threepids, holders;
     std::string activity_table, activity, newest, last_seen;
     std::string visits_table, visits, malformed_visits;  // the table is locked while it is read
     std::string cohort_table, cohort, counted;
     std::string malformed;
+    std::string answers;
     std::string unparsed;
     std::optional<std::int64_t> (*parse)(std::string_view value) = nullptr;
 
     std::string rows_go;  // why mau may have users whom the server has not, in words; empty: by pruning only
+    std::string without_account;  // what a member without an account may be, in words; empty: not reported
     std::string usage, usage_with_visits;  // the second also reads daily visits; usage is used if it fails
     std::string activity_name;             // the table that `activity` reads, without an activity_table
 };

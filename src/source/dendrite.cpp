@@ -81,7 +81,7 @@ Contract dendrite(const Homeserver& homeserver) {
     contract.users = bound(
         "SELECT {user_id}, a.created_ts::bigint, NULL::text,"
         " coalesce(nullif(a.appservice_id, ''), CASE WHEN a.account_type = 4 THEN 'appservice' END),"
-        " coalesce(a.account_type = 2, false), coalesce(a.is_deactivated, false)"
+        " coalesce(a.account_type = 2, false), coalesce(a.is_deactivated, false), false"
         " FROM {schema}.userapi_accounts a WHERE {where} ORDER BY a.created_ts NULLS FIRST");
     if (homeserver.has("userapi_threepids", "server_name")) {
         contract.needs.push_back({"userapi_threepids", {"threepid", "medium", "localpart", "server_name"}});

@@ -1,6 +1,7 @@
 // ejabberd's tables with either SQL schema: last(username, seconds, state), users(username, created_at), the
 // newer one with server_host in both. `seconds` is Unix seconds as text, written at logout; there is no index
-// on it. mau does not read `password`, so banned accounts look like others.
+// on it. private_storage(username, namespace, …), with server_host in the newer schema, has a row for each
+// account that ban_account has banned.
 #include "source/contract.hpp"
 
 namespace mau::source {
@@ -8,6 +9,8 @@ namespace mau::source {
 Contract ejabberd(const Homeserver& homeserver) {
     const bool hosts = homeserver.has("last", "server_host");
     const bool accounts = homeserver.has("users", "username");
+    const bool bans = accounts && homeserver.has("private_storage", "namespace") &&
+                      (!hosts || homeserver.has("private_storage", "server_host"));
     auto bound = [&](std::string text) {
         // The older schema serves one host and does not say which: mau.settings.server_name does.
         const std::string host = hosts ? "{row}.server_host" : "{server_name}::text";
@@ -17,6 +20,11 @@ Contract ejabberd(const Homeserver& homeserver) {
                               ? "a.username || '@' || " + substitute(host, "row", "a")
                               : "a.username::text");
         text = substitute(text, "and_host", hosts ? ", a.server_host" : "");
+        text = substitute(text, "and_same_host", hosts ? " AND p.server_host = a.server_host" : "");
+        text = substitute(text, "and_host_of_ban", hosts ? ", p.server_host" : "");
+        text = substitute(text, "and_host_of_id", hosts ? ", split_part(h.id, '@', 2)" : "");
+        text = substitute(text, "name_of_id", "split_part(h.id, '@', 1)");
+        text = substitute(text, "banned", "p.namespace = 'jabber:ejabberd:banned'");
         text = substitute(text, "seconds", "substring(a.seconds FROM '^[0-9]{1,10}$')::bigint");
         // A text from a setting comes last, so that nothing is put into it.
         return substitute(substitute(text, "schema", homeserver.schema), "server_name",
@@ -29,12 +37,31 @@ Contract ejabberd(const Homeserver& homeserver) {
         contract.needs.push_back({"users", {"username", "created_at"}});
         if (hosts) contract.needs.back().columns.push_back("server_host");
         contract.users_table = "users";
-        // created_at says no time zone; ejabberd's own time is UTC. From 25.03 on a user has a row for each
-        // kind of password.
-        contract.users = bound(
-            "SELECT {user_id}, floor(extract(epoch FROM min(a.created_at)) * 1000)::bigint, NULL::text, "
-            "NULL::text, false, false FROM {schema}.users a WHERE {where} GROUP BY a.username{and_host} "
-            "ORDER BY min(a.created_at)");
+        contract.local_times_table = "users";
+        contract.local_times = "created_at";
+        // From 25.03 on a user has a row for each kind of password. -1 is reported as out of range.
+        const std::string query =
+            "SELECT {user_id}, CASE WHEN min(a.created_at) NOT BETWEEN '0001-01-01' AND '9999-12-31' THEN -1"
+            " ELSE floor(extract(epoch FROM min(a.created_at)::timestamptz) * 1000)::bigint END, NULL::text,"
+            " NULL::text, false, " +
+            std::string(bans ? "EXISTS (SELECT FROM {schema}.private_storage p WHERE p.username = "
+                               "a.username{and_same_host} AND {banned})"
+                             : "false") +
+            ", false FROM {schema}.users a WHERE {which} GROUP BY a.username{and_host}"
+            " ORDER BY min(a.created_at)";
+        contract.users = bound(substitute(query, "which", "{where}"));
+        if (bans) {
+            contract.needs.push_back({"private_storage", {"username", "namespace"}});
+            if (hosts) contract.needs.back().columns.push_back("server_host");
+            contract.bans_table = "private_storage";
+            contract.bans = bound(substitute(
+                query, "which",
+                "(a.username{and_host}) IN (SELECT p.username{and_host_of_ban} FROM {schema}.private_storage "
+                "p WHERE {where} AND {banned})"));
+            contract.accounts = bound(substitute(
+                query, "which",
+                "(a.username{and_host}) IN (SELECT {name_of_id}{and_host_of_id} FROM unnest($1) h(id))"));
+        }
     }
     contract.rows_go = "in mau only: their accounts were removed";
     contract.activity_table = "last";

@@ -32,7 +32,7 @@ Contract prosody(const Homeserver& homeserver) {
     contract.users = bound(
         "SELECT c.\"user\" || '@' || c.host,"
         " floor(min({created_seconds}) * 1000)::bigint, NULL::text, NULL::text, false,"
-        " bool_or(c.key = 'disabled' AND c.type = 'boolean' AND c.value = 'true')"
+        " bool_or(c.key = 'disabled' AND c.type = 'boolean' AND c.value = 'true'), false"
         " FROM {table} c WHERE c.store = 'accounts' AND c.\"user\" <> '' AND (c.host, c.\"user\") IN"
         "  (SELECT a.host, a.\"user\" FROM {table} a WHERE {where} AND a.store = 'accounts')"
         " GROUP BY c.host, c.\"user\" ORDER BY 2 NULLS FIRST");

@@ -2,14 +2,15 @@
 
 namespace mau::source {
 
-ReadAs::ReadAs(Oid role) {
-    pg::guard([&] {
+ReadAs::ReadAs(Oid role, const std::optional<std::string>& time_zone) {
+    pg::guard([&, zone = time_zone ? time_zone->c_str() : nullptr] {
         GetUserIdAndSecContext(&saved_role_, &saved_context_);
         SetUserIdAndSecContext(role,
                                saved_context_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
         settings_ = NewGUCNestLevel();
         // Hidden rows would make figures wrong; PostgreSQL raises instead.
         SetConfigOption("row_security", "off", PGC_USERSET, PGC_S_SESSION);
+        if (zone) SetConfigOption("TimeZone", zone, PGC_USERSET, PGC_S_SESSION);
     });
 }
 

@@ -6,11 +6,11 @@
 namespace mau::source {
 
 /// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION and with
-/// row_security off; settings that functions behind those tables make end with it. After an error the end of
-/// the (sub)transaction restores both.
+/// row_security off; settings that functions behind those tables make end with it. A time zone, where one is
+/// given, is that of the session meanwhile. After an error the end of the (sub)transaction restores all.
 class ReadAs {
   public:
-    explicit ReadAs(Oid role);
+    explicit ReadAs(Oid role, const std::optional<std::string>& time_zone = {});
     /// Switches back; call it before anything is written.
     void done();
 

@@ -5,6 +5,7 @@
 #include "pg/values.hpp"
 #include "source/rights.hpp"
 #include "source/source.hpp"
+#include "source/time_zone.hpp"
 
 namespace mau::source {
 
@@ -105,6 +106,7 @@ void Reading::begin() {
                     "Try again when that is over.");
     check_there(
         "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
+    choose_time_zone();
     role_ = reading_role(source_.attached_by, queries_of(contract_));
     now_ = pg::to_instant(GetCurrentTimestamp());
     if (contract_.parse)
@@ -112,6 +114,22 @@ void Reading::begin() {
                         std::initializer_list<pg::NamedRows::Column>{
                             {"host", TEXTOID}, {"user", TEXTOID}, {"key", TEXTOID}, {"seen_at", INT8OID}});
     mark_ = take_mark();
+}
+
+/// Looks up the time zone of the homeserver's local times. UTC stands for one that is not known.
+void Reading::choose_time_zone() {
+    if (contract_.local_times_table.empty()) return;
+    time_zone_ = time_zone_of(table_oid(source_.schema, contract_.local_times_table));
+    if (time_zone_) return;
+    time_zone_ = "UTC";
+    no_time_zone = Obstacle{
+        "the time zone of " + contract_.local_times_table + "." + contract_.local_times +
+            " is not known; it is read as UTC",
+        "The roles that may write it have different settings of TimeZone, or this session does not show the "
+        "server's.",
+        "UPDATE mau.settings SET source_time_zone = 'Europe/Berlin', or as it is; then call mau.detach() and "
+        "mau.attach()."};
+    note(contract_.local_times_table, "its time zone is not known; it is read as UTC", contract_.local_times);
 }
 
 void Reading::parse_sightings(const std::string& where) {
@@ -130,7 +148,7 @@ void Reading::keep_progress(std::optional<Instant> until) const {
 }
 
 pg::Rows Reading::read(const std::string& sql, const Params& params) const {
-    ReadAs reader(role_);
+    ReadAs reader(role_, time_zone_);
     const pg::Rows rows = pg::execute(sql, params, true);
     reader.done();
     return rows;
@@ -266,6 +284,10 @@ void Reading::note_malformed(const std::string& query) {
     const pg::Rows rows = read(query, {{INT8OID, std::max(at_, now_)}});
     for (std::uint64_t i = 0; i < rows.count; ++i)
         skip(rows.at(i, 0).string(), rows.at(i, 1).string().c_str(), rows.at(i, 2).text());
+}
+
+pg::Rows Reading::answers(std::string_view user_id) const {
+    return read(contract_.answers, {{TEXTARRAYOID, std::vector<std::string_view>{user_id}}});
 }
 
 Datum Reading::usage(Instant at) {

@@ -25,6 +25,9 @@ struct Source {
     std::map<std::string, std::string> queries;  // of a custom source
 };
 
+/// The source that mau is attached to; nothing without one.
+std::optional<Source> attached();
+
 inline constexpr long kFetch = 4096;      // rows that are read at once
 inline constexpr Instant kFuture = kDay;  // how far ahead a homeserver's clock may be
 
@@ -85,6 +88,9 @@ class Reading {
         return "SELECT q.user_id, q.last_seen, q.left_out FROM (" + compared_query() +
                ") q(user_id, last_seen, left_out, is_activity) WHERE q.is_activity";
     }
+    /// How the homeserver itself answers requests of a user: rows (rule, holds, detail); none where its kind
+    /// does not say.
+    pg::Rows answers(std::string_view user_id) const;
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
     /// The way in which new activity is found, in words.
@@ -98,6 +104,7 @@ class Reading {
     Instant read_for_good() const { return homeserver_.since; }
     /// Why the role that reads cannot read the homeserver's visits; nothing if it can.
     std::optional<pg::Trouble> trouble_with_visits() const;
+    bool has_answers() const { return !contract_.answers.empty(); }
     bool has_usage() const { return !contract_.usage.empty(); }
 
     using Params = std::vector<std::pair<Oid, pg::Param>>;
@@ -113,6 +120,8 @@ class Reading {
     std::optional<Obstacle> no_visits;
     /// Likewise for its own list of members.
     std::optional<Obstacle> no_cohort;
+    /// Likewise for the time zone of times without one.
+    std::optional<Obstacle> no_time_zone;
 
     std::int64_t users = 0, threepids = 0, sightings = 0, skipped = 0;
     std::int64_t visits = 0, new_visits = 0;  // days of users that were read, and were not known
@@ -122,6 +131,7 @@ class Reading {
 
   private:
     bool readable(const Requirement& need) const;
+    void choose_time_zone();
     pg::Rows read(const std::string& sql, const Params& params) const;
     using ReadRows = void (Reading::*)(const std::string& where);
     struct Part {
@@ -134,6 +144,9 @@ class Reading {
     void remember(const std::string& table, const TableState& state) const;
     void fill(pg::Statement& is_empty, ReadRows read_rows);
     void read_users(const std::string& where);
+    void read_bans(const std::string& where);
+    void read_lifted_bans();
+    void take_accounts(const pg::Rows& rows);
     void read_threepids(const std::string& where);
     void read_activity(const std::string& where);
     bool read_activity_by_time(std::int64_t max_rows);
@@ -171,7 +184,8 @@ class Reading {
     const Source& source_;
     const Homeserver homeserver_;
     const Contract contract_;
-    Oid role_ = InvalidOid;  // the role that reads
+    Oid role_ = InvalidOid;                 // the role that reads
+    std::optional<std::string> time_zone_;  // of times without one, where the contract has such
     Mark mark_{};
     bool into_empty_ = false;  // rows are new, and need not be compared with what is known
     Instant now_ = 0;          // by the server's clock, as the reading begins
@@ -188,7 +202,7 @@ class Reading {
 
 template <class Take>
 void Reading::read_all(const std::string& sql, const Params& params, Take&& take) const {
-    std::optional<ReadAs> reader(std::in_place, role_);
+    std::optional<ReadAs> reader(std::in_place, role_, time_zone_);
     pg::Cursor cursor(sql, params);
     for (;;) {
         const pg::Rows rows = cursor.fetch(kFetch);
@@ -196,7 +210,7 @@ void Reading::read_all(const std::string& sql, const Params& params, Take&& take
         if (rows.empty()) break;
         cursor.with_batch([&] { take(rows); });
         pg::guard([] { CHECK_FOR_INTERRUPTS(); });
-        reader.emplace(role_);
+        reader.emplace(role_, time_zone_);
     }
     cursor.close();
 }

@@ -32,6 +32,12 @@ pg::Statement trouble_query(
     "UPDATE mau.source SET trouble = $1, trouble_sqlstate = $2, trouble_at = coalesce(trouble_at, "
     "clock_timestamp())",
     {TEXTOID, TEXTOID});
+pg::Statement without_account_query(
+    "SELECT count(*),"
+    "   string_agg(q.user_id, ', ' ORDER BY q.user_id COLLATE \"C\") FILTER (WHERE q.place <= 10)"
+    " FROM (SELECT m.user_id, row_number() OVER (ORDER BY m.user_id COLLATE \"C\") AS place"
+    "   FROM mau.monthly_active_users m LEFT JOIN mau.users u ON u.user_id = m.user_id"
+    "   WHERE m.service = 'native' AND u.is_registered IS NOT TRUE) q");
 pg::Statement own_usage_query(
     "WITH seen AS (SELECT greatest(m.\"timestamp\", u.last_seen) AS at FROM mau.users u"
     "   FULL JOIN mau.monthly_active_users m ON m.user_id = u.user_id),"
@@ -66,6 +72,8 @@ std::map<std::string, std::string> queries(pg::Statement& query) {
     return parts;
 }
 
+}  // namespace
+
 std::optional<Source> attached() {
     const pg::Rows rows = source_query.read_latest();
     if (rows.empty()) return std::nullopt;
@@ -75,13 +83,15 @@ std::optional<Source> attached() {
                   rows.at(0, 5).integer(),          queries(queries_query)};
 }
 
+namespace {
+
 void report(pg::ResultSet& result, const Reading& reading) {
     result.add({"users", reading.users});
     result.add({"threepids", reading.threepids});
     result.add({"sightings", reading.sightings});
     for (int i = 0; i < kOutcomes; ++i)
         if (reading.outcomes[i] > 0) result.add({name(static_cast<Outcome>(i)), reading.outcomes[i]});
-    for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
+    for (const auto& obstacle : {reading.no_time_zone, reading.no_cohort, reading.no_visits})
         if (obstacle) result.add({obstacle->what, std::int64_t{0}});
     if (reading.visits > 0) {
         result.add({"visits", reading.visits});
@@ -95,6 +105,19 @@ void warn(const Reading::Obstacle& obstacle) {
     pg::guard([what = obstacle.what.c_str(), detail = obstacle.detail.c_str(), hint = obstacle.hint.c_str()] {
         ereport(WARNING, (errmsg("%s", what), detail[0] ? errdetail("%s", detail) : 0, errhint("%s", hint)));
     });
+}
+
+/// Reports members who have no account, where they may be something else than users.
+void report_without_account(pg::ResultSet& result, const std::string& what_they_may_be) {
+    const pg::Rows members = without_account_query.read_latest();
+    const std::int64_t count = members.at(0, 0).integer();
+    if (count == 0) return;
+    result.add({"members without an account", count});
+    warn({"members who have no account in the homeserver's tables: " + std::to_string(count),
+          members.at(0, 1).string() + (count > 10 ? ", …" : "") +
+              ": each counts as a native user, and may be " + what_they_may_be + ".",
+          "If one is: INSERT INTO mau.appservices (id, sender) VALUES ('…', '@…'); DELETE FROM "
+          "mau.monthly_active_users WHERE user_id = '@…';"});
 }
 
 /// Runs a task's work on the source; an error of it is undone, noted, reported and handed back.
@@ -144,8 +167,10 @@ Datum attach(FunctionCallInfo fcinfo) {
         reading.done();
         note_attached_query.write(true);
         report(result, reading);
-        for (const auto& obstacle : {reading.no_cohort, reading.no_visits})
+        for (const auto& obstacle : {reading.no_time_zone, reading.no_cohort, reading.no_visits})
             if (obstacle && !obstacle->hint.empty()) warn(*obstacle);
+        if (!reading.contract().without_account.empty())
+            report_without_account(result, reading.contract().without_account);
     });
     worker::wake_at_commit();
     return Datum(0);

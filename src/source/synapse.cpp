@@ -6,9 +6,10 @@ namespace mau::source {
 
 namespace {
 
-// The figures that Synapse "phones home". r30 (the older one): accounts older than 30 days, seen within 30
-// days, with more than 30 days between; r30v2: users whose visits of 60 days lie more than 30 days apart, by
-// client type the visits of that type. Clients of an unknown type are in `all` only.
+// The figures that Synapse "phones home". r30 (the older one, which 1.160 no longer reports): accounts older
+// than 30 days, seen within 30 days, with more than 30 days between; r30v2: users whose visits of 60 days lie
+// more than 30 days apart, by client type the visits of that type. Clients of an unknown type are in `all`
+// only.
 constexpr const char* kUsage =
     "SELECT jsonb_build_object("
     "'daily_active_users', (SELECT count(DISTINCT i.user_id) FROM {schema}.user_ips i"
@@ -60,6 +61,47 @@ constexpr const char* kR30v2 =
     "  'r30v2_users_electron', count(*) FILTER (WHERE client = 'electron'),"
     "  'r30v2_users_web', count(*) FILTER (WHERE client = 'web')) FROM by_client)";
 
+/// A flag that was smallint in older versions, or is boolean.
+std::string flag(const std::string& column) {
+    return "coalesce(" + column + "::text IN ('1', 't', 'true'), false)";
+}
+
+/// The query for Synapse's own answers to an account, about the columns and tables that this version has.
+std::string answers_query(const Homeserver& homeserver) {
+    struct State {
+        const char* column;
+        const char* rule;
+        const char* answer;
+    };
+    constexpr State kStates[] = {
+        {"deactivated", "deactivated in Synapse", "Synapse refuses a login: 403 M_USER_DEACTIVATED"},
+        {"locked", "locked in Synapse", "Synapse refuses all requests but to log out: 401 M_USER_LOCKED"},
+        {"suspended", "suspended in Synapse",
+         "Synapse refuses to send, join or invite: 403 M_USER_SUSPENDED"},
+        {"shadow_banned", "shadow-banned in Synapse",
+         "Synapse answers as usual, and does not send the user's messages and invitations"},
+    };
+    std::string rules;
+    const auto add = [&](const std::string& rule, const std::string& condition, const std::string& answer) {
+        rules +=
+            (rules.empty() ? "(" : ", (") + literal(rule) + ", " + condition + ", " + literal(answer) + ")";
+    };
+    for (const State& state : kStates)
+        if (homeserver.has("users", state.column))
+            add(state.rule, flag(std::string("u.") + state.column), state.answer);
+    if (homeserver.has("users", "approved"))
+        add("not approved in Synapse", "NOT coalesce(u.approved::text IN ('1', 't', 'true'), true)",
+            "Synapse refuses a login where it requires approval: "
+            "403 ORG.MATRIX.MSC3866_USER_AWAITING_APPROVAL");
+    if (homeserver.has("erased_users", "user_id"))
+        add("erased in Synapse",
+            "EXISTS (SELECT FROM " + homeserver.schema + ".erased_users e WHERE e.user_id = u.name)",
+            "Synapse hides the user's messages from users who join later");
+    return "SELECT r.rule, r.holds, CASE WHEN r.holds THEN r.answer ELSE 'no' END FROM " + homeserver.schema +
+           ".users u CROSS JOIN LATERAL (VALUES " + rules +
+           ") r(rule, holds, answer) WHERE u.name = ANY ($1)";
+}
+
 }  // namespace
 
 Contract synapse(const Homeserver& homeserver) {
@@ -70,6 +112,8 @@ Contract synapse(const Homeserver& homeserver) {
         {"user_ips", {"user_id", "user_agent", "last_seen"}},
         {"user_threepids", {"user_id", "medium", "address"}},
     };
+    const bool locks = homeserver.has("users", "locked");
+    if (locks) contract.needs.front().columns.emplace_back("locked");
     contract.users_table = "users";
     contract.users = substitute(
         "SELECT u.name::text,"
@@ -77,10 +121,14 @@ Contract synapse(const Homeserver& homeserver) {
         " CASE WHEN u.creation_ts::bigint BETWEEN -9000000000000 AND 9000000000000"
         "      THEN u.creation_ts::bigint * 1000 ELSE u.creation_ts::bigint END,"
         " u.user_type::text, u.appservice_id::text,"
-        " coalesce(u.is_guest::text IN ('1', 't', 'true'), false),"
-        " coalesce(u.deactivated::text IN ('1', 't', 'true'), false)"
-        " FROM {schema}.users u WHERE {where} ORDER BY u.creation_ts NULLS FIRST",
+        " {is_guest}, {is_deactivated}, {is_locked} FROM {schema}.users u WHERE {where}"
+        " ORDER BY u.creation_ts NULLS FIRST",
         "schema", schema);
+    contract.users = substitute(contract.users, "is_guest", flag("u.is_guest"));
+    contract.users = substitute(contract.users, "is_deactivated", flag("u.deactivated"));
+    contract.users = substitute(contract.users, "is_locked", locks ? flag("u.locked") : "false");
+    contract.answers = answers_query(homeserver);
+    contract.without_account = "the user of an appservice itself (its sender)";
     contract.threepids_table = "user_threepids";
     contract.threepids = substitute(
         "SELECT t.user_id::text, t.medium::text, t.address::text FROM {schema}.user_threepids t WHERE "

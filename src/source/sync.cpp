@@ -37,9 +37,10 @@ void Reading::remember(const std::string& table, const TableState& state) const 
 /// The parts of the contract that are read by changed pages, with their readers.
 std::vector<Reading::Part> Reading::parts() const {
     std::vector<Part> parts;
-    for (const Part& part : {Part{contract_.users_table, &Reading::read_users},
-                             Part{contract_.threepids_table, &Reading::read_threepids},
-                             Part{contract_.activity_table, &Reading::read_activity}})
+    for (const Part& part :
+         {Part{contract_.users_table, &Reading::read_users}, Part{contract_.bans_table, &Reading::read_bans},
+          Part{contract_.threepids_table, &Reading::read_threepids},
+          Part{contract_.activity_table, &Reading::read_activity}})
         if (!part.table.empty()) parts.push_back(part);
     return parts;
 }
@@ -187,6 +188,7 @@ bool Reading::sync(Instant at, std::int64_t max_rows) {
     newest_ = moves_back_ ? 0 : source_.activity_until.value_or(0);
     if (contract_.users_table.empty()) read_users("true");
     if (contract_.threepids_table.empty()) read_threepids("true");
+    read_lifted_bans();  // before activity, which counts again
     read_changed(parts());
     check_reserved_threepids();
     leave_deactivated();

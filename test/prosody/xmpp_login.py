@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""One real XMPP session: xmpp_login.py PORT JID PASSWORD [register].
+"""One real XMPP session: xmpp_login.py PORT JID PASSWORD [register|remove].
 
-Logs in (after registering the account over the wire, if asked to), is online for a moment, logs out; prints `online`, or `refused:`
-and the error.
+Logs in (after registering the account over the wire, if asked to), is online for a moment, logs out (or removes the account); prints
+`online`, or `refused:` and the error.
 """
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import StanzaPath
 
 logging.basicConfig(level=logging.CRITICAL)
-port, jid, password, *register = sys.argv[1:]
+port, jid, password, *more = sys.argv[1:]
 outcome = "refused: no answer"
 
 
@@ -22,8 +22,9 @@ class Session(slixmpp.ClientXMPP):
         super().__init__(jid, password)
         self.plugin["feature_mechanisms"].unencrypted_scram = True
         self.plugin["feature_mechanisms"].unencrypted_plain = True
-        if register:
+        if more:
             self.register_plugin("xep_0077")
+        if "register" in more:
             self._always_send_everything = True  # else slixmpp holds back the request until there is a session
             self.add_event_handler("register", self.registers)
         for event, handler in (
@@ -57,6 +58,8 @@ class Session(slixmpp.ClientXMPP):
         self.send_presence()
         await self.get_roster()
         outcome = "online"
+        if "remove" in more:
+            await self["xep_0077"].cancel_registration()
         self.disconnect()
 
     def refused(self, error):

@@ -15,6 +15,7 @@ UPDATE mau.settings SET last_seen_granularity = '-1 second';
 UPDATE mau.settings SET last_seen_granularity = '1 day 1 second';
 UPDATE mau.settings SET history_retention = '23 hours';
 UPDATE mau.settings SET snapshot_retention = '0';
+UPDATE mau.settings SET source_time_zone = 'Mars/Phobos';
 UPDATE mau.settings SET limit_usage_by_mau = NULL;
 UPDATE mau.settings SET singleton = false;
 \set VERBOSITY default

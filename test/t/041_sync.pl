@@ -39,7 +39,7 @@ sub news
 	sql($d, add_user('@a:x') . see('@a:x', $NOW) . add_user('@guest:x', is_guest => 1) . see('@guest:x', $NOW) . see('@early:x', $NOW));
 	is_deeply(
 		attach($node, $d, $NOW),
-		{ users => 2, threepids => 0, sightings => 3, joined => 2, guest => 1, visits => 3, 'new visits' => 3,
+		{ users => 2, threepids => 0, sightings => 3, joined => 2, guest => 1, visits => 3, 'new visits' => 3, 'members without an account' => 1,
 			'there is no user_daily_visits to read the past from' => 0 },
 		'news: attached');
 	is_deeply(sync($node, $d, $NOW), { users => 0, threepids => 0, sightings => 3, unchanged => 2, guest => 1 }, 'news: nothing new');

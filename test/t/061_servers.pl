@@ -17,7 +17,8 @@ my $node = PostgreSQL::Test::Cluster->new('servers');
 $node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\nautovacuum = off\n");
 $node->start;
-$node->safe_psql('postgres', 'CREATE ROLE homeserver; CREATE ROLE reader');
+# ejabberd's registration times are those of the role that owns its tables; a setting of all roles comes last.
+$node->safe_psql('postgres', q{CREATE ROLE homeserver; CREATE ROLE reader; ALTER ROLE homeserver SET TimeZone = 'UTC'; ALTER ROLE ALL SET TimeZone = 'Asia/Tokyo'});
 
 my $number = 0;
 my $database;
@@ -277,7 +278,8 @@ for my $new (0, 1)
 		CREATE TABLE users (username text NOT NULL$column, password text NOT NULL, created_at timestamp NOT NULL DEFAULT now(), PRIMARY KEY ($key));
 		INSERT INTO last VALUES ('e1'$value, '1795226000', 'away'), ('e2'$value, '1795226001', 'Registered but didn''t login'),
 			('e3'$value, 'soon', ''), ('e4'$value, '4102444800', ''), ('e5'$value, '99999999999999999999', ''), ('e6'$value, '1792634394', '');
-		INSERT INTO users VALUES ('e1'$value, 'secret', '2026-11-01 12:00:00.5'), ('e2'$value, 'secret', '2026-11-02')});
+		INSERT INTO users VALUES ('e1'$value, 'secret', '2026-11-01 12:00:00.5'), ('e2'$value, 'secret', '2026-11-02');
+		CREATE TABLE private_storage (username text NOT NULL$column, namespace text NOT NULL, data text NOT NULL DEFAULT '')});
 	sql("SELECT mau.attach('ejabberd', at => $at)");
 	is(sql(q{SELECT user_id, "timestamp" FROM mau.monthly_active_users ORDER BY 1}), "e1$host|1795226000000\ne6$host|1792634394000",
 		"ejabberd, $name schema: last seen is seconds, who never logged in is not active");
@@ -291,10 +293,11 @@ for my $new (0, 1)
 		late       => "late$host",
 		meanwhile  => "meanwhile$host",
 		after      => "after$host",
-		tables     => 'last, users',
+		tables     => 'last, users, private_storage',
 		migrations => [
 			'ALTER TABLE last ALTER COLUMN username TYPE varchar(250)', 'ALTER TABLE users ADD COLUMN type smallint',
-			'ALTER TABLE users DROP COLUMN type',                     'TRUNCATE users'
+			'ALTER TABLE users DROP COLUMN type',                     'TRUNCATE users',
+			'ALTER TABLE private_storage ADD COLUMN created_at timestamp'
 		],
 		break => 'ALTER TABLE last RENAME COLUMN seconds TO secs; UPDATE last SET state = state',
 		mend  => 'ALTER TABLE last RENAME COLUMN secs TO seconds');
@@ -309,6 +312,9 @@ load(q{CREATE TABLE last (username text PRIMARY KEY, seconds text NOT NULL, stat
 sql("SELECT mau.attach('ejabberd', at => $at)");
 is(sql(q{SELECT user_id, registered_at FROM mau.users}), 'e1|1793534401000', 'ejabberd with a row for each kind of password: one account');
 is(sql('SELECT count(*) FROM mau.source_skipped'), 0, 'and nothing amiss');
+sql("ALTER ROLE homeserver RESET TimeZone; SELECT mau.detach(); SELECT mau.attach('ejabberd', at => $at)");
+is(sql(q{SELECT registered_at FROM mau.users}), 1793534401000 - 9 * 3600000, 'ejabberd: registered in the time zone of all roles');
+sql(q{ALTER ROLE homeserver SET TimeZone = 'UTC'});
 # A name that means something in SQL, or to us, is a name.
 sql(q{SELECT mau.detach(); DELETE FROM mau.users; DELETE FROM mau.monthly_active_users});
 for my $name (q($host$||pg_sleep(0)::text||$host$), q('||pg_sleep(0)::text||'), q({seconds}{schema}), q(\\'), q(a"b))
@@ -329,6 +335,29 @@ SKIP:
 	sql("SELECT mau.attach('ejabberd', at => to_timestamp(1795228000))");
 	is(sql(q{SELECT user_id, extract(epoch FROM mau.last_seen(user_id))::bigint FROM mau.users ORDER BY 1}), "e1\@example.com|1795227731\ne2\@example.com|",
 		'ejabberd-new.sql: last seen is seconds');
+}
+
+SKIP:
+{
+	my $dump = fixture('ejabberd-26.07-multihost.sql');
+	skip 'no database of a real ejabberd 26.07: MAU_FIXTURES', 8 unless defined $dump;
+	my $expected = decode_json(fixture('ejabberd-26.07-multihost.json'));
+	$at = "to_timestamp($expected->{at_s})";
+	load_dump($dump);
+	sql("SELECT mau.attach('ejabberd', at => $at)");
+	is(sql('SELECT count(*) FROM mau.source_skipped'), 0, 'ejabberd 26.07: nothing amiss');
+	is_deeply({ map { split /\|/ } split /\n/, sql('SELECT user_id, extract(epoch FROM mau.last_seen(user_id))::bigint FROM mau.users WHERE mau.last_seen(user_id) IS NOT NULL') },
+		$expected->{get_last}, 'ejabberd 26.07: last logins as its own command says, and nobody who only registered');
+	is_deeply(json("SELECT mau.usage_statistics($at)")->{hosts}, $expected->{hosts}, 'ejabberd 26.07: its figures');
+	is_deeply({ map { split /\|/ } split /\n/, sql("SELECT * FROM mau.monthly_active_count_by_host($at)") },
+		{ map { $_ => $expected->{hosts}{$_}{'30d'} } keys %{ $expected->{hosts} } }, 'ejabberd 26.07: and ours');
+	is(sql(q{SELECT user_id FROM mau.users WHERE is_deactivated}), join("\n", @{ $expected->{banned} }), 'ejabberd 26.07: who is banned');
+	is(sql(q{SELECT registered_at FROM mau.users WHERE user_id = 'ann@example.com'}), 1795908509224, 'ejabberd 26.07: a registration in a session of UTC');
+	sql("SELECT mau.detach(); ALTER ROLE homeserver IN DATABASE $database SET TimeZone = 'Asia/Tokyo'; SELECT mau.attach('ejabberd', at => $at)");
+	is(sql(q{SELECT registered_at / 1000 FROM mau.users WHERE user_id = 'tokyo@example.com'}), $expected->{registered_at_tokyo_s}, 'ejabberd 26.07: and in one of Asia/Tokyo');
+	sql(q{DELETE FROM private_storage});
+	sql("SELECT mau.sync($at)");
+	is(sql(q{SELECT count(*) FROM mau.users WHERE is_deactivated}), 0, 'ejabberd 26.07: a ban that is lifted');
 }
 
 # --- Dendrite ------------------------------------------------------------------------------------------------------

@@ -48,6 +48,9 @@ void ten_trial_days(Settings& s) {
 void deactivated_leave(Settings& s) {
     s.count_deactivated_users = false;
 }
+void locked_leave(Settings& s) {
+    s.count_locked_users = false;
+}
 void example_com(Settings& s) {
     s.server_name = "example.com";
 }
@@ -76,6 +79,9 @@ void support(Account& a) {
 }
 void deactivated(Account& a) {
     a.deactivated = true;
+}
+void locked(Account& a) {
+    a.locked = true;
 }
 void bridged(Account& a) {
     a.appservice = "irc-bridge";
@@ -250,6 +256,16 @@ const SightingRow kSightings[] = {
      kStranger, Outcome::deactivated},
     {"Deactivated_IsNotRefreshedWithTheSettingOff", with(Settings{}, deactivated_leave),
      with(kNative, deactivated), with(Membership{}, seen(2 * kHour)), Outcome::deactivated},
+    // Locked users stay until they expire, too (Synapse 1.160); with count_locked_users off they do not count
+    // (ours)
+    {"Locked_JoinsAsInSynapse", with(Settings{}, deactivated_leave), with(kNative, locked), kStranger,
+     Outcome::joined},
+    {"Locked_StaysOutWithTheSettingOff", with(Settings{}, locked_leave), with(kNative, locked), kStranger,
+     Outcome::locked},
+    {"Locked_IsNotRefreshedWithTheSettingOff", with(Settings{}, locked_leave), with(kNative, locked),
+     with(Membership{}, seen(2 * kHour)), Outcome::locked},
+    {"Locked_SettingOffChangesNothingForDeactivated", with(Settings{}, locked_leave),
+     with(kNative, deactivated), kStranger, Outcome::joined},
     {"Deactivated_SettingOffChangesNothingForOthers", with(Settings{}, deactivated_leave), kNative, kStranger,
      Outcome::joined},
 
@@ -267,9 +283,9 @@ INSTANTIATE_TEST_SUITE_P(Rules, Sighting, testing::ValuesIn(kSightings), name_of
 
 /// Every combination of what the rules ask, in the order of precedence: the first that holds decides.
 TEST(Precedence, OfRecording) {
-    for (unsigned bits = 0; bits < 1u << 9; ++bits) {
+    for (unsigned bits = 0; bits < 1u << 10; ++bits) {
         const auto has = [bits](int i) { return (bits >> i & 1) != 0; };
-        Settings settings = with(Settings{}, ten_trial_days, deactivated_leave, example_com);
+        Settings settings = with(Settings{}, ten_trial_days, deactivated_leave, locked_leave, example_com);
         Account account = kNative;
         Membership membership;
         std::vector<Outcome> order;
@@ -290,6 +306,8 @@ TEST(Precedence, OfRecording) {
         when(has(5), Outcome::support);
         if (has(6)) deactivated(account);
         when(has(6), Outcome::deactivated);
+        if (has(9)) locked(account);
+        when(has(9), Outcome::locked);
         if (has(7)) seen(kMinute)(membership);
         when(has(7), Outcome::unchanged);
         if (has(8) && !has(7)) seen(2 * kHour)(membership);
@@ -301,12 +319,12 @@ TEST(Precedence, OfRecording) {
 }
 
 TEST(Outcomes, HaveTheNamesOfTheDesign) {
-    const char* const names[] = {"joined",     "refreshed",   "unchanged", "guest", "trial", "support",
-                                 "appservice", "deactivated", "remote",    "full",  "off"};
+    const char* const names[] = {"joined",     "refreshed",   "unchanged", "guest",  "trial", "support",
+                                 "appservice", "deactivated", "locked",    "remote", "full",  "off"};
     const Outcome outcomes[] = {Outcome::joined,     Outcome::refreshed,   Outcome::unchanged,
                                 Outcome::guest,      Outcome::trial,       Outcome::support,
-                                Outcome::appservice, Outcome::deactivated, Outcome::remote,
-                                Outcome::full,       Outcome::off};
+                                Outcome::appservice, Outcome::deactivated, Outcome::locked,
+                                Outcome::remote,     Outcome::full,        Outcome::off};
     ASSERT_EQ(std::size(names), static_cast<std::size_t>(kOutcomes));
     for (std::size_t i = 0; i < std::size(names); ++i) EXPECT_STREQ(name(outcomes[i]), names[i]);
 }
@@ -320,6 +338,7 @@ TEST(Defaults, AreThoseOfTheDesign) {
     EXPECT_FALSE(settings.track_appservice_user_ips);
     EXPECT_FALSE(settings.hs_disabled);
     EXPECT_TRUE(settings.count_deactivated_users);
+    EXPECT_TRUE(settings.count_locked_users);
     EXPECT_EQ(settings.last_seen_granularity, kHour);
 }
 
@@ -712,7 +731,7 @@ TEST(Explain, TellsTheRulesOfRecordingInOrder) {
               Outcome::refreshed);
     EXPECT_EQ(notes.names(), (std::vector<std::string>{
                                  "recording is off", "user of another server", "untracked appservice user",
-                                 "guest", "on trial", "support user", "deactivated user",
+                                 "guest", "on trial", "support user", "deactivated user", "locked user",
                                  "member of the cohort", "seen within the granularity"}));
     for (const Told& told : notes.told)
         EXPECT_EQ(told.holds, told.rule == "member of the cohort") << told.rule;
