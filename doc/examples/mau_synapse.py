@@ -32,6 +32,8 @@ REMEMBERED_USERS = 20_000
 LIMITED_PATH = re.compile(
     r"/(sync|createRoom)$|/(join|knock)/|/rooms/[^/]+/(send|state|redact|join|knock|leave|invite|kick|ban|unban|upgrade)(/|$)"
 )
+# Synapse does not count the requests of a sliding sync proxy, which syncs for users who are away.
+SYNC_PROXY_AGENT = "sync-v3-proxy-"
 # Registration by an administrator is not limited.
 ADMIN_PATHS = ("/_synapse/admin/", "/_synapse/mas/")
 
@@ -118,7 +120,10 @@ class MauModule:
             return None
         if time.monotonic() - self._let_in.get(user, float("-inf")) < MINUTE:
             return None
-        body = await self._admit(user, request.user_agent)
+        if request.user_agent == SYNC_PROXY_AGENT:
+            body = await self._ask("SELECT mau.check_auth_blocking(?)::text", user)
+        else:
+            body = await self._admit(user, request.user_agent)
         if is_limited(request):
             refuse(body)
         return None

@@ -1,5 +1,6 @@
 -- A bridge whose id is "native", the word for users without a bridge: its users take no seat, by calls and by reading.
 SET client_min_messages = warning;
+SET timezone = 'UTC';
 CREATE EXTENSION mau;
 UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 2, track_appservice_user_ips = true;
 SELECT mau.register_user('@g' || n || ':x', t, appservice_id => 'native'), mau.record_activity('@g' || n || ':x', t)

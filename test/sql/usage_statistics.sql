@@ -1,4 +1,5 @@
 -- mau.usage_statistics without a source: Synapse's keys, over all users whom mau has seen, from its own tables.
+SET timezone = 'UTC';
 CREATE EXTENSION mau;
 -- Nobody yet.
 SELECT mau.usage_statistics('2026-06-30 12:00+00') = jsonb_object_agg(k, 0) AS all_are_there, count(*) FROM unnest('{daily_active_users,monthly_active_users,total_users,total_nonbridged_users}'::text[]

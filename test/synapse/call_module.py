@@ -2,7 +2,7 @@
 """Calls doc/examples/mau_synapse.py as Synapse's documentation says that Synapse does: call_module.py DATABASE.
 
 Reads calls from standard input, one JSON array a line: the callback's name and its arguments by position. Prints what each returns,
-or the answer that it raises. ["request", METHOD, URL] sets the request in which the following calls are made, ["request"] none;
+or the answer that it raises. ["request", METHOD, URL] sets the request in which the following calls are made (a user agent may follow), ["request"] none;
 ["remembered"] prints how many users the module remembers, of whom it keeps two here; ["later"] does what was to be done later.
 The package synapse is a stub with what the module imports; its database is the real one, asked with psql.
 """
@@ -138,7 +138,7 @@ for line in sys.stdin:
     callback, *arguments = json.loads(line)
     if callback == "request":
         context.request = types.SimpleNamespace(requester=None, method=arguments[0], url=arguments[1],
-                                                user_agent="Mozilla") if arguments else None
+                                                user_agent=(arguments + ["Mozilla"])[2]) if arguments else None
         continue
     if callback == "remembered":
         print(len(module._let_in), flush=True)

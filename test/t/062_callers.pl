@@ -54,10 +54,11 @@ SKIP:
 	my $refusal  = '{"admin_contact": "mailto:admin@example.com", "errcode": "M_RESOURCE_LIMIT_EXCEEDED", "error": "Monthly Active User '
 	  . 'Limit Exceeded", "limit_type": "monthly_active_user", "status": 403}';
 
-	my @answers = $call->($register, sprintf($login, 'alice'), sprintf($login, q{o'hara}));
+	my @answers = $call->($register, sprintf($login, 'alice'), sprintf($login, q{o'hara}),
+		'["request", "GET", "/_matrix/client/v3/sync", "sync-v3-proxy-"]', sprintf($request, 'proxied'));
 	like($_, qr/^signature of \w+: as documented$/, $_) for @signatures;
-	is("@answers", 'ALLOW NOT_SPAM NOT_SPAM', 'without a limit everybody is let in');
-	is($node->safe_psql('synapse', $members), q{@alice:example.com @o'hara:example.com}, 'and was seen');
+	is("@answers", 'ALLOW NOT_SPAM NOT_SPAM None', 'without a limit everybody is let in');
+	is($node->safe_psql('synapse', $members), q{@alice:example.com @o'hara:example.com}, 'and was seen, but not through a sliding sync proxy');
 
 	$node->safe_psql('synapse', q{UPDATE mau.settings SET limit_usage_by_mau = true, max_mau_value = 3, admin_contact = 'mailto:admin@example.com';
 		INSERT INTO mau.reserved_threepids VALUES ('email', 'boss@example.com')});
@@ -75,9 +76,10 @@ SKIP:
 		sprintf($request, 'carol'), '["request", "GET", "/_matrix/client/v3/sync?timeout=0"]', sprintf($request, 'carol'), sprintf($request, 'alice'),
 		'["request", "GET", "/_matrix/client/v3/account/whoami"]', sprintf($request, 'carol'),
 		'["request", "PUT", "/_matrix/client/v3/rooms/!r/send/m.room.message/1"]', sprintf($request, 'carol'),
-		'["request", "GET", "/_matrix/client/v3/rooms/!r/state"]', sprintf($request, 'carol'));
-	is("@answers[0, 2, 3, 5]", 'None None None None', 'let in: outside a request, a member, and what Synapse does not limit');
-	is("@answers[1, 4]", "$refusal $refusal", 'sync and send are refused');
+		'["request", "GET", "/_matrix/client/v3/rooms/!r/state"]', sprintf($request, 'carol'),
+		'["request", "GET", "/_matrix/client/v3/sync", "sync-v3-proxy-"]', sprintf($request, 'carol'), sprintf($request, 'alice'));
+	is("@answers[0, 2, 3, 5, 7]", 'None None None None None', 'let in: outside a request, a member, and what Synapse does not limit');
+	is("@answers[1, 4, 6]", "$refusal $refusal $refusal", 'sync and send are refused, and a sliding sync proxy');
 	@answers = $call->('["request", "GET", "/sync"]', (map { sprintf $request, $_ } 'alice', 'bob', q{o'hara}, 'alice', 'alice'), '["remembered"]');
 	is($answers[-1], 2, 'the users whom the module remembers are bounded in number');
 

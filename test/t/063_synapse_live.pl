@@ -1,203 +1,23 @@
 # A real Synapse (Debian's) on a throw-away cluster. Its own limit, and then doc/examples/mau_synapse.py with its own limit off, get the
 # same requests over HTTP, from the same accounts, in the same states of the server: statuses and bodies are the same, and so are the
-# members afterwards. Everything is on 127.0.0.1 and in the test's folder; Synapse is a process of ours, not the package's service.
+# members afterwards.
 
 use strict;
 use warnings;
 
-use Digest::SHA qw(hmac_sha1_hex);
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use HTTP::Tiny;
 use JSON::PP;
-use POSIX qw(:sys_wait_h);
-use MauProcess;
+use MauSynapse;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep);
 
-my $python = '/usr/bin/python3';
-
-# Returns the names of the missing packages, or ''.
-sub missing
-{
-	return 'python3'          unless -x $python;
-	return 'matrix-synapse'   unless -e '/usr/lib/python3/dist-packages/synapse/app/homeserver.py';
-	return 'python3-psycopg2' unless system("$python -c 'import psycopg2' >/dev/null 2>&1") == 0;
-	return '';
-}
-
-my $missing = missing();
+my $missing = synapse_missing();
 plan skip_all => "no real Synapse here: $missing is missing (test/setup homeservers installs it where Debian has it)" if $missing;
 
-my $folder = PostgreSQL::Test::Utils::tempdir;
-my $node   = PostgreSQL::Test::Cluster->new('synapse_live');
-$node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mau'\nmau.databases = ''\nlog_statement = 'all'\n");
-$node->start;
-$node->safe_psql('postgres', 'CREATE ROLE synapse LOGIN; CREATE DATABASE base OWNER synapse');
-$node->safe_psql('base', q{CREATE EXTENSION mau; SELECT mau.grant_to('synapse')});
-my ($pg_host, $pg_port) = ($node->host, $node->port);
-my $port = PostgreSQL::Test::Cluster::get_free_port();
-
-# --- Synapse ---------------------------------------------------------------------------------------------------
-
-sub write_file
-{
-	my ($name, $content) = @_;
-	open my $file, '>', "$folder/$name" or die $!;
-	print $file $content;
-	close $file;
-	return;
-}
-
-write_file('signing.key', 'ed25519 a_test ' . 'A' x 43 . "\n");
-write_file('log.yaml', <<"END");
-version: 1
-formatters: { plain: { format: '%(asctime)s %(levelname)s %(name)s %(message)s' } }
-handlers: { file: { class: logging.FileHandler, filename: $folder/synapse.log, formatter: plain } }
-root: { level: INFO, handlers: [file] }
-disable_existing_loggers: false
-END
-write_file('bridge.yaml', <<'END');
-id: bridge
-url: null
-as_token: bridge_token
-hs_token: homeserver_token
-sender_localpart: bridge
-rate_limited: false
-namespaces: { users: [{ exclusive: true, regex: '@bridge_.*' }], rooms: [], aliases: [] }
-END
-
-my $unlimited = '{ per_second: 100000, burst_count: 100000 }';
-
-sub write_config
-{
-	my ($database, $more) = @_;
-	write_file('homeserver.yaml', <<"END" . $more);
-server_name: example.com
-public_baseurl: http://127.0.0.1:$port/
-pid_file: $folder/synapse.pid
-listeners: [{ port: $port, type: http, bind_addresses: ['127.0.0.1'], resources: [{ names: [client] }] }]
-database: { name: psycopg2, args: { user: synapse, dbname: $database, host: '$pg_host', port: $pg_port, cp_min: 1, cp_max: 5 } }
-log_config: $folder/log.yaml
-signing_key_path: $folder/signing.key
-macaroon_secret_key: macaroons
-form_secret: forms
-registration_shared_secret: registration
-enable_registration: true
-enable_registration_without_verification: true
-allow_guest_access: true
-enable_media_repo: false
-bcrypt_rounds: 4
-report_stats: false
-trusted_key_servers: []
-email: { smtp_host: 127.0.0.1, smtp_port: 9, notif_from: 'Test <test\@example.com>' }
-app_service_config_files: [$folder/bridge.yaml]
-rc_message: $unlimited
-rc_registration: $unlimited
-rc_login: { address: $unlimited, account: $unlimited, failed_attempts: $unlimited }
-rc_joins: { local: $unlimited, remote: $unlimited }
-rc_room_creation: $unlimited
-END
-	return;
-}
-
-my $synapse;
-my $http = HTTP::Tiny->new(proxy => undef, http_proxy => undef, timeout => 60);
-
-sub start_synapse
-{
-	unlink "$folder/synapse.log";
-	$synapse = fork // die $!;
-	if ($synapse == 0)
-	{
-		open STDOUT, '>', "$folder/synapse.out" or die $!;
-		open STDERR, '>&', \*STDOUT or die $!;
-		chdir $folder or die $!;
-		$ENV{PYTHONPATH} = "$FindBin::RealBin/../../doc/examples";
-		$ENV{PYTHONDONTWRITEBYTECODE} = 1;
-		exec $python, '-m', 'synapse.app.homeserver', '-c', "$folder/homeserver.yaml" or die $!;
-	}
-	for (1 .. 900)
-	{
-		return 1 if $http->get("http://127.0.0.1:$port/_matrix/client/versions")->{success};
-		last if waitpid($synapse, WNOHANG) != 0;
-		sleep 0.2;
-	}
-	diag slurp_file("$folder/synapse.out");
-	diag slurp_file("$folder/synapse.log") if -e "$folder/synapse.log";
-	die 'Synapse does not start';
-}
-
-sub stop_synapse
-{
-	return unless $synapse;
-	end_process($synapse);
-	$synapse = undef;
-	return;
-}
-END { my $status = $?; stop_synapse(); $? = $status }
-
-# Sends a request; returns the status and the decoded body.
-sub request
-{
-	my ($method, $path, $token, $body) = @_;
-	my %options = (headers => { 'User-Agent' => 'Mozilla/5.0' });
-	$options{headers}{Authorization} = "Bearer $token" if $token;
-	if ($body)
-	{
-		$options{headers}{'Content-Type'} = 'application/json';
-		$options{content} = encode_json($body);
-	}
-	my $answer = $http->request($method, "http://127.0.0.1:$port$path", \%options);
-	return ($answer->{status}, eval { decode_json($answer->{content}) } // $answer->{content});
-}
-
-# Sends a request that must succeed.
-sub must
-{
-	my ($status, $body) = request(@_);
-	die "$_[0] $_[1]: $status " . JSON::PP->new->canonical->allow_nonref->encode($body) unless $status =~ /^20/;
-	return $body;
-}
-
-my $client = '/_matrix/client/v3';
-my $admin  = '/_synapse/admin';
-
-sub register_with_secret
-{
-	my ($name, $user_type) = @_;
-	my $nonce = must('GET', "$admin/v1/register")->{nonce};
-	my $mac = hmac_sha1_hex(join("\0", $nonce, $name, 'secret', $name eq 'admin' ? 'admin' : 'notadmin', $user_type // ()), 'registration');
-	return ('POST', "$admin/v1/register", undef, { nonce => $nonce, username => $name, password => 'secret', mac => $mac,
-			admin => $name eq 'admin' ? JSON::PP::true : JSON::PP::false, $user_type ? (user_type => $user_type) : () });
-}
-
-sub register { return ('POST', "$client/register", undef, { username => $_[0], password => 'secret', auth => { type => 'm.login.dummy' } }) }
-
-# The address is validated as if somebody had followed the link that Synapse sent by e-mail.
-sub register_with_email
-{
-	my ($database, $name, $address) = @_;
-	$node->safe_psql($database, qq{INSERT INTO threepid_validation_session VALUES
-		('session_$name', 'email', '$address', 'secret_$name', 1, extract(epoch FROM now()) * 1000)});
-	return ('POST', "$client/register", undef, { username => $name, password => 'secret',
-			auth => { type => 'm.login.email.identity', threepid_creds => { sid => "session_$name", client_secret => "secret_$name" } } });
-}
-
-sub register_guest { return ('POST', "$client/register?kind=guest", undef, {}) }
-
-sub register_bridge { return ('POST', "$client/register", 'bridge_token', { type => 'm.login.application_service', username => $_[0] }) }
-
-sub login
-{
-	my ($name, $type) = @_;
-	my @token = $type ? 'bridge_token' : undef;
-	return ('POST', "$client/login", @token, { type => $type // 'm.login.password', password => 'secret',
-			identifier => { type => 'm.id.user', user => $name } });
-}
+my $node = synapse_cluster('synapse_live');
+write_bridge('bridge');
 
 # --- The accounts: made once, then older than the trial, all but one --------------------------------------------
 
@@ -210,21 +30,21 @@ must(register_with_secret('admin'));
 must(register_with_secret('support', 'support'));
 must(register($_)) for 'newcomer', 'member', 'trial', 'idle';
 $token{$_} = must(login($_))->{access_token} for 'admin', 'newcomer', 'member', 'trial', 'idle', 'support';
-must('PUT', "$admin/v2/users/\@made:example.com", $token{admin}, { password => 'secret' });
-must('PUT', "$admin/v2/users/\@reserved:example.com", $token{admin},
+must('PUT', "$ADMIN/v2/users/\@made:example.com", $token{admin}, { password => 'secret' });
+must('PUT', "$ADMIN/v2/users/\@reserved:example.com", $token{admin},
 	{ password => 'secret', threepids => [ { medium => 'email', address => 'boss@example.com' } ] });
 $token{$_} = must(login($_))->{access_token} for 'made', 'reserved';
 must(register_bridge('bridge_one'));
 $token{guest}  = must(register_guest())->{access_token};
-$token{puppet} = must('POST', "$admin/v1/users/\@newcomer:example.com/login", $token{admin}, {})->{access_token};
-my $room = must('POST', "$client/createRoom", $token{admin}, { preset => 'public_chat',
+$token{puppet} = must('POST', "$ADMIN/v1/users/\@newcomer:example.com/login", $token{admin}, {})->{access_token};
+my $room = must('POST', "$CLIENT/createRoom", $token{admin}, { preset => 'public_chat',
 		initial_state => [ { type => 'm.room.guest_access', state_key => '', content => { guest_access => 'can_join' } } ] })->{room_id};
 $room =~ s/([!:])/sprintf '%%%02X', ord $1/ge;
 
 sub as { my ($kind) = @_; return $kind eq 'bridge' ? 'user_id=@bridge_one:example.com' : '' }
-must('POST', "$client/join/$room?" . as($_), $token{$_}, {}) for 'newcomer', 'member', 'trial', 'idle', 'support', 'made', 'reserved', 'bridge', 'guest';
+must('POST', "$CLIENT/join/$room?" . as($_), $token{$_}, {}) for 'newcomer', 'member', 'trial', 'idle', 'support', 'made', 'reserved', 'bridge', 'guest';
 # Somebody who sends no request later, and gets push notifications (which nobody receives).
-must('POST', "$client/pushers/set", $token{idle}, { pushkey => 'key', kind => 'http', app_id => 'app', app_display_name => 'App',
+must('POST', "$CLIENT/pushers/set", $token{idle}, { pushkey => 'key', kind => 'http', app_id => 'app', app_display_name => 'App',
 		device_display_name => 'Device', lang => 'en', data => { url => 'http://127.0.0.1:9/_matrix/push/v1/notify' } });
 stop_synapse();
 $node->safe_psql('base', q{UPDATE users SET creation_ts = creation_ts - 8640000 WHERE name <> '@trial:example.com'});
@@ -254,7 +74,7 @@ my %registration = (
 	support  => sub { register_with_secret('new_support', 'support') },
 	guest    => sub { register_guest() },
 	bridge   => sub { register_bridge('bridge_new') },
-	made     => sub { ('PUT', "$admin/v2/users/\@new_made:example.com", $token{admin}, { password => 'secret' }) },
+	made     => sub { ('PUT', "$ADMIN/v2/users/\@new_made:example.com", $token{admin}, { password => 'secret' }) },
 	reserved => sub { register_with_email($_[0], 'new_reserved', 'second@example.com') },
 );
 
@@ -264,11 +84,11 @@ sub request_of
 	my ($token, $as) = ($token{$kind}, as($kind));
 	return $registration{$kind}->($database) if $what eq 'register';
 	return $kind eq 'bridge' ? login('bridge_one', 'm.login.application_service') : login($kind) if $what eq 'login';
-	return ('GET',  "$client/account/whoami?$as", $token)      if $what eq 'whoami';
-	return ('GET',  "$client/sync?timeout=0&$as", $token)      if $what eq 'sync';
+	return ('GET',  "$CLIENT/account/whoami?$as", $token)      if $what eq 'whoami';
+	return ('GET',  "$CLIENT/sync?timeout=0&$as", $token)      if $what eq 'sync';
 	return ('POST', "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=0&$as", $token, { lists => {} }) if $what eq 'sliding sync';
-	return ('PUT', "$client/rooms/$room/send/m.room.message/$kind?$as", $token, { msgtype => 'm.text', body => 'Hello' }) if $what eq 'send';
-	return ('POST', "$client/createRoom?$as", $token, {});
+	return ('PUT', "$CLIENT/rooms/$room/send/m.room.message/$kind?$as", $token, { msgtype => 'm.text', body => 'Hello' }) if $what eq 'send';
+	return ('POST', "$CLIENT/createRoom?$as", $token, {});
 }
 
 # The answer in words: of a refusal the status and the body, of another answer the status and the names of what it has.
@@ -309,8 +129,6 @@ sub prepare
 	return;
 }
 
-sub log_of { return slurp_file("$folder/synapse.log") }
-
 # How often a text is in the log of PostgreSQL.
 sub statements { my ($text) = @_; my $found = () = slurp_file($node->logfile) =~ /\Q$text\E/g; return $found }
 
@@ -334,7 +152,7 @@ for my $state ('open', 'full', 'closed')
 		SELECT NOT EXISTS (SELECT FROM users u WHERE NOT EXISTS (SELECT FROM mau.users k WHERE k.user_id = u.name AND k.is_registered))
 		AND EXISTS (SELECT FROM mau.user_threepids WHERE address = 'boss@example.com')}), "$state: the module reports the accounts when it starts");
 	$module{$state} = cells($database);
-	is(join("\n", grep { /mau cannot be asked/ } split /\n/, log_of()), '', "$state: the rights of mau.grant_to suffice");
+	is(join("\n", grep { /mau cannot be asked/ } split /\n/, log_of('main')), '', "$state: the rights of mau.grant_to suffice");
 
 	if ($state eq 'open')
 	{
@@ -342,8 +160,8 @@ for my $state ('open', 'full', 'closed')
 		my $started = time;
 		for (1 .. 10)
 		{
-			must('GET', "$client/account/whoami",    $token{member});
-			must('GET', "$client/sync?timeout=0",    $token{member});
+			must('GET', "$CLIENT/account/whoami",    $token{member});
+			must('GET', "$CLIENT/sync?timeout=0",    $token{member});
 		}
 		cmp_ok(statements(q{mau.admit('@member:}) - $before, '<=', 1 + int((time - $started) / 60), 'a member is asked about once a minute');
 	}
@@ -352,15 +170,15 @@ for my $state ('open', 'full', 'closed')
 		# As if the extension were away, or the right to use it.
 		my $started = time;
 		$node->safe_psql($database, 'ALTER SCHEMA mau RENAME TO away');
-		is((request('GET', "$client/sync?timeout=0", $token{newcomer}))[0], 200, 'a newcomer is let in while mau cannot be asked');
+		is((request('GET', "$CLIENT/sync?timeout=0", $token{newcomer}))[0], 200, 'a newcomer is let in while mau cannot be asked');
 		is((request(login('newcomer')))[0],                                  200, 'and logs in') for 1 .. 3;
 		is((request(register('while_away')))[0],                             200, 'and one registers');
-		my $warnings = () = log_of() =~ /mau cannot be asked/g;
+		my $warnings = () = log_of('main') =~ /mau cannot be asked/g;
 		ok($warnings >= 1 && $warnings <= 1 + int((time - $started) / 60), "which is logged once a minute ($warnings)");
 		$node->safe_psql($database, 'ALTER SCHEMA away RENAME TO mau');
 	}
 	stop_synapse();
-	is(join("\n", grep { /Traceback|Exception in pusher/ } split /\n/, log_of()), '', "$state: the log of Synapse has no error");
+	is(join("\n", grep { /Traceback|Exception in pusher/ } split /\n/, log_of('main')), '', "$state: the log of Synapse has no error");
 	$members{$state}{module} = $node->safe_psql($database, q{SELECT string_agg(user_id, ' ' ORDER BY user_id) FROM mau.monthly_active_users});
 }
 
