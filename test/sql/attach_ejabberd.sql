@@ -56,7 +56,7 @@ SELECT times();
 GRANT USAGE ON SCHEMA hs TO regress_mau_ejabberd_login, regress_mau_ejabberd_other;
 GRANT INSERT ON hs.users TO regress_mau_ejabberd_login;
 GRANT SELECT ON hs.users TO regress_mau_ejabberd_other;
-ALTER ROLE regress_mau_ejabberd_login SET timezone = 'CET';
+ALTER ROLE regress_mau_ejabberd_login SET timezone = 'Europe/Paris';
 ALTER ROLE regress_mau_ejabberd_other SET timezone = 'America/New_York';
 SELECT times();
 GRANT INSERT ON hs.users TO regress_mau_ejabberd_other;
