@@ -63,7 +63,8 @@ CREATE TABLE mau.settings (
     snapshot_retention interval NOT NULL DEFAULT '2 years'
         CONSTRAINT snapshot_retention_is_at_least_a_day CHECK (snapshot_retention >= interval '1 day'),
     source_time_zone text
-        CONSTRAINT source_time_zone_is_a_time_zone CHECK (isfinite(timezone(source_time_zone, timestamp 'epoch')))
+        CONSTRAINT source_time_zone_is_a_time_zone CHECK (isfinite(timezone(source_time_zone, timestamp 'epoch'))),
+    usage_metrics boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE mau.settings IS
 'The settings, one row, with Synapse''s names. Change them with UPDATE; a change is effective at commit, in every session.';
@@ -85,6 +86,7 @@ COMMENT ON COLUMN mau.settings.last_seen_granularity IS 'How old a last sighting
 COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is kept; of older days fold keeps only which users were active at all.';
 COMMENT ON COLUMN mau.settings.snapshot_retention IS 'How long mau.snapshots are kept.';
 COMMENT ON COLUMN mau.settings.source_time_zone IS 'The time zone of times that the source stores without one (users.created_at of ejabberd); NULL = the setting TimeZone of the role that writes them.';
+COMMENT ON COLUMN mau.settings.usage_metrics IS 'Whether a snapshot an hour keeps mau.usage_statistics, and mau.metrics shows it as synapse_usage_….';
 
 CREATE TABLE mau.reserved_threepids (
     medium text NOT NULL CONSTRAINT medium_is_given CHECK (medium <> ''),
@@ -636,7 +638,10 @@ CREATE TABLE mau.snapshots (
     max bigint,
     by_service jsonb NOT NULL,
     daily_active_users bigint NOT NULL,
-    accounts_by_service jsonb NOT NULL
+    accounts_by_service jsonb NOT NULL,
+    daily_by_service jsonb NOT NULL DEFAULT '{}',
+    weekly_by_service jsonb NOT NULL DEFAULT '{}',
+    usage jsonb
 );
 COMMENT ON TABLE mau.snapshots IS
 'Figures at past instants: a row for each refresh, kept for snapshot_retention.';
@@ -648,6 +653,9 @@ COMMENT ON COLUMN mau.snapshots.max IS 'max_mau_value at that time; NULL without
 COMMENT ON COLUMN mau.snapshots.by_service IS 'Members by service, such as {"native": 14, "irc-bridge": 2}.';
 COMMENT ON COLUMN mau.snapshots.daily_active_users IS 'All users seen within 1 day, guests and users of bridges included.';
 COMMENT ON COLUMN mau.snapshots.accounts_by_service IS 'Accounts that are not deactivated, by service.';
+COMMENT ON COLUMN mau.snapshots.daily_by_service IS 'Members who were seen within 1 day, by service.';
+COMMENT ON COLUMN mau.snapshots.weekly_by_service IS 'Members who were seen within 7 days, by service.';
+COMMENT ON COLUMN mau.snapshots.usage IS 'mau.usage_statistics at that time; NULL without usage_metrics, and but for one snapshot an hour.';
 
 CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
@@ -655,9 +663,9 @@ COMMENT ON FUNCTION mau.refresh(timestamptz) IS
 'Records the figures of an instant in mau.snapshots and deletes snapshots older than snapshot_retention. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
-    LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
 COMMENT ON FUNCTION mau.metrics(timestamptz) IS
-'Returns the figures in Prometheus''s text format, with the names of Synapse''s gauges. Errors: 22008, 22023.';
+'Returns the figures in Prometheus''s text format, with the names of Synapse''s gauges and mau''s own. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to

@@ -1,6 +1,7 @@
 #include "activity/activity.hpp"
 
 #include "activity/slice.hpp"
+#include "seats/seats.hpp"
 
 namespace mau::activity {
 
@@ -86,8 +87,9 @@ std::optional<std::string> admit(const Config& config, const Sighting& sighting,
                                           full(config.settings, cohort::count_now(config, sighting.at)));
         if (!given.blocked && recording(config.settings)) defer(&sighting, 1);
     }
-    if (given.blocked) return error_body(config.settings, given.gate);
-    return std::nullopt;
+    if (!given.blocked) return std::nullopt;
+    seats::count_blocked(given.gate == Gate::disabled);
+    return error_body(config.settings, given.gate);
 }
 
 std::optional<std::string> check(const Config& config, const Request& request, Instant at, Trace* trace) {
@@ -109,6 +111,7 @@ std::optional<std::string> check(const Config& config, const Request& request, I
                             " monthly active users");
         if (!is_full) return std::nullopt;
     }
+    if (!trace) seats::count_blocked(gate == Gate::disabled);
     return error_body(config.settings, gate);
 }
 

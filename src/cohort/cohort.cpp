@@ -33,10 +33,11 @@ pg::Statement active_query(
     {INT8OID, TEXTOID});
 
 pg::Statement lately_active_query(
-    "SELECT count(*) FILTER (WHERE m.\"timestamp\" >= $1), count(*)"
-    " FROM mau.monthly_active_users m"
-    " WHERE m.\"timestamp\" >= $2 AND m.service = 'native'",
-    {INT8OID, INT8OID});
+    "SELECT m.service, count(*) FILTER (WHERE m.\"timestamp\" >= $3),"
+    " count(*) FILTER (WHERE m.\"timestamp\" >= $4), count(*)"
+    " FROM mau.monthly_active_users m WHERE m.\"timestamp\" >= $1 OR m.user_id = ANY ($2)"
+    " GROUP BY m.service ORDER BY m.service COLLATE \"C\"",
+    {INT8OID, TEXTARRAYOID, INT8OID, INT8OID});
 
 // Beyond the window: former members, whose last sighting is in mau.users.
 pg::Statement formerly_active_query(
@@ -304,8 +305,16 @@ std::int64_t active(Instant period, Instant at, std::optional<std::string_view> 
 }
 
 Lately lately_active(Instant at) {
-    const pg::Rows rows = lately_active_query.read(at - kDay, at - 7 * kDay);
-    return {rows.at(0, 0).integer(), rows.at(0, 1).integer()};
+    const pg::Rows rows =
+        lately_active_query.read(cutoff(at), config::reserved_users_of_statement(), at - kDay, at - 7 * kDay);
+    Lately lately;
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        const std::string service = rows.at(i, 0).string();
+        lately.day.push_back({service, rows.at(i, 1).integer()});
+        lately.week.push_back({service, rows.at(i, 2).integer()});
+        lately.month.push_back({service, rows.at(i, 3).integer()});
+    }
+    return lately;
 }
 
 std::vector<Group> count_by_host(Instant at) {

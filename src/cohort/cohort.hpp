@@ -36,9 +36,10 @@ std::vector<Group> count_by_host(Instant at);
 /// How many users of a service (nothing = all) who count were last seen at `at - period` or later.
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service);
 
-/// The same for a day and for 7 days, native users, in one pass.
+/// The members by service: those seen within a day, within 7 days, and all. One pass; a service of the
+/// cohort is in each, perhaps with 0.
 struct Lately {
-    std::int64_t day, week;
+    std::vector<Group> day, week, month;
 };
 Lately lately_active(Instant at);
 

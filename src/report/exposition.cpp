@@ -29,9 +29,11 @@ std::string escape_help(std::string_view help) {
     return escape(help, false);
 }
 
-void Text::gauge(std::string_view name, std::string_view help) {
+void Text::begin(std::string_view name, std::string_view type, std::string_view help) {
     family_ = name;
-    text_ += "# HELP " + family_ + " " + escape_help(help) + "\n# TYPE " + family_ + " gauge\n";
+    text_ += "# HELP " + family_ + " " + escape_help(help) + "\n# TYPE " + family_ + " ";
+    text_ += type;
+    text_ += '\n';
 }
 
 void Text::add_label(const Label& label, bool first) {

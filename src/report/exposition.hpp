@@ -23,14 +23,16 @@ class Text {
     /// `common` labels are put on every sample, before its own; their values must outlive the text.
     explicit Text(std::vector<Label> common = {}) : common_(std::move(common)) {}
 
-    /// Begins a family of gauges. The name is ours and valid: [a-zA-Z_:][a-zA-Z0-9_:]*.
-    void gauge(std::string_view name, std::string_view help);
+    /// Begins a family of gauges, or of counters. The name is valid: [a-zA-Z_:][a-zA-Z0-9_:]*.
+    void gauge(std::string_view name, std::string_view help) { begin(name, "gauge", help); }
+    void counter(std::string_view name, std::string_view help) { begin(name, "counter", help); }
     /// Adds a sample to the family that was begun last.
     void sample(std::int64_t value, std::initializer_list<Label> labels = {});
 
     const std::string& str() const { return text_; }
 
   private:
+    void begin(std::string_view name, std::string_view type, std::string_view help);
     void add_label(const Label& label, bool first);
 
     std::vector<Label> common_;

@@ -2,8 +2,12 @@
 
 #include "report/metrics.hpp"
 
+#include <algorithm>
+
+#include "cache/cache.hpp"
 #include "history/past.hpp"
 #include "pg/values.hpp"
+#include "seats/seats.hpp"
 #include "tasks/tasks.hpp"
 
 namespace mau::metrics {
@@ -11,19 +15,22 @@ namespace mau::metrics {
 namespace {
 
 pg::Statement keep_query(
-    "INSERT INTO mau.snapshots AS s (at, dau, wau, mau, max, by_service, daily_active_users, "
-    "accounts_by_service)"
-    " VALUES ($1, $2, $3, $4, $5, coalesce((SELECT jsonb_object_agg(b.service, b.users) FROM"
-    "  ROWS FROM (unnest($6), unnest($7)) b(service, users)), '{}'::jsonb),"
-    // Accounts of a bridge that is called native are added to the natives.
-    " $8, (SELECT jsonb_object_agg(a.service, a.users) FROM"
-    "  (SELECT n.service, sum(n.users) AS users FROM"
-    "    ROWS FROM (unnest($9), unnest($10)) n(service, users) GROUP BY n.service) a))"
+    "INSERT INTO mau.snapshots AS s (at, dau, wau, mau, max, by_service, daily_active_users,"
+    "  accounts_by_service, daily_by_service, weekly_by_service, usage)"
+    " SELECT $1, coalesce((m.day->>'native')::int8, 0), coalesce((m.week->>'native')::int8, 0), $2, $3,"
+    "  m.month, $4, a.accounts, m.day, m.week, CASE WHEN $11 THEN mau.usage_statistics($1) END"
+    " FROM (SELECT coalesce(jsonb_object_agg(b.service, b.month), '{}') AS month,"
+    "        coalesce(jsonb_object_agg(b.service, b.week), '{}') AS week,"
+    "        coalesce(jsonb_object_agg(b.service, b.day), '{}') AS day"
+    "       FROM ROWS FROM (unnest($5), unnest($6), unnest($7), unnest($8)) b(service, day, week, month)) m,"
+    "      (SELECT jsonb_object_agg(c.service, c.users) AS accounts"
+    "       FROM ROWS FROM (unnest($9), unnest($10)) c(service, users)) a"
     " ON CONFLICT (at) DO UPDATE SET dau = EXCLUDED.dau, wau = EXCLUDED.wau, mau = EXCLUDED.mau,"
     " max = EXCLUDED.max, by_service = EXCLUDED.by_service, daily_active_users = EXCLUDED.daily_active_users,"
-    " accounts_by_service = EXCLUDED.accounts_by_service",
-    {TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, TEXTARRAYOID,
-     INT8ARRAYOID});
+    " accounts_by_service = EXCLUDED.accounts_by_service, daily_by_service = EXCLUDED.daily_by_service,"
+    " weekly_by_service = EXCLUDED.weekly_by_service, usage = EXCLUDED.usage",
+    {TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+     TEXTARRAYOID, INT8ARRAYOID, BOOLOID});
 
 // The newest snapshot up to an instant: its age in seconds, and its figures by service, natives first.
 pg::Statement last_snapshot_query(
@@ -38,8 +45,24 @@ pg::Statement last_snapshot_query(
     " jsonb_each_text(l.figures) f(service, users)"          \
     " ORDER BY f.service <> 'native', f.service COLLATE \"C\""
 pg::Statement last_members_query(MAU_FIGURES_OF_LAST_SNAPSHOT("by_service"), {TIMESTAMPTZOID});
+pg::Statement last_weekly_query(MAU_FIGURES_OF_LAST_SNAPSHOT("weekly_by_service"), {TIMESTAMPTZOID});
+pg::Statement last_daily_query(MAU_FIGURES_OF_LAST_SNAPSHOT("daily_by_service"), {TIMESTAMPTZOID});
 pg::Statement last_accounts_query(MAU_FIGURES_OF_LAST_SNAPSHOT("accounts_by_service"), {TIMESTAMPTZOID});
 #undef MAU_FIGURES_OF_LAST_SNAPSHOT
+
+// The homeserver's own figures, as of the last hours: they cost the homeserver's tables a scan.
+pg::Statement wants_usage_query(
+    "SELECT t.usage_metrics AND EXISTS (SELECT FROM mau.source) AND NOT EXISTS (SELECT FROM mau.snapshots s"
+    "  WHERE s.at > $1 - interval '1 hour' AND s.at <= $1 AND s.usage IS NOT NULL) FROM mau.settings t",
+    {TIMESTAMPTZOID});
+pg::Statement last_usage_query(
+    "SELECT f.key, f.value::numeric::int8 FROM (SELECT s.at, s.usage FROM mau.snapshots s"
+    "  WHERE s.at <= $1 AND s.at > $1 - interval '1 day' AND s.usage IS NOT NULL"
+    "   AND (SELECT t.usage_metrics FROM mau.settings t) ORDER BY s.at DESC LIMIT 1) l,"
+    " jsonb_each(l.usage || jsonb_build_object('timestamp', floor(extract(epoch FROM l.at)))) f(key, value)"
+    " WHERE jsonb_typeof(f.value) = 'number' AND f.key ~ '^[a-z_][a-z0-9_]{0,99}$'"
+    "  AND f.value::numeric BETWEEN -9e18 AND 9e18 ORDER BY f.key COLLATE \"C\" LIMIT 100",
+    {TIMESTAMPTZOID});
 
 // A refresh for a future instant must not purge the present. A thousand years mean for ever.
 pg::Statement purge_query(
@@ -62,15 +85,142 @@ pg::Statement accounts_of_services_query(
     " AND u.is_registered AND NOT u.is_deactivated AND u.user_id IS NOT NULL"
     " GROUP BY u.appservice_id");
 
+pg::Statement successes_query(
+    "SELECT t.task, floor(extract(epoch FROM t.last_finished))::int8 FROM mau.tasks t"
+    " WHERE t.last_finished IS NOT NULL ORDER BY t.task");
+pg::Statement lag_query(
+    "SELECT floor(extract(epoch FROM $1 - s.synced_at))::int8 FROM mau.source s WHERE s.synced_at IS NOT "
+    "NULL",
+    {TIMESTAMPTZOID});
 pg::Statement differences_query(
     "SELECT t.last_rows FROM mau.tasks t WHERE t.task = 'reconcile'"
     " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
 
-void add_services(exposition::Text& text, const std::vector<cohort::Group>& services) {
-    for (const auto& [service, users] : services) text.sample(users, {{"app_service", service}});
+constexpr std::size_t kMostServices = 100;
+
+/// The natives, who are always there because a series that comes and goes breaks alerts, and the services
+/// with most users; the rest is added up as "other", so that the number of series has a bound.
+std::vector<cohort::Group> bounded(std::vector<cohort::Group> services) {
+    if (services.empty() || services[0].name != "native") services.insert(services.begin(), {"native", 0});
+    if (services.size() <= kMostServices) return services;
+    std::stable_sort(services.begin() + 1, services.end(),
+                     [](const cohort::Group& a, const cohort::Group& b) { return a.users > b.users; });
+    std::int64_t rest = 0;
+    while (services.size() > kMostServices) {
+        rest += services.back().users;
+        services.pop_back();
+    }
+    const auto other = std::find_if(services.begin(), services.end(),
+                                    [](const cohort::Group& group) { return group.name == "other"; });
+    if (other == services.end())
+        services.push_back({"other", rest});
+    else
+        other->users += rest;
+    return services;
 }
 
-/// Counts by service as two arrays, which borrow the names.
+void add_services(exposition::Text& text, const pg::Rows& rows) {
+    for (const auto& [service, users] : bounded(cohort::groups_of(rows)))
+        text.sample(users, {{"app_service", service}});
+}
+
+void add_active(exposition::Text& text, std::string_view period, const pg::Rows& rows) {
+    for (const auto& [service, users] : bounded(cohort::groups_of(rows)))
+        text.sample(users, {{"period", period}, {"service", service}});
+}
+
+/// Synapse's gauges, under its names.
+void add_synapse(exposition::Text& text, const Config& config, TimestampTz at, std::int64_t current) {
+    text.gauge("synapse_admin_mau_current", "Current MAU");
+    text.sample(current);
+
+    text.gauge("synapse_admin_mau_max", "MAU Limit");
+    text.sample(config.settings.limit_usage_by_mau ? config.settings.max_mau_value : 0);
+
+    text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
+    text.sample(static_cast<std::int64_t>(config::reserved_users_of_statement().size()));
+
+    const pg::Rows snapshot = last_snapshot_query.read(std::int64_t{at});
+    if (snapshot.empty()) return;
+    text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
+    add_services(text, last_members_query.read(std::int64_t{at}));
+
+    text.gauge("synapse_admin_daily_active_users", "Current daily active users count");
+    text.sample(snapshot.at(0, 1).integer());
+
+    text.gauge("synapse_non_deactivated_user_count", "Accounts that are not deactivated, by service");
+    add_services(text, last_accounts_query.read(std::int64_t{at}));
+
+    text.gauge("mau_active_users", "Members who were seen within the period, by service");
+    add_active(text, "24h", last_daily_query.read(std::int64_t{at}));
+    add_active(text, "7d", last_weekly_query.read(std::int64_t{at}));
+    add_active(text, "30d", last_members_query.read(std::int64_t{at}));
+
+    text.gauge("mau_snapshot_age_seconds",
+               "Age of the snapshot that the daily users and the figures by service are from");
+    text.sample(snapshot.at(0, 0).integer());
+}
+
+void add_limit(exposition::Text& text, const Config& config, std::int64_t current) {
+    const bool limit = config.settings.limit_usage_by_mau;
+    text.gauge("mau_limit_users", "The limit of monthly active users; 0: none");
+    text.sample(limit ? config.settings.max_mau_value : 0);
+    if (!limit) return;
+    text.gauge("mau_seats_free_users", "Newcomers who can still come in");
+    text.sample(
+        std::max<std::int64_t>(0, config.settings.max_mau_value - current - seats::in_flight_elsewhere()));
+}
+
+void add_tasks(exposition::Text& text, TimestampTz at) {
+    if (const pg::Rows successes = successes_query.read(); !successes.empty()) {
+        text.gauge("mau_worker_last_success_timestamp_seconds", "When a task last ended without an error");
+        for (const auto& [task, when] : cohort::groups_of(successes)) text.sample(when, {{"task", task}});
+    }
+    if (const pg::Rows lag = lag_query.read(std::int64_t{at}); !lag.empty()) {
+        text.gauge("mau_source_lag_seconds", "Time since the homeserver's tables were last read");
+        text.sample(lag.at(0, 0).integer());
+    }
+    if (const pg::Rows differences = differences_query.read(); !differences.empty()) {
+        text.gauge(
+            "mau_reconcile_differences",
+            "Users of whom the homeserver's tables had newer activity than mau, which was then recorded");
+        text.sample(differences.at(0, 0).integer());
+    }
+}
+
+/// What shared memory has counted since the server started.
+void add_counters(exposition::Text& text) {
+    const auto totals = seats::totals();
+    if (!totals) return;
+    const auto counter = [&](std::string_view name, std::string_view help, std::int64_t value) {
+        text.counter(name, help);
+        text.sample(value);
+    };
+    text.counter("mau_blocked_requests_total", "Refused requests: the server was full, or closed");
+    text.sample(totals->blocked_full, {{"kind", "full"}});
+    text.sample(totals->blocked_disabled, {{"kind", "hs_disabled"}});
+    counter("mau_seat_recounts_total", "How often the counters of the limit were taken from the table",
+            totals->recounts);
+    counter("mau_seat_corrections_total", "Recounts that found the counters wrong", totals->corrected);
+    counter("mau_sightings_ahead_total", "Sightings ahead of the clock, recorded as of now", totals->ahead);
+    counter("mau_lost_calls_total", "Calls that could be neither carried out nor deferred", totals->lost);
+    const cache::Usage usage = cache::usage();
+    text.gauge("mau_cache_size_bytes", "Size of the cache of recently seen users, of all databases");
+    text.sample(usage.size);
+    counter("mau_cache_hits_total", "Look-ups that the cache answered, in all databases", usage.hits);
+    counter("mau_cache_misses_total", "Look-ups that the cache did not answer, in all databases",
+            usage.misses);
+}
+
+/// The homeserver's own figures, under the names that synapse-usage-exporter gives them.
+void add_usage(exposition::Text& text, TimestampTz at) {
+    for (const auto& [key, value] : cohort::groups_of(last_usage_query.read(std::int64_t{at}))) {
+        text.gauge("synapse_usage_" + key, key);
+        text.sample(value);
+    }
+}
+
+/// Names and numbers as two arrays, which borrow the names.
 struct Columns {
     explicit Columns(const std::vector<cohort::Group>& counts) {
         for (const auto& [service, count] : counts) {
@@ -84,9 +234,22 @@ struct Columns {
 
 /// Stores the figures of `at`; a second call for the same instant replaces them.
 void keep(const Figures& figures, TimestampTz at) {
-    const Columns members(figures.by_service), accounts(figures.accounts);
-    keep_query.write(std::int64_t{at}, figures.dau, figures.wau, figures.mau, figures.max, members.services,
-                     members.users, figures.daily_active_users, accounts.services, accounts.users);
+    const Columns day(figures.lately.day), week(figures.lately.week), month(figures.lately.month),
+        accounts(figures.accounts);
+    const bool usage = wants_usage_query.read_latest(std::int64_t{at}).at(0, 0).boolean();
+    const auto write = [&](bool with_usage) {
+        keep_query.write(std::int64_t{at}, figures.mau, figures.max, figures.daily_active_users, day.services,
+                         day.users, week.users, month.users, accounts.services, accounts.users, with_usage);
+    };
+    if (!usage) return write(false);
+    // Where the homeserver's tables cannot be read, the figures of mau's own tables are kept.
+    if (const auto trouble = pg::attempt([&] { write(true); })) {
+        pg::guard([&] {
+            ereport(LOG, (errmsg("mau could not read the homeserver's own figures: %s",
+                                 trouble->message.c_str())));
+        });
+        write(false);
+    }
 }
 
 /// Removes snapshots older than snapshot_retention. Returns how many.
@@ -98,12 +261,9 @@ std::int64_t purge(TimestampTz at) {
 
 Figures figures(const Config& config, Instant at) {
     Figures figures;
-    const cohort::Lately lately = cohort::lately_active(at);
-    figures.dau = lately.day;
-    figures.wau = lately.week;
     figures.mau = cohort::count(config, at);
     if (config.settings.limit_usage_by_mau) figures.max = config.settings.max_mau_value;
-    figures.by_service = cohort::count_by_service(at);
+    figures.lately = cohort::lately_active(at);
     figures.daily_active_users = seen_query.read(at - kDay).at(0, 0).integer();
     figures.accounts = cohort::groups_of(accounts_of_services_query.read());
     figures.accounts.push_back({"native", accounts_query.read().at(0, 0).integer()});
@@ -114,41 +274,12 @@ std::string exposition(const Config& config, TimestampTz at) {
     std::vector<exposition::Label> common;
     if (config.settings.server_name) common.push_back({"server_name", *config.settings.server_name});
     exposition::Text text(std::move(common));
-
-    text.gauge("synapse_admin_mau_current", "Current MAU");
-    text.sample(cohort::count(config, pg::to_instant(at)));
-
-    text.gauge("synapse_admin_mau_max", "MAU Limit");
-    text.sample(config.settings.limit_usage_by_mau ? config.settings.max_mau_value : 0);
-
-    text.gauge("synapse_admin_mau_registered_reserved_users", "Registered users with reserved threepids");
-    text.sample(static_cast<std::int64_t>(config::reserved_users_of_statement().size()));
-
-    // Figures that take a scan come from the last snapshot.
-    if (const pg::Rows snapshot = last_snapshot_query.read(std::int64_t{at}); !snapshot.empty()) {
-        text.gauge("synapse_admin_mau_current_mau_by_service", "Current MAU by service");
-        auto members = cohort::groups_of(last_members_query.read(std::int64_t{at}));
-        // A series that comes and goes breaks alerts; that of the natives is always there.
-        if (members.empty() || members[0].name != "native") members.insert(members.begin(), {"native", 0});
-        add_services(text, members);
-
-        text.gauge("synapse_admin_daily_active_users", "Current daily active users count");
-        text.sample(snapshot.at(0, 1).integer());
-
-        text.gauge("synapse_non_deactivated_user_count", "Accounts that are not deactivated, by service");
-        add_services(text, cohort::groups_of(last_accounts_query.read(std::int64_t{at})));
-
-        text.gauge("mau_snapshot_age_seconds",
-                   "Age of the snapshot that the daily users and the figures by service are from");
-        text.sample(snapshot.at(0, 0).integer());
-    }
-
-    if (const pg::Rows differences = differences_query.read(); !differences.empty()) {
-        text.gauge(
-            "mau_reconcile_differences",
-            "Users of whom the homeserver's tables had newer activity than mau, which was then recorded");
-        text.sample(differences.at(0, 0).integer());
-    }
+    const std::int64_t current = cohort::count(config, pg::to_instant(at));
+    add_synapse(text, config, at, current);
+    add_limit(text, config, current);
+    add_tasks(text, at);
+    add_counters(text);
+    add_usage(text, at);
     return text.str();
 }
 

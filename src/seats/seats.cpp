@@ -246,6 +246,28 @@ void count_lost(std::int64_t calls) {
     LWLockRelease(&mine->lock);
 }
 
+void count_blocked(bool disabled) {
+    Counters* mine = counters();
+    if (!mine) return;
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_EXCLUSIVE); });
+    ++(disabled ? mine->blocked_disabled : mine->blocked_full);
+    LWLockRelease(&mine->lock);
+}
+
+std::optional<Totals> totals() {
+    Counters* mine = counters();
+    if (!mine) return std::nullopt;
+    pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
+    const Totals totals{static_cast<std::int64_t>(mine->recounts),
+                        static_cast<std::int64_t>(mine->mended),
+                        mine->ahead,
+                        mine->lost,
+                        mine->blocked_full,
+                        mine->blocked_disabled};
+    LWLockRelease(&mine->lock);
+    return totals;
+}
+
 std::string describe() {
     Counters* mine = counters();
     if (!preloaded()) return "by lock and count (mau is not in shared_preload_libraries)";

@@ -64,6 +64,16 @@ void count_ahead(std::int64_t sightings);
 /// Counts calls that could be neither carried out nor deferred, and are lost.
 void count_lost(std::int64_t calls);
 
+/// Counts a request that is refused: the server is full or, if `disabled`, closed.
+void count_blocked(bool disabled);
+
+/// What was counted since the server started.
+struct Totals {
+    std::int64_t recounts, corrected, ahead, lost, blocked_full, blocked_disabled;
+};
+/// Nothing without preload.
+std::optional<Totals> totals();
+
 /// The state of the counters in words, for mau.status.
 std::string describe();
 

@@ -21,6 +21,7 @@ struct Counters {
     std::int64_t ahead;   // sightings ahead of the server's clock, moved to now
     std::int64_t lost;    // calls that could be neither carried out nor deferred
     TimestampTz lost_at;  // the last of them
+    std::int64_t blocked_full, blocked_disabled;  // refused requests
 };
 
 /// A backend's transaction with an admission in progress, for the recount; under the lock of its database's
