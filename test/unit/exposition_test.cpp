@@ -53,6 +53,13 @@ TEST(Text, PutsTheCommonLabelsBeforeASamplesOwn) {
               "a{server_name=\"example.com\",app_service=\"native\",kind=\"x\\\"y\"} 2\n");
 }
 
+TEST(Text, SaysWhatACounterIs) {
+    Text text;
+    text.counter("a_total", "A");
+    text.sample(3, {{"kind", "b"}});
+    EXPECT_EQ(text.str(), "# HELP a_total A\n# TYPE a_total counter\na_total{kind=\"b\"} 3\n");
+}
+
 TEST(Text, TakesTheLargestNumbers) {
     Text text;
     text.gauge("a", "A");
