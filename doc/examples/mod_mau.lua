@@ -84,4 +84,4 @@ end
 
 module:hook_global("user-deleted", report("SELECT mau.forget_user(?)"));
 module:hook_global("user-disabled", report("SELECT mau.deactivate_user(?)"));
-module:hook_global("user-enabled", report("SELECT mau.register_user(?, NULL)"));
+module:hook_global("user-enabled", report("SELECT mau.register_user(?)"));
