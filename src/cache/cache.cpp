@@ -232,13 +232,13 @@ Key key_of(std::string_view user_id) {
     __builtin_prefetch(&set);  // the caller has other work until it needs the set
     key.second = hash_bytes_extended(bytes, length, session.seeds[1]);
     key.generation = pg_atomic_read_u32(session.generation) + pg_atomic_read_u32(&set.generation);
-    key.usable = !session.has_changes && !session.is_suspect;
+    key.usable = !session.has_changes;
     pg_read_barrier();
     return key;
 }
 
 bool hit(const Key& key, Instant at, unsigned client, bool count_miss) {
-    if (!key.usable) return false;
+    if (!key.usable || session.is_suspect) return false;
     const Entry found = find(set_of(key), key);
     const bool known = found.i < kEntries && at >= found.span.from() && at <= found.span.until() &&
                        (client & found.span.clients()) == client;

@@ -63,12 +63,18 @@ for my $preload ('', 'mau')
 	my @queries = $monitoring =~ /query: (?:\|\n)?(.*?)\n  metrics:/sg;
 	is(scalar @queries, 2, 'doc/monitoring.md has queries');
 	is($node->psql('homeserver', $_), 0, 'a query of the exporter runs') for @queries;
-	my $metrics = $node->safe_psql('homeserver', 'DO $$BEGIN PERFORM mau.reconcile(), mau.refresh(); END$$; SELECT mau.metrics()');
+	my $metrics = $node->safe_psql('homeserver',
+		'UPDATE mau.settings SET limit_usage_by_mau = true; DO $$BEGIN PERFORM mau.reconcile(), mau.refresh(); END$$; SELECT mau.metrics()');
 	my ($sample) = $monitoring =~ /^```text\n(# HELP .*?)^```/ms;
-	for my $name ($monitoring =~ /^\| `(\w+)` \|/mg, $sample =~ /^# HELP (\w+)/mg)
+	my @names = $sample =~ /^# HELP (\w+)/mg;
+	# Rows of the tables; those with a note have figures of shared memory.
+	while ($monitoring =~ /^\| ((?:`\w+`,? )+)\|(.*)\|$/mg)
 	{
-		like($metrics, qr/^# TYPE $name gauge$/m, "mau.metrics() has $name");
+		my ($names, $meaning) = ($1, $2);
+		push @names, $names =~ /`((?:mau|synapse)_\w+)`/g if $preload || $meaning !~ /\N{U+b9}|\xc2\xb9/;
 	}
+	cmp_ok(scalar @names, '>=', 15, 'doc/monitoring.md has series');
+	like($metrics, qr/^# TYPE $_ (?:gauge|counter)$/m, "mau.metrics() has $_") for @names;
 
 	# In a database to which the worker does not come, so that it does not fold before the page does.
 	$node->safe_psql('postgres', 'CREATE DATABASE history');
