@@ -292,6 +292,8 @@ class Client {
             {visit.user, token, kAgents[visit.platform], std::to_string(visit.at)});
         levels_.back().possible.push_back(visit.user);
         note(visit, true);
+        // A reconcile that finds the row while the sighting is still deferred does not know the client.
+        note({visit.user, visit.at, 0}, false);
     }
 
     static std::string array_of(const Users& users) {
