@@ -18,9 +18,9 @@ struct Counters {
     std::int64_t rows;        // of natives, committed
     std::int64_t in_flight;   // seats taken by transactions that are not done
     std::uint64_t recounts, mended;
-    std::int64_t ahead;   // sightings ahead of the server's clock, moved to now
-    std::int64_t lost;    // calls that could be neither carried out nor deferred
-    TimestampTz lost_at;  // the last of them
+    std::int64_t ahead;                           // sightings ahead of the server's clock, moved to now
+    std::int64_t lost;                            // calls that could be neither carried out nor deferred
+    TimestampTz lost_at;                          // the last of them
     std::int64_t blocked_full, blocked_disabled;  // refused requests
 };
 
