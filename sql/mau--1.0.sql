@@ -655,7 +655,7 @@ COMMENT ON COLUMN mau.snapshots.daily_active_users IS 'All users seen within 1 d
 COMMENT ON COLUMN mau.snapshots.accounts_by_service IS 'Accounts that are not deactivated, by service.';
 COMMENT ON COLUMN mau.snapshots.daily_by_service IS 'Members who were seen within 1 day, by service.';
 COMMENT ON COLUMN mau.snapshots.weekly_by_service IS 'Members who were seen within 7 days, by service.';
-COMMENT ON COLUMN mau.snapshots.usage IS 'mau.usage_statistics at that time; NULL without usage_metrics, and but for one snapshot an hour.';
+COMMENT ON COLUMN mau.snapshots.usage IS 'mau.usage_statistics at that time; one snapshot an hour has it with usage_metrics, the others have NULL.';
 
 CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';

@@ -73,7 +73,7 @@ module:hook("user-registered", function (event)
 	ask("SELECT mau.register_user(?)", event.username .. "@" .. event.host);
 end);
 
--- What happens to accounts later, by any way through the running server (of 0.12, prosodyctl deluser is none).
+-- Accounts that are deleted, disabled or enabled through the running server. prosodyctl deluser of 0.12 does not go through it.
 local function report(query)
 	return function (event)
 		if event.host == module.host then

@@ -33,7 +33,7 @@ pg::Statement append_report_query(
     " SELECT t.function, t.user_id, t.at, t.platform::int8, t.user_type, t.appservice_id," \
     " t.is_guest, t.medium, t.address, t.called_at FROM taken t ORDER BY t.called_at"
 pg::Statement take_query(
-    // One in the future was made before the clock was set back.
+    // A call with a future time was made before the clock was set back.
     MAU_TAKE("(c.called_at < $1 OR c.called_at > clock_timestamp() + interval '1 minute')"
              " AND ($3 IS NULL OR c.called_at > $3) ORDER BY c.called_at LIMIT $2"),
     {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID});

@@ -41,25 +41,26 @@ pg::Statement move_service_query("UPDATE mau.monthly_active_users m SET service 
                                  " AND m.service <> " MAU_SERVICE_OF_U,
                                  {TEXTOID});
 
+// Returns the accounts that differ, and whether each was written.
 pg::Statement take_over_query(
-    "INSERT INTO mau.users AS u"
-    " (user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated, is_locked, is_registered)"
-    " SELECT n.user_id, n.registered_at, n.user_type, n.appservice_id, n.is_guest, n.is_deactivated,"
-    "   n.is_locked, true"
-    " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7))"
+    "WITH d AS (SELECT n.* FROM"
+    "  ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7))"
     "   WITH ORDINALITY n(user_id, registered_at, user_type, appservice_id, is_guest, is_deactivated,"
     "   is_locked, place)"
     // LIMIT 1 makes the planner use the index.
-    " LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"
-    " WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest, "
-    "o.is_deactivated,"
-    "   o.is_locked, o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type, n.appservice_id,"
-    "   n.is_guest, n.is_deactivated, n.is_locked, true)"
-    " ORDER BY n.place"
-    " ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
+    "  LEFT JOIN LATERAL (SELECT * FROM mau.users k WHERE k.user_id = n.user_id LIMIT 1) o ON true"
+    "  WHERE o.user_id IS NULL OR (o.registered_at, o.user_type, o.appservice_id, o.is_guest,"
+    "   o.is_deactivated, o.is_locked, o.is_registered) IS DISTINCT FROM (n.registered_at, n.user_type,"
+    "   n.appservice_id, n.is_guest, n.is_deactivated, n.is_locked, true)),"
+    " w AS (INSERT INTO mau.users AS u (user_id, registered_at, user_type, appservice_id, is_guest,"
+    "   is_deactivated, is_locked, is_registered)"
+    "  SELECT d.user_id, d.registered_at, d.user_type, d.appservice_id, d.is_guest, d.is_deactivated,"
+    "   d.is_locked, true FROM d ORDER BY d.place"
+    "  ON CONFLICT (user_id) DO UPDATE SET registered_at = EXCLUDED.registered_at,"
     "   user_type = EXCLUDED.user_type, appservice_id = EXCLUDED.appservice_id, is_guest = EXCLUDED.is_guest,"
     "   is_deactivated = EXCLUDED.is_deactivated, is_locked = EXCLUDED.is_locked, is_registered = true"
-    " RETURNING u.user_id",
+    "  RETURNING u.user_id)"
+    " SELECT d.user_id, w.user_id IS NOT NULL FROM d LEFT JOIN w ON w.user_id = d.user_id",
     {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID});
 
 pg::Statement take_over_first_query(
@@ -119,6 +120,9 @@ pg::Statement deactivate_query(
     "UPDATE mau.users u SET is_deactivated = true"
     " WHERE u.user_id = $1 AND NOT u.is_deactivated",
     {TEXTOID});
+
+pg::Statement is_active_query(
+    "SELECT EXISTS (SELECT FROM mau.users u WHERE u.user_id = $1 AND NOT u.is_deactivated)", {TEXTOID});
 
 // Keeps the number, for past totals, and the registration time to the day; removes everything else.
 pg::Statement forget_query(
@@ -189,7 +193,10 @@ void add_threepid(const deferred::Call& report) {
 
 bool deactivate(const Config& config, std::string_view user_id) {
     const seats::Announced announced;
-    if (deactivate_query.write(user_id).count == 0) return false;
+    if (deactivate_query.write(user_id).count == 0) {
+        if (is_active_query.read_latest(user_id).at(0, 0).boolean()) throw not_written("mau.users");
+        return false;
+    }
     cache::invalidate(user_id);
     remove_threepids_query.write(user_id);  // as Synapse does
     if (!config.settings.count_deactivated_users) cohort::remove(config, user_id);
@@ -286,6 +293,7 @@ std::int64_t take_over(const Config& config, const Accounts& accounts) {
                                                    accounts.guests, accounts.deactivated, accounts.locked);
     std::vector<std::string_view> ids;
     for (std::uint64_t i = 0; i < changed.count; ++i) {
+        if (!changed.at(i, 1).boolean()) throw not_written("mau.users");
         ids.push_back(changed.at(i, 0).text());
         cache::invalidate(ids.back());
     }
@@ -298,11 +306,11 @@ std::int64_t take_over(const Config& config, const Accounts& accounts) {
 
 std::int64_t take_over_first(const Accounts& accounts) {
     const seats::Announced announced;
-    return static_cast<std::int64_t>(take_over_first_query
-                                         .write(accounts.user_ids, accounts.registered_at,
-                                                accounts.user_types, accounts.appservice_ids, accounts.guests,
-                                                accounts.deactivated, accounts.locked)
-                                         .count);
+    const pg::Rows written = take_over_first_query.write(
+        accounts.user_ids, accounts.registered_at, accounts.user_types, accounts.appservice_ids,
+        accounts.guests, accounts.deactivated, accounts.locked);
+    if (written.count < accounts.user_ids.size()) throw not_written("mau.users");
+    return static_cast<std::int64_t>(written.count);
 }
 
 bool forget(const Config& config, std::string_view user_id) {

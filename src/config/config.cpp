@@ -71,9 +71,9 @@ pg::Statement appservices_query(
     " LEFT JOIN LATERAL unnest(a.exclusive_user_regexes) WITH ORDINALITY r(regex, n) ON true"
     " ORDER BY a.id, r.n");
 
-// The versions of the cohort's triggers ($1), whether they notice whatever is written to it, and the versions
-// of the triggers of all tables that the cache depends on. A trigger that was disabled and enabled again is
-// another version of its row.
+// Returns the versions of the cohort's triggers ($1), whether these triggers see every write, and the
+// versions of the triggers on all tables that the cache depends on. A trigger that was disabled and enabled
+// again has another version.
 #define MAU_VERSIONS "string_agg(format('%s %s', t.oid, t.xmin), ',' ORDER BY t.oid)"
 pg::Statement triggers_query("SELECT " MAU_VERSIONS
                              " FILTER (WHERE t.tgrelid = $1::oid),"

@@ -89,8 +89,8 @@ pg::Statement successes_query(
     "SELECT t.task, floor(extract(epoch FROM t.last_finished))::int8 FROM mau.tasks t"
     " WHERE t.last_finished IS NOT NULL ORDER BY t.task");
 pg::Statement lag_query(
-    "SELECT floor(extract(epoch FROM $1 - s.synced_at))::int8 FROM mau.source s WHERE s.synced_at IS NOT "
-    "NULL",
+    "SELECT greatest(0, floor(extract(epoch FROM $1 - s.synced_at)))::int8 FROM mau.source s"
+    " WHERE s.synced_at IS NOT NULL",
     {TIMESTAMPTZOID});
 pg::Statement differences_query(
     "SELECT t.last_rows FROM mau.tasks t WHERE t.task = 'reconcile'"
@@ -188,7 +188,7 @@ void add_tasks(exposition::Text& text, TimestampTz at) {
     }
 }
 
-/// What shared memory has counted since the server started.
+/// The numbers of events in shared memory, since the server started.
 void add_counters(exposition::Text& text) {
     const auto totals = seats::totals();
     if (!totals) return;

@@ -67,7 +67,7 @@ void count_lost(std::int64_t calls);
 /// Counts a request that is refused: the server is full or, if `disabled`, closed.
 void count_blocked(bool disabled);
 
-/// What was counted since the server started.
+/// Numbers of events since the server started.
 struct Totals {
     std::int64_t recounts, corrected, ahead, lost, blocked_full, blocked_disabled;
 };

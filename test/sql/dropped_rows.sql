@@ -41,7 +41,14 @@ TABLE kept;
 SELECT user_id, is_registered FROM mau.users WHERE user_id IN ('@r:x', '@m:x') ORDER BY 1;
 SELECT user_id, address FROM mau.user_threepids;
 UPDATE mau.settings SET mau_trial_days = 0;
--- Deferred calls themselves: lost, which the caller and mau.health are told.
+-- A deactivation that is not written is deferred, too; of a user who is not known there is nothing to write.
+SELECT drops('users', 'UPDATE');
+SELECT mau.deactivate_user('@r:x') AS known, mau.deactivate_user('@nobody:x') AS unknown;
+TABLE kept;
+DROP TRIGGER drops ON mau.users;
+SELECT what, rows FROM fold() WHERE what = 'calls';
+SELECT is_deactivated FROM mau.users WHERE user_id = '@r:x';
+-- Where the rows of mau.deferred_calls are dropped, too, the call is lost, and the caller gets a warning.
 SELECT drops('monthly_active_users', 'INSERT'), drops('deferred_calls', 'INSERT');
 SELECT see('lost');
 DROP TRIGGER drops ON mau.monthly_active_users;
@@ -56,6 +63,9 @@ INSERT INTO user_ips (user_id, last_seen) VALUES ('@s:x', ago('1 hour'));
 SELECT drops('monthly_active_users', 'INSERT');
 SELECT count(*) FROM mau.attach('synapse', 'public', t());
 DROP TRIGGER drops ON mau.monthly_active_users;
+SELECT drops('users', 'INSERT');
+SELECT count(*) FROM mau.attach('synapse', 'public', t());
+DROP TRIGGER drops ON mau.users;
 SELECT what, rows FROM mau.attach('synapse', 'public', t()) WHERE what = 'joined';
 -- Calls from before the clock was set back, or with a time that was written by hand, are carried out.
 INSERT INTO mau.deferred_calls (called_at, function, user_id, at, platform)

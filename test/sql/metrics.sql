@@ -5,7 +5,7 @@ CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an i
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
 \pset format unaligned
 \pset tuples_only
--- What is in shared memory is in metrics_preload, and the tasks' times are of the real clock.
+-- Left out: the series of shared memory, which metrics_preload tests, and the times of tasks, which are those of the real clock.
 CREATE FUNCTION families(at timestamptz) RETURNS SETOF text LANGUAGE sql
     AS $$ SELECT f FROM regexp_split_to_table(mau.metrics(at), '(?=# HELP)') f
           WHERE f !~ '^# HELP mau_(blocked|seat_|sightings|lost|cache|worker_last_success)' $$;
@@ -94,3 +94,5 @@ SELECT usage('25 h 2 min 1 s');
 SELECT count(*), count(usage) FROM mau.snapshots;
 UPDATE mau.settings SET usage_metrics = false;
 SELECT usage('3 h');
+-- The lag at an instant before the last sync.
+SELECT l FROM regexp_split_to_table(mau.metrics(t()), '\n') l WHERE l ~ '^mau_source_lag';

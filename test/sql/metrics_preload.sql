@@ -1,4 +1,4 @@
--- mau.metrics(): what shared memory has counted since the server started.
+-- mau.metrics(): the series that come from shared memory.
 CREATE EXTENSION mau;
 CREATE FUNCTION t() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$ SELECT timestamptz '2026-11-21 12:00:00Z' $$;
 CREATE FUNCTION lines(pattern text, at timestamptz DEFAULT t()) RETURNS SETOF text LANGUAGE sql
