@@ -85,6 +85,24 @@ pg::Statement triggers_query("SELECT " MAU_VERSIONS
                              {INT8OID, INT8ARRAYOID});
 #undef MAU_VERSIONS
 
+void load_settings(Settings& s) {
+    const pg::Rows rows = settings_query.read_latest();
+    if (rows.empty()) return;  // an admin who deleted the row gets the defaults
+    s.limit_usage_by_mau = rows.at(0, 0).boolean();
+    s.max_mau_value = rows.at(0, 1).integer();
+    s.mau_stats_only = rows.at(0, 2).boolean();
+    s.mau_trial_days = rows.at(0, 3).integer();
+    s.track_appservice_user_ips = rows.at(0, 4).boolean();
+    s.hs_disabled = rows.at(0, 5).boolean();
+    s.count_deactivated_users = rows.at(0, 6).boolean();
+    s.last_seen_granularity = rows.at(0, 7).integer();
+    s.admin_contact = rows.at(0, 8).optional_text();
+    s.hs_disabled_message = rows.at(0, 9).optional_text();
+    s.server_notices_mxid = text_or_nothing(rows.at(0, 10));
+    s.server_name = text_or_nothing(rows.at(0, 11));
+    s.count_locked_users = rows.at(0, 12).boolean();
+}
+
 std::shared_ptr<const Config> load() {
     const auto loaded = std::make_shared<Config>();
     Config& config = *loaded;
@@ -117,23 +135,7 @@ std::shared_ptr<const Config> load() {
     config.cohort_is_watched = triggers.at(0, 1).boolean();
     cache::trust(pg::hash(triggers.at(0, 2).text()));
 
-    const pg::Rows rows = settings_query.read_latest();
-    if (!rows.empty()) {  // an admin who deleted the row gets the defaults
-        Settings& s = config.settings;
-        s.limit_usage_by_mau = rows.at(0, 0).boolean();
-        s.max_mau_value = rows.at(0, 1).integer();
-        s.mau_stats_only = rows.at(0, 2).boolean();
-        s.mau_trial_days = rows.at(0, 3).integer();
-        s.track_appservice_user_ips = rows.at(0, 4).boolean();
-        s.hs_disabled = rows.at(0, 5).boolean();
-        s.count_deactivated_users = rows.at(0, 6).boolean();
-        s.last_seen_granularity = rows.at(0, 7).integer();
-        s.admin_contact = rows.at(0, 8).optional_text();
-        s.hs_disabled_message = rows.at(0, 9).optional_text();
-        s.server_notices_mxid = text_or_nothing(rows.at(0, 10));
-        s.server_name = text_or_nothing(rows.at(0, 11));
-        s.count_locked_users = rows.at(0, 12).boolean();
-    }
+    load_settings(config.settings);
     const pg::Rows reserved = reserved_query.read_latest();
     for (std::uint64_t i = 0; i < reserved.count; ++i)
         config.reserved.push_back(
