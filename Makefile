@@ -28,7 +28,7 @@ PGXS := $(if $(PG_CONFIG),$(call pgxs_of,$(PG_CONFIG)))
 MODULE_big = mau
 EXTENSION = mau
 DATA = $(wildcard sql/mau--*.sql)
-SOURCES := $(wildcard src/*.cpp src/*/*.cpp)
+SOURCES := $(filter-out src/client/%,$(wildcard src/*.cpp src/*/*.cpp))
 OBJS = $(SOURCES:.cpp=.o)
 BITCODE = $(SOURCES:.cpp=.bc)
 
@@ -39,7 +39,7 @@ PURE := $(filter $(PURE_HEADERS:.hpp=.cpp),$(SOURCES))
 
 # Each header also compiles alone: one that lacks an include would build or not build by its place among the others.
 # (compat.hpp is the end of the prelude.)
-OUR_HEADERS := $(filter-out src/pg/compat.hpp,$(wildcard src/*.hpp src/*/*.hpp))
+OUR_HEADERS := $(filter-out src/pg/compat.hpp src/client/%,$(wildcard src/*.hpp src/*/*.hpp))
 alone = $(OUR_HEADERS:src/%=build/alone/%.o)
 alone_pure = $(patsubst src/%,build/alone/%.o,$(PURE_HEADERS) src/base/pure.hpp)
 
@@ -185,6 +185,36 @@ build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
 	$(FUZZ_CXX) $(STRICT) -O1 -g -Isrc -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    -o $@ $(filter %.cpp,$^)
 
+# --- The program mau: libpq and libraries of its own, no PostgreSQL server headers ------------------------------
+
+CLIENT_SOURCES := $(wildcard src/client/*.cpp)
+CLIENT_HEADERS := $(wildcard src/client/*.hpp)
+CLIENT_OBJECTS = $(CLIENT_SOURCES:%.cpp=build/%.o)
+CLIENT_FLAGS = $(STRICT) -O2 -Isrc -isystem$(or $(shell $(PG_CONFIG) --includedir 2>/dev/null),/usr/include/postgresql) \
+	-DMAU_VERSION='"$(shell sed -n "s/^default_version = '\(.*\)'/\1/p" mau.control)"'
+CLIENT_LIBS = -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq -lyaml-cpp -lfmt -pthread
+prefix ?= /usr/local
+
+client: build/client/mau $(CLIENT_HEADERS:%=build/alone/%.o)
+
+build/client/mau: $(CLIENT_OBJECTS)
+	@mkdir -p $(@D)
+	$(CXX) $(CLIENT_FLAGS) -o $@ $^ $(CLIENT_LIBS)
+
+$(CLIENT_OBJECTS): build/%.o: %.cpp build/client-flags | build/dep
+	@mkdir -p $(@D)
+	$(CXX) $(CLIENT_FLAGS) $(NOTE_HEADERS) -c -o $@ $<
+
+$(CLIENT_HEADERS:%=build/alone/%.o): build/alone/%.o: % build/client-flags | build/dep
+	@mkdir -p $(@D)
+	@echo '#include "$(<:src/%=%)"' | $(CXX) $(CLIENT_FLAGS) $(NOTE_HEADERS) -fsyntax-only -x c++ - && touch $@
+
+build/client-flags: FORCE
+	@$(call note,$(CXX) $(CLIENT_FLAGS))
+
+install-client: client
+	install -D -m 755 build/client/mau '$(DESTDIR)$(prefix)/bin/mau'
+
 # --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------
 
 LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq
@@ -251,6 +281,7 @@ help:
 	@echo "make test-assert        regress and isolation tests on a PostgreSQL 17 with assertions (root or sudo)"
 	@echo "make bench              measure"
 	@echo "make; make install      build; install into $(or $(PG_CONFIG),the PostgreSQL of PG_CONFIG=...)"
+	@echo "make client             build the program mau; make install-client installs it below $(prefix)"
 	@echo "make unit, make fuzz    the pure modules alone, without a server (FUZZ_SECONDS=$(FUZZ_SECONDS))"
 	@echo "make format, make lint  clang-format; clang-format --dry-run and shellcheck"
 	@echo "make dist               a zip for PGXN"
@@ -261,4 +292,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE
+.PHONY: client install-client all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE

@@ -1,0 +1,21 @@
+// The commands of the program. Each adds itself to the command line and, when it is called, sets the exit
+// status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "client/targets.hpp"
+
+namespace mau::client {
+
+/// What a command gets: `options` are read when it runs, and `exit` is what the program returns.
+struct Context {
+    Options options;
+    int exit = kDone;
+};
+
+void add_status(CLI::App& app, Context& context);
+void add_bill(CLI::App& app, Context& context);
+void add_watch(CLI::App& app, Context& context);
+
+}  // namespace mau::client
