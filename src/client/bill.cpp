@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "client/commands.hpp"
+#include "client/fleet.hpp"
 #include "client/output.hpp"
 
 namespace mau::client {
@@ -20,11 +21,6 @@ SELECT to_char(b.month, 'YYYY-MM') AS month, b.service_name AS service, b.users,
 FROM mau.billing_months($1::date, ($1::date + interval '1 month' - interval '1 day')::date, $2, $3) b
 ORDER BY b.month, b.service_name)sql";
 
-struct Bill {
-    std::optional<Table> table;
-    std::optional<Problem> problem;
-};
-
 void run(Context& context, const BillOptions& options) {
     const std::string& month = options.month;
     const bool is_month = month.size() == 7 && month[4] == '-' &&
@@ -33,48 +29,30 @@ void run(Context& context, const BillOptions& options) {
     if (!is_month) {
         throw Problem(fmt::format("{} is no month", month), "give a month as in 2026-10", kBadInput);
     }
-    const Seconds timeout = context.options.timeout_or(60);
-    std::vector<std::pair<std::string, Problem>> problems;
+    const Cell service = options.service.empty() ? Cell() : Cell(options.service);
+    std::optional<Progress> progress("reading the bills");
+    const std::vector<Answer> answers =
+        ask_each(context.options, context.options.timeout_or(60), kBillQuery,
+                 {month + "-01", service, std::to_string(options.more_than_days)});
+    progress.reset();
+
     Table bills;
-    {
-        Progress progress("reading the bills");
-        const std::vector<Target> targets = all_targets(context.options, timeout, problems);
-        std::vector<Bill> each(targets.size());
-        in_parallel(targets.size(), 8, [&](std::size_t i) {
-            try {
-                each[i].table =
-                    open_database(targets[i], timeout)
-                        .run(kBillQuery,
-                             {month + "-01", options.service.empty() ? Cell() : Cell(options.service),
-                              std::to_string(options.more_than_days)})
-                        .table();
-            } catch (const Problem& problem) {
-                each[i].problem = problem;
-            }
-        });
-        for (std::size_t i = 0; i < each.size(); ++i) {
-            if (each[i].problem) problems.emplace_back(targets[i].name, *each[i].problem);
-            if (!each[i].table) continue;
-            if (bills.columns.empty()) bills.columns = each[i].table->columns;
-            for (auto& row : each[i].table->rows) {
-                row.insert(row.begin(), targets[i].name);
-                bills.rows.push_back(std::move(row));
-            }
+    for (const Answer& answer : answers) {
+        if (answer.problem) {
+            report(*answer.problem, answer.database);
+            // A bill without one of its databases is not complete.
+            context.exit = answer.problem->exit();
+            continue;
+        }
+        if (bills.columns.empty()) bills.columns = answer.table->columns;
+        for (const auto& row : answer.table->rows) {
+            bills.rows.push_back(row);
+            bills.rows.back().insert(bills.rows.back().begin(), answer.database);
         }
     }
-    for (const auto& [name, problem] : problems) report(problem, name);
-    if (bills.columns.empty()) {
-        if (problems.empty()) {
-            throw Problem("no database of this server has the extension mau",
-                          "in a homeserver's database: CREATE EXTENSION mau");
-        }
-        context.exit = problems.front().second.exit();
-        return;
-    }
+    if (bills.columns.empty()) return;
     bills.columns.insert(bills.columns.begin(), {"database"});
     print(format(bills, options.format));
-    // A bill without one of its databases is not complete.
-    context.exit = problems.empty() ? kDone : kFailed;
 }
 
 }  // namespace

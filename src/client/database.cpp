@@ -59,8 +59,15 @@ std::string one_line(std::string_view message) {
 }
 
 Cell Rows::cell(int row, const char* column) const {
-    const int number = PQfnumber(result_.get(), column);
-    if (number < 0) throw std::logic_error(fmt::format("no column {}", column));
+    // PQfnumber would fold the name to lower case.
+    int number = 0;
+    while (number < PQnfields(result_.get()) && std::strcmp(PQfname(result_.get(), number), column) != 0)
+        ++number;
+    if (number == PQnfields(result_.get())) throw std::logic_error(fmt::format("no column {}", column));
+    return cell(row, number);
+}
+
+Cell Rows::cell(int row, int number) const {
     if (PQgetisnull(result_.get(), row, number)) return std::nullopt;
     return std::string(PQgetvalue(result_.get(), row, number),
                        static_cast<std::size_t>(PQgetlength(result_.get(), row, number)));
@@ -81,7 +88,7 @@ Table Rows::table() const {
     }
     for (int r = 0; r < size(); ++r) {
         auto& row = table.rows.emplace_back();
-        for (const Column& column : table.columns) row.push_back(cell(r, column.name.c_str()));
+        for (int c = 0; c < PQnfields(result_.get()); ++c) row.push_back(cell(r, c));
     }
     return table;
 }
@@ -194,10 +201,9 @@ Rows Connection::finish() {
             std::string message = field(PG_DIAG_MESSAGE_PRIMARY);
             if (message.empty()) message = PQerrorMessage(c);
             const std::string detail = field(PG_DIAG_MESSAGE_DETAIL);
-            problem.emplace(
-                one_line(fmt::format("database {}: {}{}{}{}", name(), message, detail.empty() ? "" : ": ",
-                                     detail, state.empty() ? "" : " (SQLSTATE " + state + ")")),
-                one_line(hint));
+            problem.emplace(one_line(fmt::format("{}{}{}{}", message, detail.empty() ? "" : ": ", detail,
+                                                 state.empty() ? "" : " (SQLSTATE " + state + ")")),
+                            one_line(hint));
         }
     }
     if (problem) throw *problem;

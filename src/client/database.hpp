@@ -40,6 +40,8 @@ class Rows {
     Table table() const;
 
   private:
+    Cell cell(int row, int number) const;
+
     std::unique_ptr<PGresult, void (*)(PGresult*)> result_;
 };
 

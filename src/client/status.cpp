@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "client/commands.hpp"
+#include "client/fleet.hpp"
 #include "client/output.hpp"
 
 namespace mau::client {
@@ -37,22 +38,20 @@ SELECT task, to_char(last_finished, 'YYYY-MM-DD HH24:MI:SS') AS "last run (UTC)"
        to_char(next_run, 'YYYY-MM-DD HH24:MI:SS') AS "next run (UTC)"
 FROM mau.tasks ORDER BY task)sql";
 
-struct State {
-    Cell database;
-    std::optional<Rows> rows;
-    std::optional<Problem> problem;
-};
+double number(const Cell& cell) {
+    return cell ? std::atof(cell->c_str()) : 0;
+}
 
-int exit_of(const State& state, const StatusOptions& options) {
-    if (state.problem) return kUnknown;
-    const std::string health = state.rows->text(0, "health");
-    const double percent = std::atof(state.rows->text(0, "percent").c_str());
-    const bool is_limited = state.rows->cell(0, "limit").has_value();
+int exit_of(const Answer& answer, const StatusOptions& options) {
+    if (answer.problem) return kUnknown;
+    const std::string health = answer.table->first("health").value_or("");
+    const Cell& limit = answer.table->first("limit");
+    const double percent = number(answer.table->first("percent"));
     // A limit of 0 lets nobody in.
-    const bool is_full = is_limited && (state.rows->integer(0, "limit") == 0 || percent >= options.critical);
+    const bool is_full = limit && (number(limit) == 0 || percent >= options.critical);
     if (health == "failing" || is_full) return 2;
     if (health == "late" || health == "off" || health == "waiting" || health == "paused") return 1;
-    return is_limited && percent >= options.warning ? 1 : 0;
+    return limit && percent >= options.warning ? 1 : 0;
 }
 
 /// The worst of two: critical, then unknown, then warning.
@@ -70,26 +69,26 @@ std::string or_dash(const Cell& cell) {
     return cell ? *cell : "-";
 }
 
-std::string figures(const Rows& rows) {
+std::string figures(const Table& status) {
     Table table{{{""}, {"now", true}, {"a week ago", true}, {"change", true}}, {}};
     const std::pair<const char*, const char*> kFigures[] = {
         {"daily active users", "dau"}, {"weekly active users", "wau"}, {"monthly active users", "mau"}};
     for (const auto& [title, column] : kFigures) {
-        const Cell now = rows.cell(0, column);
-        const Cell before = rows.cell(0, (std::string(column) + "_week_ago").c_str());
+        const Cell& now = status.first(column);
+        const Cell& before = status.first(std::string(column) + "_week_ago");
         table.rows.push_back({title, or_dash(now), or_dash(before), change(now, before)});
     }
     return format(table, Format::kTable);
 }
 
-std::string limit(const Rows& rows) {
-    if (const Cell value = rows.cell(0, "limit")) {
-        const long long free = std::max(0LL, rows.integer(0, "limit") - rows.integer(0, "mau"));
-        const Cell percent = rows.cell(0, "percent");
-        return fmt::format("{} of {} users{}, {} free", rows.text(0, "mau"), *value,
-                           percent ? " (" + *percent + " %)" : "", free);
-    }
-    return fmt::format("{} users, no limit", rows.text(0, "mau"));
+std::string limit(const Table& status) {
+    const std::string users = or_dash(status.first("mau"));
+    const Cell& limit = status.first("limit");
+    if (!limit) return users + " users, no limit";
+    const Cell& percent = status.first("percent");
+    const double free = std::max(0.0, number(limit) - number(users));
+    return fmt::format("{} of {} users{}, {:.0f} free", users, *limit, percent ? " (" + *percent + " %)" : "",
+                       free);
 }
 
 std::string forecast(Connection& connection) {
@@ -102,48 +101,47 @@ std::string forecast(Connection& connection) {
                        rows.text(0, "days_left"), assumption);
 }
 
-std::string screen(Connection& connection, const Rows& rows) {
+std::string screen(Connection& connection, const Table& status) {
     std::string text = fmt::format("{} at {}: {}\n  {}\n\n", connection.name(), connection.server(),
-                                   rows.text(0, "health"), rows.text(0, "reason"));
-    text += figures(rows) + '\n';
+                                   or_dash(status.first("health")), or_dash(status.first("reason")));
+    text += figures(status) + '\n';
     const auto line = [&](const char* title, const std::string& value) {
         text += fmt::format("{:<12}{}\n", title, value);
     };
-    line("limit", limit(rows));
+    line("limit", limit(status));
     line("forecast", forecast(connection));
-    std::string source = or_dash(rows.cell(0, "source"));
-    if (const Cell lag = rows.cell(0, "lag")) {
+    std::string source = or_dash(status.first("source"));
+    if (const Cell& lag = status.first("lag")) {
         source +=
-            fmt::format(", read {} ago, new activity found {}", *lag, or_dash(rows.cell(0, "finds_new_by")));
+            fmt::format(", read {} ago, new activity found {}", *lag, or_dash(status.first("finds_new_by")));
     }
     line("source", source);
-    if (rows.integer(0, "skipped_rows") > 0)
-        line("skipped", rows.text(0, "skipped_rows") + " invalid rows, see mau.source_skipped");
-    line("seats", rows.text(0, "seats"));
-    line("cache", rows.text(0, "seen_cache"));
-    line("worker",
-         fmt::format("{}, last tick {}", rows.text(0, "worker"), or_dash(rows.cell(0, "last_tick"))));
+    if (number(status.first("skipped_rows")) > 0) {
+        line("skipped", *status.first("skipped_rows") + " invalid rows, see mau.source_skipped");
+    }
+    line("seats", or_dash(status.first("seats")));
+    line("cache", or_dash(status.first("seen_cache")));
+    line("worker", fmt::format("{}, last tick {}", or_dash(status.first("worker")),
+                               or_dash(status.first("last_tick"))));
     return text + '\n' + format(connection.run(kTasksQuery).table(), Format::kTable);
 }
 
-/// A row for each database; a column of all but the first has NULL where the database could not be asked.
-Table table_of(const std::vector<State>& states) {
+/// A row for each database. Where a database could not be asked, only `health` and `reason` have a value.
+Table table_of(const std::vector<Answer>& answers) {
     Table table;
-    for (const State& state : states) {
-        if (state.rows && table.columns.empty()) table = state.rows->table();
+    for (const Answer& answer : answers) {
+        if (answer.table && table.columns.empty()) table.columns = answer.table->columns;
     }
-    table.rows.clear();
     if (table.columns.empty()) table.columns = {{"health"}, {"reason"}};
-    for (const State& state : states) {
-        auto& row = table.rows.emplace_back();
-        if (state.rows) {
-            row = state.rows->table().rows.at(0);
+    for (const Answer& answer : answers) {
+        auto& row = table.rows.emplace_back(table.columns.size());
+        if (answer.table) {
+            row = answer.table->rows.at(0);
         } else {
-            row.assign(table.columns.size(), std::nullopt);
-            row[0] = "unknown";
-            row[1] = state.problem->what();
+            row[table.column("health")] = "unknown";
+            row[table.column("reason")] = answer.problem->what();
         }
-        row.insert(row.begin(), state.database);
+        row.insert(row.begin(), answer.database);
     }
     table.columns.insert(table.columns.begin(), {"database"});
     return table;
@@ -172,42 +170,24 @@ Table narrow(const Table& table) {
 void run_one(Context& context, const StatusOptions& options) {
     Progress progress("asking the database");
     Connection connection = open_database(one_target(context.options), context.options.timeout_or(10));
-    std::vector<State> states(1);
-    states[0].database = connection.name();
-    states[0].rows = connection.run(kStatusQuery);
-    context.exit = exit_of(states[0], options);
-    print(options.format == Format::kTable ? screen(connection, *states[0].rows)
-                                           : format(table_of(states), options.format));
+    const std::vector<Answer> answers = {
+        {connection.name(), connection.run(kStatusQuery).table(), std::nullopt}};
+    context.exit = exit_of(answers[0], options);
+    print(options.format == Format::kTable ? screen(connection, *answers[0].table)
+                                           : format(table_of(answers), options.format));
 }
 
 void run_all(Context& context, const StatusOptions& options) {
-    std::vector<State> states;
-    {
-        Progress progress("asking the databases");
-        const Seconds timeout = context.options.timeout_or(10);
-        std::vector<std::pair<std::string, Problem>> problems;
-        const std::vector<Target> targets = all_targets(context.options, timeout, problems);
-        states.resize(targets.size());
-        in_parallel(targets.size(), 8, [&](std::size_t i) {
-            states[i].database = targets[i].name;
-            try {
-                states[i].rows = open_database(targets[i], timeout).run(kStatusQuery);
-            } catch (const Problem& problem) {
-                states[i].problem = problem;
-            }
-        });
-        for (auto& [name, problem] : problems) states.push_back({name, std::nullopt, problem});
-    }
-    if (states.empty()) {
-        throw Problem("no database of this server has the extension mau",
-                      "in a homeserver's database: CREATE EXTENSION mau");
-    }
+    std::optional<Progress> progress("asking the databases");
+    const std::vector<Answer> answers =
+        ask_each(context.options, context.options.timeout_or(10), kStatusQuery);
+    progress.reset();
     context.exit = 0;
-    for (const State& state : states) {
-        context.exit = worse(context.exit, exit_of(state, options));
-        if (state.problem) report(*state.problem, *state.database);
+    for (const Answer& answer : answers) {
+        context.exit = worse(context.exit, exit_of(answer, options));
+        if (answer.problem) report(*answer.problem, answer.database);
     }
-    const Table table = table_of(states);
+    const Table table = table_of(answers);
     print(format(options.format == Format::kTable ? narrow(table) : table, options.format));
 }
 

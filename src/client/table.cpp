@@ -1,6 +1,7 @@
 #include "client/table.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -80,6 +81,13 @@ std::string json(const Table& table) {
 }
 
 }  // namespace
+
+std::size_t Table::column(const std::string& name) const {
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+        if (columns[c].name == name) return c;
+    }
+    throw std::logic_error("no column " + name);
+}
 
 std::string format(const Table& table, Format format) {
     switch (format) {

@@ -20,6 +20,11 @@ using Cell = std::optional<std::string>;
 struct Table {
     std::vector<Column> columns;
     std::vector<std::vector<Cell>> rows;
+
+    /// The index of a column, which must exist.
+    std::size_t column(const std::string& name) const;
+    /// A cell of the first row, which must exist.
+    const Cell& first(const std::string& name) const { return rows.at(0).at(column(name)); }
 };
 
 /// The text of a table, with a line feed at the end. JSON is an array of objects; CSV follows RFC 4180 with a

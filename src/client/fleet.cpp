@@ -1,0 +1,34 @@
+#include "client/fleet.hpp"
+
+namespace mau::client {
+namespace {
+
+constexpr std::size_t kConnections = 8;
+
+}  // namespace
+
+std::vector<Answer> ask_each(const Options& options, Seconds timeout, const std::string& sql,
+                             const std::vector<Cell>& values) {
+    std::vector<std::pair<std::string, Problem>> not_listed;
+    const std::vector<Target> targets = all_targets(options, timeout, not_listed);
+    std::vector<Answer> answers(targets.size());
+    in_parallel(targets.size(), kConnections, [&](std::size_t i) {
+        Answer& answer = answers[i];
+        answer.database = targets[i].name;
+        try {
+            Connection connection = open_database(targets[i], timeout);
+            if (answer.database.empty()) answer.database = connection.name();
+            answer.table = connection.run(sql, values).table();
+        } catch (const Problem& problem) {
+            answer.problem = problem;
+        }
+    });
+    for (auto& [name, problem] : not_listed) answers.push_back({name, std::nullopt, problem});
+    if (answers.empty()) {
+        throw Problem("no database of this server has the extension mau",
+                      "in a homeserver's database: CREATE EXTENSION mau");
+    }
+    return answers;
+}
+
+}  // namespace mau::client
