@@ -190,7 +190,8 @@ build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
 CLIENT_SOURCES := $(wildcard src/client/*.cpp)
 CLIENT_HEADERS := $(wildcard src/client/*.hpp)
 CLIENT_OBJECTS = $(CLIENT_SOURCES:%.cpp=build/%.o)
-CLIENT_FLAGS = $(STRICT) -O2 -Isrc -isystem$(or $(shell $(PG_CONFIG) --includedir 2>/dev/null),/usr/include/postgresql) \
+CLIENT_CXXFLAGS = -O2
+CLIENT_FLAGS = $(STRICT) $(CLIENT_CXXFLAGS) -Isrc -isystem$(or $(shell $(PG_CONFIG) --includedir 2>/dev/null),/usr/include/postgresql) \
 	-DMAU_VERSION='"$(shell sed -n "s/^default_version = '\(.*\)'/\1/p" mau.control)"'
 CLIENT_LIBS = -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq -lyaml-cpp -lfmt -pthread
 prefix ?= /usr/local
@@ -199,7 +200,7 @@ client: build/client/mau $(CLIENT_HEADERS:%=build/alone/%.o)
 
 build/client/mau: $(CLIENT_OBJECTS)
 	@mkdir -p $(@D)
-	$(CXX) $(CLIENT_FLAGS) -o $@ $^ $(CLIENT_LIBS)
+	$(CXX) $(CLIENT_FLAGS) $(CLIENT_LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
 
 $(CLIENT_OBJECTS): build/%.o: %.cpp build/client-flags | build/dep
 	@mkdir -p $(@D)
@@ -214,6 +215,7 @@ build/client-flags: FORCE
 
 install-client: client
 	install -D -m 755 build/client/mau '$(DESTDIR)$(prefix)/bin/mau'
+	install -D -m 644 share/bash-completion/mau '$(DESTDIR)$(prefix)/share/bash-completion/completions/mau'
 
 # --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------
 
@@ -253,7 +255,7 @@ bench:
 	@test/bench/run
 
 OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/boundary/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp test/bench/*.[ch]pp)
-SCRIPTS_OF_OURS = test/setup test/run test/suite test/matrix test/layers test/demo test/bench/run test/lib.sh .ci/run
+SCRIPTS_OF_OURS = test/setup test/run test/suite test/matrix test/layers test/demo test/packages test/bench/run share/docker/build share/bash-completion/mau test/lib.sh .ci/run
 
 format:
 	clang-format -i $(OURS)

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "client/commands.hpp"
-#include "client/fleet.hpp"
+#include "client/answers.hpp"
 #include "client/output.hpp"
 
 namespace mau::client {

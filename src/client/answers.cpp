@@ -1,4 +1,4 @@
-#include "client/fleet.hpp"
+#include "client/answers.hpp"
 
 namespace mau::client {
 namespace {
