@@ -215,6 +215,7 @@ build/client-flags: FORCE
 
 install-client: client
 	install -D -m 755 build/client/mau '$(DESTDIR)$(prefix)/bin/mau'
+	install -D -m 644 doc/mau.1 '$(DESTDIR)$(prefix)/share/man/man1/mau.1'
 	install -D -m 644 share/bash-completion/mau '$(DESTDIR)$(prefix)/share/bash-completion/completions/mau'
 
 # --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------

@@ -143,6 +143,21 @@ $ask->(q(UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'mau'));
 is_problem(['status'], 3, 'has mau 0\.9, and this program needs 1\.0 or later', 'ALTER EXTENSION mau UPDATE', 'an old extension');
 $ask->(q(UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'mau'));
 
+# The man page has every command and option of the help.
+my $man = slurp_file("$FindBin::RealBin/../../doc/mau.1");
+$man =~ s/\\?-/-/g;
+my %documented = map { $_ => 1 } $man =~ /(?:Fl|,) -+(?:Ns Cm )?([a-z-]{2,})/g;
+my ($help) = (mau($node, ['--help']))[1];
+my @commands = ($help =~ /^Subcommands:\n(.*)/ms)[0] =~ /^  ([a-z]+)/mg;
+cmp_ok(scalar @commands, '>=', 3, 'the help lists commands');
+for my $command (@commands)
+{
+	like($man, qr/^\.Ss mau $command\b/m, "the man page has $command");
+	my @options = (mau($node, [ $command, '--help' ]))[1] =~ /^  (?:-.,)?--([a-z-]+)/mg;
+	is_deeply([ grep { !$documented{$_} } @options ], [], "and its options");
+}
+is_deeply([ grep { !$documented{$_} } $help =~ /^  (?:-.,)?--([a-z-]+)/mg ], [], 'and those of the program');
+
 # A full disk.
 {
 	my ($out, $err);
