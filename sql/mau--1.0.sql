@@ -512,16 +512,19 @@ CREATE TABLE mau.active_days (
     platform smallint NOT NULL,
     service text COLLATE "C" NOT NULL,
     users bytea NOT NULL,
+    purged_until date,
     PRIMARY KEY (chunk, day, service, platform),
     CONSTRAINT chunk_is_not_negative CHECK (chunk >= 0),
     CONSTRAINT day_is_not_infinity CHECK (day < 'infinity'),
-    CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4)
+    CONSTRAINT platform_is_known CHECK (platform BETWEEN 0 AND 4),
+    CONSTRAINT purged_until_is_of_the_days_before CHECK ((purged_until IS NOT NULL) = (day = '-infinity'))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50,
         autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 1000,
         -- Each fold writes the bitmaps of today again: later folds reuse the space.
         toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 50,
         vacuum_truncate = off, toast.vacuum_truncate = off);
 ALTER TABLE mau.active_days ALTER COLUMN users SET STORAGE EXTERNAL;
+CREATE INDEX active_days_purged_until ON mau.active_days (purged_until) WHERE purged_until IS NOT NULL;
 COMMENT ON TABLE mau.active_days IS
 'Bitmaps of the active users: one for each 65 536 users, day, service and platform. Written by mau.fold and attach; ask the functions of the history.';
 COMMENT ON COLUMN mau.active_days.chunk IS 'The users with numbers from chunk * 65536 on.';
@@ -529,6 +532,7 @@ COMMENT ON COLUMN mau.active_days.day IS 'The UTC day; -infinity: some day befor
 COMMENT ON COLUMN mau.active_days.platform IS 'The kind of client: 0 unknown, 1 web, 2 electron, 3 android, 4 ios.';
 COMMENT ON COLUMN mau.active_days.service IS 'native, or the id of the users'' appservice.';
 COMMENT ON COLUMN mau.active_days.users IS 'The numbers modulo 65536 in the portable Roaring format: one container (an array of up to 4096 users, else a bitset) with the key chunk modulo 65536.';
+COMMENT ON COLUMN mau.active_days.purged_until IS 'Of the day -infinity: the last day that was united into it; NULL for other days. The history cannot answer about days up to the latest of them.';
 
 CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
@@ -578,7 +582,7 @@ CREATE FUNCTION mau.r30v2(at timestamptz DEFAULT now()) RETURNS TABLE (client te
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30v2';
 COMMENT ON FUNCTION mau.r30v2(timestamptz) IS
-'Returns Synapse''s r30v2: users with two visits more than 30 days apart within 60 days, all and by client. Errors: 22008, XX001.';
+'Returns Synapse''s r30v2: users with two visits more than 30 days apart within 60 days, all and by client. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.r30v2_series(from_day date DEFAULT NULL, to_day date DEFAULT NULL, platform text DEFAULT NULL)
     RETURNS TABLE (day date, users bigint)
@@ -591,7 +595,7 @@ CREATE FUNCTION mau.r30(at timestamptz DEFAULT now()) RETURNS TABLE (client text
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_r30';
 COMMENT ON FUNCTION mau.r30(timestamptz) IS
-'Returns Synapse''s older r30, which newer versions no longer report: accounts active within 30 UTC days and more than 30 days after their registration, all and by client. Errors: 22008, XX001.';
+'Returns Synapse''s older r30, which newer versions no longer report: accounts active within 30 UTC days and more than 30 days after their registration, all and by client. Errors: 22008, 22023, XX001.';
 
 CREATE FUNCTION mau.billing_months(from_day date DEFAULT NULL, to_day date DEFAULT NULL, service text DEFAULT NULL,
                                    more_than_days integer DEFAULT 2, kind text DEFAULT 'counted',

@@ -22,13 +22,15 @@ constexpr std::size_t kMaxService = 255;  // bytes: it is a part of an index's k
 constexpr std::int64_t kLastNumber = (std::int64_t{1} << 46) - 1;
 
 pg::Statement write_query(
-    "INSERT INTO mau.active_days AS d (chunk, day, service, platform, users)"
+    "INSERT INTO mau.active_days AS d (chunk, day, service, platform, users, purged_until)"
     " SELECT v.chunk::int4, CASE WHEN v.day = -2147483648 THEN date '-infinity'"
-    "        ELSE date '1970-01-01' + v.day::int4 END, v.service, v.platform::int2, v.users"
+    "        ELSE date '1970-01-01' + v.day::int4 END, v.service, v.platform::int2, v.users,"
+    "        CASE WHEN v.day = -2147483648 THEN date '1970-01-01' + $6::int4 END"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5))"
     "   v(chunk, day, service, platform, users)"
-    " ON CONFLICT (chunk, day, service, platform) DO UPDATE SET users = EXCLUDED.users",
-    {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID});
+    " ON CONFLICT (chunk, day, service, platform) DO UPDATE SET users = EXCLUDED.users,"
+    "   purged_until = greatest(d.purged_until, EXCLUDED.purged_until)",
+    {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID, INT8OID});
 pg::Statement retention_query(
     // A thousand years mean for ever, and are within the range of a timestamp.
     "SELECT (to_timestamp($1 / 1000.0) AT TIME ZONE 'UTC' - least(history_retention, interval '1000 years'))"
@@ -111,8 +113,11 @@ std::uint32_t Folder::number_of(std::string_view service) {
     return number;
 }
 
-Folder::PackedVisit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const {
-    if (day < first_kept_) day = kBefore;
+Folder::PackedVisit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) {
+    if (day < first_kept_) {
+        purged_until_ = std::max(purged_until_, day);
+        day = kBefore;
+    }
     return {std::uint64_t{static_cast<std::uint32_t>(chunk_of(user_no))} << 32 |
                 (static_cast<std::uint32_t>(day) ^ 0x80000000U),
             service, static_cast<std::uint16_t>(platform), position_of(user_no)};
@@ -150,15 +155,17 @@ void Folder::open() {
     });
 }
 
-/// Unites users with the stored bitmap; a bitmap that changes is kept for writing.
+/// Unites users with the stored bitmap; a row that changes is kept for writing.
 void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platform,
                    const bitmap::Bits& users) {
     auto united = std::make_unique<bitmap::Bits>(users);
-    Decoded old;
+    struct Old : Decoded {
+        Day purged_until = kBefore;
+    } old;
     scratch_.run([&] {
-        old = pg::guard([&, name = std::string_view(services_[service])]() -> Decoded {
+        old = pg::guard([&, name = std::string_view(services_[service])]() -> Old {
             CHECK_FOR_INTERRUPTS();
-            Decoded found;
+            Old found;
             ScanKeyData keys[4];
             ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(chunk));
             ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_DATE_EQ, DateADTGetDatum(to_date_datum(day)));
@@ -167,14 +174,19 @@ void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platf
             ScanKeyInit(&keys[3], 4, BTEqualStrategyNumber, F_INT2EQ,
                         Int16GetDatum(static_cast<int16>(platform)));
             walk_.begin(GetActiveSnapshot(), keys, 4);
-            if (TupleTableSlot* const slot = walk_.next()) found = decode_row(slot, chunk, *united);
+            if (TupleTableSlot* const slot = walk_.next()) {
+                static_cast<Decoded&>(found) = decode_row(slot, chunk, *united);
+                if (!slot->tts_isnull[days::purged_until])
+                    found.purged_until =
+                        from_date_datum(DatumGetDateADT(slot->tts_values[days::purged_until]));
+            }
             walk_.end();
             return found;
         });
     });
     if (old.trouble[0]) corrupt(services_[service], platform, day, chunk, old.trouble);
     const std::uint32_t after = united->count();
-    if (after == old.users) return;
+    if (after == old.users && (day != kBefore || old.purged_until >= purged_until_)) return;
     marked += after - old.users;
     const std::size_t end = bytes_.size();
     bytes_.resize(end + bitmap::encoded_size(after));
@@ -201,7 +213,8 @@ void Folder::close_and_write() {
         }
         scratch_.run([&] {
             const pg::Rows written =
-                write_query.write(chunks_, days_, row_services_, platforms_, pg::Param::bytes(bitmaps));
+                write_query.write(chunks_, days_, row_services_, platforms_, pg::Param::bytes(bitmaps),
+                                  std::int64_t{std::max(purged_until_, kFirstDay)});
             if (written.count < chunks_.size()) throw not_written("mau.active_days");
         });
         rows += static_cast<std::int64_t>(chunks_.size());

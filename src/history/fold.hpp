@@ -58,7 +58,7 @@ class Folder {
         std::int32_t chunk() const { return static_cast<std::int32_t>(chunk_and_day >> 32); }
         Day day() const { return static_cast<Day>(static_cast<std::uint32_t>(chunk_and_day) ^ 0x80000000U); }
     };
-    PackedVisit visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) const;
+    PackedVisit visit(std::int64_t user_no, Day day, int platform, std::uint32_t service);
     std::uint32_t number_of(std::string_view service);
     std::int64_t take_batch(std::int64_t limit);
     std::int64_t purge_some(std::int64_t limit);
@@ -71,6 +71,7 @@ class Folder {
     std::deque<std::string> services_;                   // a deque: views of them stay good
     std::map<std::string_view, std::uint32_t> numbers_;  // of services, by name
     std::vector<PackedVisit> visits_;
+    Day purged_until_ = kBefore;  // the last day that went into the day -infinity
 
     // Bitmaps that are not written yet.
     std::vector<std::int64_t> chunks_, days_, platforms_;

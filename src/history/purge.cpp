@@ -31,12 +31,14 @@ std::int64_t Folder::purge_some(std::int64_t limit) {
         const int platform = old.at(i, 2).int4();
         auto& users = before[{chunk, number_of(service), platform}];
         if (!users) users = std::make_unique<bitmap::Bits>(bitmap::Bits{});
+        const Day day = from_date_datum(old.at(i, 3).int4());
+        purged_until_ = std::max(purged_until_, day);
         const std::string_view bytes = old.at(i, 4).text();
         try {
             bitmap::decode(bytes.data(), bytes.size(), bitmap::key_of(static_cast<std::uint64_t>(chunk)),
                            *users);
         } catch (const bitmap::CorruptBitmap& error) {
-            corrupt(service, platform, from_date_datum(old.at(i, 3).int4()), chunk, error.what());
+            corrupt(service, platform, day, chunk, error.what());
         }
     }
     open();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "history/arguments.hpp"
+#include "history/kept.hpp"
 
 namespace mau::history {
 
@@ -15,6 +16,7 @@ std::optional<DayRange> touched(const Config& config, DayRange days, Day back, D
 
 std::int64_t active(const Config& config, const Question& question, DayRange days, std::size_t min_days) {
     check_min_days(min_days, length(days));
+    KeptDays().require(days.first);
     const auto range = touched(config, days, 0, 0);
     if (!range || min_days > length(*range)) return 0;
     std::int64_t users = 0;
@@ -40,6 +42,7 @@ std::int64_t active(const Config& config, const Question& question, DayRange day
 }
 
 std::vector<std::int64_t> days_active(const Config& config, const Question& question, DayRange days) {
+    KeptDays().require(days.first);
     std::vector<std::int64_t> users(length(days) + 1, 0);
     if (const auto range = touched(config, days, 0, 0)) {
         const bitmap::DayCounts counts(scratch(bitmap::days_active_scratch(length(*range))), length(*range));
@@ -102,11 +105,17 @@ Datum daily_series(FunctionCallInfo fcinfo) {
     check_min_days(min_days, window);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
+        const KeptDays kept;
+        kept.require(days.last);
         std::vector<std::int64_t> arrived;
         const auto counts = series(*config::config(), question, days, {1, 7, window}, min_days, &arrived);
-        for (std::size_t i = 0; i < length(days); ++i)
-            result.add({cell(days.first + static_cast<Day>(i)), counts[0][i], counts[1][i], counts[2][i],
-                        ratio(counts[0][i], counts[2][i]), arrived[i]});
+        for (std::size_t i = 0; i < length(days); ++i) {
+            const Day day = days.first + static_cast<Day>(i), begin = day - static_cast<Day>(window) + 1;
+            result.add({cell(day), kept.figure(day, counts[0][i]), kept.figure(day - 6, counts[1][i]),
+                        kept.figure(begin, counts[2][i]),
+                        kept.reach(begin) ? ratio(counts[0][i], counts[2][i]) : std::nullopt,
+                        kept.figure(day, arrived[i])});
+        }
     });
     return Datum(0);
 }
@@ -120,6 +129,8 @@ Datum growth(FunctionCallInfo fcinfo) {
     check_min_days(min_days, window);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
+        const KeptDays kept;
+        kept.require(days.last);
         std::vector<bitmap::Growth> growth(length(days), bitmap::Growth{});
         const bitmap::BitRows space = scratch(bitmap::grow_scratch(window, min_days));
         Layout layout{days};
@@ -131,8 +142,13 @@ Datum growth(FunctionCallInfo fcinfo) {
                    });
         for (std::size_t i = 0; i < growth.size(); ++i) {
             const bitmap::Growth& g = growth[i];
-            result.add({cell(days.first + static_cast<Day>(i)), g.active(), g.retained + g.churned, g.arrived,
-                        g.retained, g.resurrected, g.churned, ratio(g.arrived + g.resurrected, g.churned)});
+            const Day day = days.first + static_cast<Day>(i);
+            const Day begin = day - static_cast<Day>(window) + 1, before = begin - static_cast<Day>(window);
+            result.add({cell(day), kept.figure(begin, g.active()),
+                        kept.figure(before, g.retained + g.churned), kept.figure(begin, g.arrived),
+                        kept.figure(before, g.retained), kept.figure(before, g.resurrected),
+                        kept.figure(before, g.churned),
+                        kept.reach(before) ? ratio(g.arrived + g.resurrected, g.churned) : std::nullopt});
         }
     });
     return Datum(0);

@@ -8,14 +8,16 @@
 namespace mau::history {
 
 /// The number of users who were active on at least `min_days` of the days. Errors: 22023 if the range has
-/// fewer days.
+/// fewer days, or days that were purged.
 std::int64_t active(const Config& config, const Question& question, DayRange days, std::size_t min_days);
 
-/// The numbers of users who were active on exactly 1, 2, … of the days; the first element is for 1.
+/// The numbers of users who were active on exactly 1, 2, … of the days; the first element is for 1. Errors:
+/// 22023 for days that were purged.
 std::vector<std::int64_t> days_active(const Config& config, const Question& question, DayRange days);
 
 /// For each day the users active within the windows that end with it, one series for each window, on at least
 /// `min_days` of a window's days if it is longer than a day; `arrived`, if given, gets the first visits ever.
+/// Days that were purged are empty here.
 std::vector<std::vector<std::int64_t>> series(const Config& config, const Question& question, DayRange days,
                                               const std::vector<std::size_t>& windows, std::size_t min_days,
                                               std::vector<std::int64_t>* arrived = nullptr);

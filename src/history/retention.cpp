@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "history/arguments.hpp"
+#include "history/kept.hpp"
 #include "history/reader.hpp"
 
 #include "history/history.hpp"
@@ -186,16 +187,17 @@ Datum retention(FunctionCallInfo fcinfo) {
     const Periods periods = periods_of(unit, range);
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
+        const KeptDays kept;
         const Table table = retention_table(*config::config(), question, periods, now);
         const std::size_t count = periods.count();
         for (std::size_t c = 0; c < count; ++c) {
             check_for_interrupts();
             for (std::size_t p = c; p < count; ++p) {
-                const bool over = periods.of(p).last < now;
+                const bool known = periods.of(p).last < now && kept.reach(periods.of(p).first);
                 const std::int64_t users = table.active[c * count + p];
                 result.add({cell(periods.of(c).first), table.sizes[c], static_cast<int>(p - c),
-                            cell(periods.of(p).first), over ? std::optional(users) : std::nullopt,
-                            over ? ratio(users, table.sizes[c]) : std::nullopt});
+                            cell(periods.of(p).first), known ? std::optional(users) : std::nullopt,
+                            known ? ratio(users, table.sizes[c]) : std::nullopt});
             }
         }
     });

@@ -5,6 +5,7 @@
 
 #include "history/history.hpp"
 #include "history/arguments.hpp"
+#include "history/kept.hpp"
 
 namespace mau {
 namespace {
@@ -44,6 +45,7 @@ void unite_platforms(const Chunks& chunks, std::size_t rows, const bitmap::BitRo
 ByClient r30v2_at(const Config& config, Instant at) {
     ByClient users;
     const DayRange days = r30v2_days(at);
+    KeptDays().require(days.first);
     const std::size_t rows = length(days);
     const bitmap::Span span{rows - 1, 0, 31};
     const bitmap::BitRows space = scratch(bitmap::returning_scratch(span));
@@ -76,6 +78,8 @@ Datum r30v2_series(FunctionCallInfo fcinfo) {
     question.platform = question_of(args, -1, 2, -1).platform;
     pg::ResultSet result(fcinfo);
     pg::with_spi([&] {
+        const KeptDays kept;
+        kept.require(days.last);
         std::vector<std::int64_t> users(length(days), 0);
         const bitmap::Span span;  // at any time of the day but its first second
         const bitmap::BitRows space = scratch(bitmap::returning_scratch(span));
@@ -84,8 +88,10 @@ Datum r30v2_series(FunctionCallInfo fcinfo) {
                        bitmap::returning(block.days(), block.from, block.to, span, space,
                                          users.data() + block.offset);
                    });
-        for (std::size_t i = 0; i < users.size(); ++i)
-            result.add({cell(days.first + static_cast<Day>(i)), users[i]});
+        for (std::size_t i = 0; i < users.size(); ++i) {
+            const Day day = days.first + static_cast<Day>(i);
+            result.add({cell(day), kept.figure(day - static_cast<Day>(span.back), users[i])});
+        }
     });
     return Datum(0);
 }
@@ -138,6 +144,7 @@ ByClient r30_at(const Config& config, Instant at) {
     ByClient users;
     const Question question = as_synapse_counts();
     const DayRange days = ending(day_of(at), kDays);
+    KeptDays().require(days.first);
     Layout layout{days};
     layout.by_platform = true;
     Chunks chunks(config, question, layout);

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "history/arguments.hpp"
+#include "history/kept.hpp"
 #include "history/past.hpp"
 
 namespace mau {
@@ -21,9 +22,16 @@ struct Bill {
     std::int64_t users = 0, over = 0;
 };
 
+/// The first day that the history knows of; nothing if it is empty.
+std::optional<Day> first_known(const Config& config, const KeptDays& kept) {
+    if (const auto first = kept.first()) return first;
+    const auto known = extent(config);
+    return known ? std::optional(known->first) : std::nullopt;
+}
+
 /// Months are worked on in groups, so that memory is bounded.
 void bill(pg::ResultSet& result, const Config& config, const Question& question,
-          const std::vector<billing::Month>& months, std::size_t more_than, Day now,
+          const std::vector<billing::Month>& months, std::size_t more_than, Day now, const KeptDays& kept,
           const bitmap::BitRows& space) {
     constexpr std::size_t kGroup = 36;  // their days are one block
     constexpr Day kBack = 29;
@@ -50,10 +58,12 @@ void bill(pg::ResultSet& result, const Config& config, const Question& question,
         }
         chunks.close();
         for (std::size_t m = begin; m < end; ++m) {
-            const auto summary = billing::summarize(months[m], mau, days.first);
+            const Day first = months[m].days.first;
+            auto summary = billing::summarize(months[m], mau, days.first);
+            if (!kept.reach(months[m].known.first - kBack)) summary.reset();
             using Cell = pg::Param;
-            result.add({cell(months[m].days.first), *question.service, bills[m - begin].users,
-                        bills[m - begin].over, summary ? Cell(summary->highest) : Cell(),
+            result.add({cell(first), *question.service, kept.figure(first, bills[m - begin].users),
+                        kept.figure(first, bills[m - begin].over), summary ? Cell(summary->highest) : Cell(),
                         summary ? Cell(summary->mean) : Cell(), months[m].partial});
         }
     }
@@ -69,15 +79,15 @@ Datum billing_months(FunctionCallInfo fcinfo) {
     pg::with_spi([&] {
         const auto held = config::config();
         const Config& config = *held;
-        const auto known = extent(config);
-        const auto months = billing::months(range, known ? known->first : now + 1, now);
+        const KeptDays kept;
+        const auto months = billing::months(range, first_known(config, kept).value_or(now + 1), now);
         const std::vector<std::string> names =
             question.service ? std::vector<std::string>{*question.service} : services();
         const bitmap::BitRows space =
             scratch(std::max(bitmap::rolling_scratch(30, 1), bitmap::days_active_scratch(31)) + 1);
         for (const std::string& service : names) {
             question.service = service;
-            bill(result, config, question, months, more_than, now, space);
+            bill(result, config, question, months, more_than, now, kept, space);
         }
     });
     return Datum(0);
@@ -105,8 +115,8 @@ Datum forecast(FunctionCallInfo fcinfo) {
             result.add({day, mau, Cell(target), per_day, fit, reaches, left, text});
         };
 
-        const auto known = extent(config);
-        const Day first = known ? std::max(last - basis + 1, known->first + 29) : last + 1;
+        const auto known = first_known(config, KeptDays());
+        const Day first = known ? std::max(last - basis + 1, *known + 29) : last + 1;
         if (last - first + 1 < kLeast) {
             row({}, {}, {}, {}, {}, {},
                 "no trend: less than " + std::to_string(kLeast) +
@@ -153,11 +163,13 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
         const Config& config = *held;
         Question question;
         question.service = "native";
-        const std::int64_t month = active(config, question, ending(last, 30), 1);
-        const std::int64_t half_year = active(config, question, ending(last, 180), 1);
-        return "{\"users\": {\"total\": " + std::to_string(total.read().at(0, 0).integer()) +
-               ", \"activeMonth\": " + std::to_string(month) +
-               ", \"activeHalfyear\": " + std::to_string(half_year) + "}}";
+        std::string users = "\"total\": " + std::to_string(total.read().at(0, 0).integer());
+        const KeptDays kept;
+        for (const auto& [name, days] : {std::pair("activeMonth", 30), std::pair("activeHalfyear", 180)})
+            if (const DayRange range = ending(last, days); kept.reach(range.first))
+                users +=
+                    ", \"" + std::string(name) + "\": " + std::to_string(active(config, question, range, 1));
+        return "{\"users\": {" + users + "}}";
     });
     return pg::guard([text = json.c_str()] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(text)); });
 }
@@ -175,12 +187,16 @@ Datum draw_chart(FunctionCallInfo fcinfo) {
                     "The series are: dau, wau, mau, stickiness, new_users.");
     pg::ResultSet result(fcinfo, pg::ResultSet::Shape::column);
     pg::with_spi([&] {
+        const KeptDays kept;
+        kept.require(days.last);
         std::vector<std::int64_t> arrived;
         const auto counts = series(*config::config(), question, days, {1, 7, 30}, 1,
                                    what == "new_users" ? &arrived : nullptr);
+        const Day back = what == "wau" ? 6 : what == "mau" || what == "stickiness" ? 29 : 0;
         std::vector<double> values;
         for (std::size_t i = 0; i < length(days); ++i)
-            values.push_back(what == "dau"          ? static_cast<double>(counts[0][i])
+            values.push_back(!kept.reach(days.first + static_cast<Day>(i) - back) ? std::nan("")
+                             : what == "dau"        ? static_cast<double>(counts[0][i])
                              : what == "wau"        ? static_cast<double>(counts[1][i])
                              : what == "mau"        ? static_cast<double>(counts[2][i])
                              : what == "stickiness" ? ratio(counts[0][i], counts[2][i]).value_or(std::nan(""))

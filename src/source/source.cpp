@@ -6,6 +6,7 @@
 #include "source/reading.hpp"
 
 #include "history/fold.hpp"
+#include "history/kept.hpp"
 #include "history/past.hpp"
 
 #include "pg/values.hpp"
@@ -52,18 +53,26 @@ pg::Statement own_usage_query(
     "'daily_user_type_guest', count(*) FILTER (WHERE a.guest AND a.appservice_id IS NULL AND a.young),"
     "'daily_user_type_bridged', count(*) FILTER (WHERE NOT a.guest AND a.appservice_id IS NOT NULL AND "
     "a.young))"
-    " || (SELECT jsonb_object_agg('r30_users_' || r.client, r.users) FROM mau.r30(to_timestamp($1 / 1000.0)) "
-    "r)"
-    " || (SELECT jsonb_object_agg('r30v2_users_' || r.client, r.users) FROM mau.r30v2(to_timestamp($1 / "
-    "1000.0)) r)"
+    " || CASE WHEN $2 THEN (SELECT jsonb_object_agg('r30_users_' || r.client, r.users)"
+    "   FROM mau.r30(to_timestamp($1 / 1000.0)) r) ELSE '{}' END"
+    " || CASE WHEN $3 THEN (SELECT jsonb_object_agg('r30v2_users_' || r.client, r.users)"
+    "   FROM mau.r30v2(to_timestamp($1 / 1000.0)) r) ELSE '{}' END"
     " FROM accounts a",
-    {INT8OID});
+    {INT8OID, BOOLOID, BOOLOID});
 
 // mau.tasks is not dumped, so its row of sync shows that the source was attached here and not restored from a
 // dump.
 pg::Statement note_attached_query(
     "UPDATE mau.tasks SET last_finished = CASE WHEN $1 THEN clock_timestamp() END WHERE task = 'sync'",
     {BOOLOID});
+
+/// The figures of mau's own tables; without those about days that were purged.
+Datum own_usage(Instant at) {
+    const history::KeptDays kept;
+    return own_usage_query.read(at, kept.reach(day_of(at) - 29), kept.reach(r30v2_days(at).first))
+        .at(0, 0)
+        .datum();
+}
 
 std::map<std::string, std::string> queries(pg::Statement& query) {
     std::map<std::string, std::string> parts;
@@ -315,10 +324,10 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
                 figures = reading.usage(at);
                 reading.done();
             } else {
-                figures = own_usage_query.read(at).at(0, 0).datum();
+                figures = own_usage(at);
             }
         } else
-            figures = own_usage_query.read(at).at(0, 0).datum();
+            figures = own_usage(at);
         return pg::guard([&] {
             MemoryContext const spi = MemoryContextSwitchTo(caller);
             Datum const copy = PointerGetDatum(PG_DETOAST_DATUM_COPY(figures));

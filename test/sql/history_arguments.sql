@@ -105,7 +105,7 @@ SELECT try($$SELECT mau.active_users('2 days', '2024-02-29', 'irc', 2)$$);
 SELECT try($$SELECT users FROM mau.billing_months('2024-02-29', '2024-02-29', 'irc')$$);
 UPDATE mau.users SET registered_at = 1709000000000, is_registered = true, appservice_id = 'irc';
 SELECT try($$SELECT users FROM mau.retention('week', '2024-02-29', '2024-02-29', 'irc')$$);
-UPDATE mau.active_days SET users = '\x', day = '-infinity' WHERE day = '2024-02-28' AND service = 'irc';
+UPDATE mau.active_days SET users = '\x', day = '-infinity', purged_until = day WHERE day = '2024-02-28' AND service = 'irc';
 SELECT try($$SELECT new_users FROM mau.daily_series('2024-02-29', '2024-02-29', 'irc')$$);
 -- A role that may not read the history may not ask either.
 CREATE ROLE history_nobody;
