@@ -21,7 +21,8 @@ constexpr const char* kUnknown = "whom mau does not know";
 
 // Groups the server's users ($1, last seen $2) by figure, by the reason why mau lacks them (or kBoth), and by
 // hours since mau saw them, at $3 (ms). Sightings after $4 (ms) need not have been read yet; $5: whether the
-// server's own list of members leaves the user out; $6: whether all seats are taken. The query repeats
+// server's own list of members leaves the user out; $6: whether all seats are taken. A user who is no member
+// although mau has seen him after $8 (ms) was not removed by a reap. The query repeats
 // the rules of rules/policy in SQL, only to name the reason of a difference, and leaves out the trial days of
 // appservices.
 pg::Statement tally_query(
@@ -68,8 +69,11 @@ pg::Statement tally_query(
     "       THEN 'seen again within last_seen_granularity'"
     "     WHEN g.left_out AND g.ours >= $3 - 2592000000 THEN 'whom the server''s own list of members leaves "
     "out'"
+    "     WHEN g.not_recorded IS NULL AND g.ours >= greatest($3 - 2592000000, $8)"
+    "       AND g.seen - g.ours <= g.granularity"
+    "       THEN 'who did not count or had no seat when mau saw them; the next reconcile adds them'"
     "     ELSE g.missing END, g.ours)) w(figure, reason, seen) WHERE w.reason IS NOT NULL GROUP BY 1, 2, 3",
-    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID, BOOLARRAYOID, BOOLOID, INT8OID});
+    {TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID, BOOLARRAYOID, BOOLOID, INT8OID, INT8OID});
 
 // mau's own users, in the same groups without a reason.
 pg::Statement ours_query(
@@ -84,7 +88,8 @@ pg::Statement ours_query(
     {INT8OID, INT8OID});
 #undef MAU_AGE
 
-// The number of forgotten users, that of reserved users, and whether all seats are taken at $1 (ms).
+// The number of forgotten users, that of reserved users, whether all seats are taken at $1 (ms), and before
+// which sighting a reap may have removed a member.
 pg::Statement known_query(
     "SELECT (SELECT count(*) FROM mau.users u WHERE u.user_id IS NULL),"
     " (SELECT count(*) FROM mau.registered_reserved_users()),"
@@ -92,7 +97,9 @@ pg::Statement known_query(
     "mau.monthly_active_users m"
     "   WHERE m.service = 'native' AND (m.\"timestamp\" >= $1 - 2592000000"
     "         OR m.user_id IN (SELECT r FROM mau.registered_reserved_users() r))) FROM mau.settings s), "
-    "false)",
+    "false),"
+    " coalesce((SELECT (extract(epoch FROM t.latest_at) * 1000)::int8 - 2592000000 FROM mau.tasks t"
+    "   WHERE t.task = 'reap'), 0)",
     {INT8OID});
 
 using Ages = std::map<std::int64_t, std::int64_t>;  // hours since the last sighting, or kNew: users
@@ -117,7 +124,7 @@ struct Facts {
     Ages ours;
     std::int64_t forgotten, reserved;
     bool is_full;
-    Instant at, written_until;
+    Instant reaped_until, at, written_until;
     std::string only_ours;          // why users may be on our side only; empty: for no reason
     std::optional<Instant> oldest;  // the oldest activity that the server has kept
 };
@@ -193,7 +200,7 @@ void add(const pg::Rows& rows, const Reading& reading, const Facts& facts, bool 
         }
     }
     const pg::Rows groups = tally_query.read_latest(ids, seen, at, reading.read_for_good(), left_out,
-                                                    facts.is_full, facts.written_until);
+                                                    facts.is_full, facts.written_until, facts.reaped_until);
     for (std::uint64_t i = 0; i < groups.count; ++i) {
         const auto tally = tallies.find(groups.at(i, 0).string());
         if (tally == tallies.end()) continue;
@@ -240,9 +247,11 @@ std::vector<Comparison> compare(Reading& reading, Instant at) {
     const pg::Rows known = known_query.read_latest(at);
     const std::int64_t forgotten = known.at(0, 0).integer(), reserved = known.at(0, 1).integer();
     const bool is_full = known.at(0, 2).boolean();
+    const Instant reaped_until = known.at(0, 3).integer();
     std::optional<Instant> oldest;
     const auto facts = [&](const char* figure, const std::string& only_ours) {
-        return Facts{ours[figure], forgotten, reserved, is_full, at, written_until, only_ours, oldest};
+        return Facts{ours[figure], forgotten,     reserved,  is_full, reaped_until,
+                     at,           written_until, only_ours, oldest};
     };
 
     Tallies seen{{"month", {}}, {"day", {}}, {"counted", {}}};
