@@ -921,6 +921,11 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                END AS busy,
                (SELECT min(d.called_at) FROM mau.deferred_calls d) AS calls_since,
                l.calls AS lost_calls, l.last_at AS lost_at,
+               -- Unique indexes of others on mau's own columns; a key of other columns, such as a serial number, is no obstacle.
+               (SELECT string_agg(format('%s on %s', i.indexrelid::regclass, i.indrelid::regclass), ', ' ORDER BY i.indexrelid::regclass::text)
+                FROM (VALUES ('mau.visits'::regclass, 4), ('mau.deferred_calls', 10)) o(relation, columns)
+                     JOIN pg_index i ON i.indrelid = o.relation
+                WHERE (i.indisunique OR i.indisexclusion) AND o.columns >= ALL ((i.indkey::int2[])[0:i.indnkeyatts - 1])) AS others_indexes,
                (SELECT format('mau.pause_worker() was called by %s at %s; end it by SELECT mau.resume_worker()', p.paused_by,
                               date_trunc('second', p.paused_at)) FROM mau.worker_pause p) AS paused
         FROM mau.worker_state() w CROSS JOIN mau.lost_calls() l LEFT JOIN mau.settings s ON true LEFT JOIN mau.source h ON true
@@ -968,6 +973,9 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          t.failing),
         (4, w.position > greatest(at, clock_timestamp()) + interval '5 min', 'late',
          format('the reading position %s lies ahead of the clock; the next sync compares all activity', w.position)),
+        (4.4, w.others_indexes IS NOT NULL, 'failing',
+         format('a call of the homeserver that writes a row which another transaction is writing has to wait, and may fail, because of a unique index that is not mau''s: %s; drop it',
+                w.others_indexes)),
         (4.5, EXISTS (SELECT FROM mau.comparison c WHERE c.unexplained > 0), 'failing',
          (SELECT format('mau''s figures differ from the homeserver''s for no known reason, as of %s: %s; see mau.comparison and SELECT * FROM mau.compare()',
                         date_trunc('second', max(c.at)), string_agg(c.figure || ': ' || c.reason, '; ' ORDER BY c.figure))

@@ -16,4 +16,18 @@ CREATE UNIQUE INDEX users_user_id ON mau.users (user_id);
 SELECT count(*) FROM mau.fold();
 SELECT user_id, is_registered FROM mau.users ORDER BY user_id;
 SELECT count(*) FROM mau.deferred_calls;
+-- Unique indexes of an administrator where mau has none: a call would wait at them for another transaction, and health says so. An index on a
+-- column that is not mau's is not reported.
+CREATE FUNCTION says() RETURNS TABLE (health text, indexes text) LANGUAGE sql AS $$ SELECT health, substring(reason FROM 'not mau''s: (.*); drop it') FROM mau.health() $$;
+TABLE mau.visits LIMIT 0;
+TABLE mau.deferred_calls LIMIT 0;
+CREATE INDEX by_day ON mau.visits (day);
+ALTER TABLE mau.visits ADD COLUMN id bigserial PRIMARY KEY;
+SELECT indexes FROM says();
+CREATE UNIQUE INDEX visits_once ON mau.visits (user_no, day, platform) INCLUDE (id);
+CREATE UNIQUE INDEX once ON mau.deferred_calls (user_id) WHERE function = 'record_activity';
+ALTER TABLE mau.visits ADD EXCLUDE ((user_no + 1) WITH =);
+SELECT * FROM says();
+ALTER TABLE mau.visits DROP CONSTRAINT visits_expr_excl;
+DROP INDEX mau.visits_once;
 DROP EXTENSION mau;
