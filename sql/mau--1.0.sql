@@ -413,7 +413,7 @@ CREATE FUNCTION mau.reap(at timestamptz DEFAULT now(), max_rows bigint DEFAULT N
     RETURNS TABLE (what text, users bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'mau_reap';
 COMMENT ON FUNCTION mau.reap(timestamptz, bigint) IS
-'Brings the cohort in order: removes expired rows, deactivated and locked users unless they count, and the oldest rows above the limit; adds registered reserved users. Errors: 22008, 22023.';
+'Brings the cohort in order: removes expired rows, deactivated and locked users unless they count, and the oldest rows above the limit; adds registered reserved users. Errors: 22008, 22023, 39P01.';
 
 -------------------------------------------------------------------------------------------------------------
 -- registration: reports of homeservers about accounts
@@ -444,7 +444,7 @@ COMMENT ON FUNCTION mau.deactivate_user(text, timestamptz) IS
 CREATE FUNCTION mau.forget_user(user_id text) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_forget_user';
 COMMENT ON FUNCTION mau.forget_user(text) IS
-'Removes a person: cohort row, threepids, deferred calls, skipped rows, and the id behind the user''s number; past totals stay right. Returns whether the user was known. Errors: 22023.';
+'Removes a person: cohort row, threepids, deferred calls, skipped rows, and the id behind the user''s number; past totals stay right. Returns whether the user was known. Errors: 22023, 39P01.';
 
 -------------------------------------------------------------------------------------------------------------
 -- activity: recording sightings, decisions about requests
@@ -664,7 +664,7 @@ COMMENT ON COLUMN mau.snapshots.usage IS 'mau.usage_statistics at that time; one
 CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
 COMMENT ON FUNCTION mau.refresh(timestamptz) IS
-'Records the figures of an instant in mau.snapshots and deletes snapshots older than snapshot_retention. Errors: 22008, 22023.';
+'Records the figures of an instant in mau.snapshots and deletes snapshots older than snapshot_retention. Errors: 22008, 22023, 39P01.';
 
 CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
@@ -815,7 +815,7 @@ CREATE FUNCTION mau.keep_comparison(at timestamptz DEFAULT now()) RETURNS TABLE 
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_keep_comparison';
 COMMENT ON FUNCTION mau.keep_comparison(timestamptz) IS
-'Records the result of mau.compare in mau.comparison, where mau.health reads it. Errors: 22008, 22023.';
+'Records the result of mau.compare in mau.comparison, where mau.health reads it. Errors: 22008, 22023, 39P01.';
 
 -------------------------------------------------------------------------------------------------------------
 -- worker: the background worker and the state of mau

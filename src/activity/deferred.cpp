@@ -44,7 +44,7 @@ pg::Statement has_reports_query(
     "SELECT EXISTS (SELECT FROM mau.deferred_calls c WHERE c.user_id = $1"
     " AND c.function <> 'record_activity')",
     {TEXTOID});
-pg::Statement forget_query("DELETE FROM mau.deferred_calls c WHERE c.user_id = $1", {TEXTOID});
+pg::Statement forget_query(MAU_DELETE("mau.deferred_calls", "d.user_id = $1"), {TEXTOID});
 
 /// Takes the locks that reading and writing the table need, without waiting; returns whether it could.
 bool lock_table() {
@@ -147,7 +147,7 @@ std::vector<Call> take_reports(std::string_view user_id) {
 }
 
 bool forget(std::string_view user_id) {
-    return forget_query.write(user_id).count > 0;
+    return pg::delete_all(forget_query, "mau.deferred_calls", user_id) > 0;
 }
 
 }  // namespace mau::deferred

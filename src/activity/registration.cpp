@@ -93,9 +93,9 @@ pg::Statement add_threepid_query(
     " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
     {TEXTOID, TEXTOID, TEXTOID});
 
-pg::Statement remove_threepid_query(
-    "DELETE FROM mau.user_threepids t WHERE t.medium = $1 AND t.address = $2 AND t.user_id = $3",
-    {TEXTOID, TEXTOID, TEXTOID});
+pg::Statement remove_threepid_query(MAU_DELETE("mau.user_threepids",
+                                               "d.medium = $1 AND d.address = $2 AND d.user_id = $3"),
+                                    {TEXTOID, TEXTOID, TEXTOID});
 
 // The number of threepids (of a user, or the one given) that other transactions have changed or locked.
 #define MAU_CHOSEN_THREEPIDS                          \
@@ -107,13 +107,13 @@ pg::Statement held_threepids_query("SELECT (SELECT count(*)" MAU_CHOSEN_THREEPID
                                    {TEXTOID, TEXTOID, TEXTOID});
 #undef MAU_CHOSEN_THREEPIDS
 
-pg::Statement remove_threepids_query("DELETE FROM mau.user_threepids t WHERE t.user_id = $1", {TEXTOID});
+pg::Statement remove_threepids_query(MAU_DELETE("mau.user_threepids", "d.user_id = $1"), {TEXTOID});
 
 // Compares the part of a user id that sync notes there: at most 80 bytes, less where a character would be
 // cut.
 pg::Statement forget_skipped_query(
-    "DELETE FROM mau.source_skipped s WHERE s.row_key = $1"
-    " OR (octet_length(s.row_key) > 76 AND starts_with($1, s.row_key))",
+    MAU_DELETE("mau.source_skipped",
+               "(d.row_key = $1 OR (octet_length(d.row_key) > 76 AND starts_with($1, d.row_key)))"),
     {TEXTOID});
 
 pg::Statement deactivate_query(
@@ -126,8 +126,9 @@ pg::Statement is_active_query(
 
 // Keeps the number, for past totals, and the registration time to the day; removes everything else.
 pg::Statement forget_query(
-    "UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
-    " registered_at = u.registered_at - u.registered_at % 86400000 WHERE u.user_id = $1",
+    "WITH f AS (UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
+    "  registered_at = u.registered_at - u.registered_at % 86400000 WHERE u.user_id = $1 RETURNING 1)"
+    " SELECT (SELECT count(*) FROM f), (SELECT count(*) FROM mau.users u WHERE u.user_id = $1)",
     {TEXTOID});
 
 /// Moves a member's row to the service of the account. A bridge's user who becomes native needs a seat;
@@ -153,6 +154,9 @@ void move_service(const Config& config, std::string_view user_id, std::string_vi
     if (moved) {
         seats::add_rows(config, from, -1);
         seats::add_rows(config, to, 1);
+    } else if (!misplaced_query.read_latest(user_id).empty()) {
+        seating.done(false);
+        throw not_written("mau.monthly_active_users");
     }
     seating.done(moved);
 }
@@ -198,7 +202,7 @@ bool deactivate(const Config& config, std::string_view user_id) {
         return false;
     }
     cache::invalidate(user_id);
-    remove_threepids_query.write(user_id);  // as Synapse does
+    pg::delete_all(remove_threepids_query, "mau.user_threepids", user_id);  // as Synapse does
     if (!config.settings.count_deactivated_users) cohort::remove(config, user_id);
     return true;
 }
@@ -276,7 +280,8 @@ bool carry_out(const Config& config, const deferred::Call& report) {
             add_threepid(report);
             return true;
         case deferred::Function::remove_threepid:
-            return remove_threepid_query.write(report.medium, report.address, report.user_id).count > 0;
+            return pg::delete_all(remove_threepid_query, "mau.user_threepids", report.medium, report.address,
+                                  report.user_id) > 0;
         case deferred::Function::deactivate_user:
             return deactivate(config, report.user_id);
         case deferred::Function::record_activity:
@@ -317,9 +322,9 @@ bool forget(const Config& config, std::string_view user_id) {
     const seats::Announced announced;
     const bool member = cohort::remove(config, user_id);
     const bool deferred = deferred::forget(user_id);
-    remove_threepids_query.write(user_id);
-    forget_skipped_query.write(user_id);
-    return (forget_query.write(user_id).count > 0) | member | deferred;
+    pg::delete_all(remove_threepids_query, "mau.user_threepids", user_id);
+    pg::delete_all(forget_skipped_query, "mau.source_skipped", user_id);
+    return (pg::write_all(forget_query, not_written, "mau.users", user_id) > 0) | member | deferred;
 }
 
 }  // namespace mau::registration

@@ -52,4 +52,10 @@ inline Error not_written(const std::string& table) {
             "A trigger keeps rows from being written.", "Drop the trigger."};
 }
 
+/// The error for rows that a statement did not delete, although nothing was in its way.
+inline Error not_deleted(const std::string& table) {
+    return {sqlstate::trigger_protocol_violated, "rows of " + table + " were not deleted",
+            "A trigger keeps rows from being deleted.", "Drop the trigger."};
+}
+
 }  // namespace mau

@@ -17,8 +17,8 @@ constexpr std::size_t kLocked = 256;     // users who are locked at once
 constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
 
 // Rows are found by their keys, one by one: OFFSET 0 and FOR UPDATE keep the planner from joining the tables.
-// A row without one in mau.users is not removed but returned, as user_id. (The deletion is by ctid: a row
-// that changed after the statement began is not found, and stays.)
+// A row without one in mau.users is not removed but returned, as user_id. The last column counts the moved
+// last sightings. (The deletion is by ctid: a row that changed after the statement began stays.)
 #define MAU_LEAVE(lock)                                                                        \
     "WITH victims AS MATERIALIZED ("                                                           \
     "  SELECT m.place, m.user_id, k.user_no FROM unnest($1) v(user_id)"                        \
@@ -37,9 +37,10 @@ constexpr Instant kAlways = INT64_MAX;   // a cutoff that every row is before
     "  UPDATE mau.users u SET last_seen = greatest(u.last_seen,"                               \
     "   CASE WHEN g.seen > 0 THEN g.seen END),"                                                \
     "   visited = greatest(u.visited, g.visited)"                                              \
-    "   FROM gone g WHERE u.user_id = g.user_id"                                               \
-    ") SELECT g.service, count(*), NULL::text FROM gone g GROUP BY 1"                          \
-    " UNION ALL SELECT NULL, 0, v.user_id FROM victims v WHERE v.user_no IS NULL"              \
+    "   FROM gone g WHERE u.user_id = g.user_id RETURNING u.user_id"                           \
+    ") SELECT g.service, count(*), NULL::text, count(w.user_id)"                               \
+    "   FROM gone g LEFT JOIN moved w ON w.user_id = g.user_id GROUP BY 1"                     \
+    " UNION ALL SELECT NULL, 0, v.user_id, 0 FROM victims v WHERE v.user_no IS NULL"           \
     "   AND NOT EXISTS (SELECT FROM mau.users u WHERE u.user_id = v.user_id)"
 pg::Statement leave_query(MAU_LEAVE(" SKIP LOCKED"), {TEXTARRAYOID, INT8OID});
 pg::Statement leave_waiting_query(MAU_LEAVE(""), {TEXTARRAYOID, INT8OID});
@@ -173,6 +174,8 @@ std::int64_t leave(const Config& config, Waits waits, const std::vector<std::str
     for (int tries = 0; tries < 2; ++tries) {
         const pg::Rows left = statement.write(user_ids, cutoff);
         std::vector<std::string_view> unknown;
+        for (std::uint64_t i = 0; i < left.count; ++i)
+            if (left.at(i, 3).integer() < left.at(i, 1).integer()) throw not_written("mau.users");
         for (std::uint64_t i = 0; i < left.count; ++i) {
             if (!left.at(i, 2).is_null()) {
                 unknown.push_back(left.at(i, 2).text());
@@ -328,7 +331,7 @@ std::optional<std::int64_t> try_remove(const Config& config, const std::vector<s
             if (only_ours) no_waiting.emplace();
             rows = leave(config, Waits::never, user_ids, cutoff);
         },
-        pg::is_interference, only_ours ? pg::Keeps::nothing : pg::Keeps::memory);
+        pg::is_deferrable, only_ours ? pg::Keeps::nothing : pg::Keeps::memory);
     return trouble ? std::nullopt : std::optional(rows);
 }
 
@@ -386,10 +389,11 @@ std::int64_t remove(const Config& config, const std::vector<std::string_view>& u
 bool remove(const Config& config, std::string_view user_id) {
     cache::invalidate(user_id);
     bool left = false;
-    // A row that changed while the statement waited stays, so it tries again; a row that a trigger keeps
-    // stays for good.
-    for (int tries = 0; tries < 10 && !is_member_query.read_latest(user_id).empty(); ++tries)
+    // A row that changed while the statement waited stays, so it tries again.
+    for (int tries = 0; !is_member_query.read_latest(user_id).empty(); ++tries) {
+        if (tries == 10) throw not_deleted("mau.monthly_active_users");
         left = leave(config, Waits::for_rows, {user_id}, kAlways) > 0 || left;
+    }
     return left;
 }
 

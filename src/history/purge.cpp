@@ -13,10 +13,13 @@ namespace {
 constexpr std::int64_t kStep = 1024;  // bitmaps of at most 8 KB that are read at once
 
 pg::Statement take_query(
-    "DELETE FROM mau.active_days WHERE ctid = ANY (ARRAY("
-    " SELECT ctid FROM mau.active_days"
-    " WHERE day > date '-infinity' AND day < date '1970-01-01' + $1::int4"
-    " LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING chunk, service, platform::int4, day, users",
+    "WITH old AS MATERIALIZED (SELECT d.ctid AS place FROM mau.active_days d"
+    "  WHERE d.day > date '-infinity' AND d.day < date '1970-01-01' + $1::int4"
+    "  LIMIT $2 FOR UPDATE SKIP LOCKED),"
+    " gone AS (DELETE FROM mau.active_days d WHERE d.ctid = ANY (ARRAY(SELECT o.place FROM old o))"
+    "  RETURNING d.ctid AS place, d.chunk, d.service, d.platform, d.day, d.users)"
+    " SELECT g.chunk, g.service, g.platform::int4, g.day, g.users"
+    " FROM old o LEFT JOIN gone g ON g.place = o.place",
     {INT8OID, INT8OID});
 
 }  // namespace
@@ -26,6 +29,7 @@ std::int64_t Folder::purge_some(std::int64_t limit) {
     const pg::Rows old = take_query.write(std::int64_t{first_kept_}, limit);
     std::map<std::tuple<std::int32_t, std::uint32_t, int>, std::unique_ptr<bitmap::Bits>> before;
     for (std::uint64_t i = 0; i < old.count; ++i) {
+        if (old.at(i, 0).is_null()) throw not_deleted("mau.active_days");
         const std::int32_t chunk = old.at(i, 0).int4();
         const std::string_view service = old.at(i, 1).text();
         const int platform = old.at(i, 2).int4();

@@ -151,6 +151,30 @@ class Statement {
     SPIPlanPtr plan_ = nullptr;
 };
 
+/// Runs a statement that returns how many rows of a table it has written, and how many it should have. Tries
+/// again for rows that changed meanwhile. Returns the number of written rows; raises 39P01 if a trigger keeps
+/// rows.
+template <class... Args>
+std::int64_t write_all(Statement& statement, Error (*error)(const std::string&), const char* table,
+                       const Args&... args) {
+    std::int64_t written = 0;
+    for (int tries = 0; tries < 10; ++tries) {
+        const Rows rows = statement.write(args...);
+        written += rows.at(0, 0).integer();
+        if (rows.at(0, 0).integer() >= rows.at(0, 1).integer()) return written;
+    }
+    throw error(table);
+}
+/// The same for rows that are deleted by a statement made of MAU_DELETE.
+template <class... Args>
+std::int64_t delete_all(Statement& statement, const char* table, const Args&... args) {
+    return write_all(statement, not_deleted, table, args...);
+}
+#define MAU_DELETE(table, condition)                         \
+    "WITH gone AS (DELETE FROM " table " d WHERE " condition \
+    " RETURNING 1)"                                          \
+    " SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM " table " d WHERE " condition ")"
+
 /// Runs a statement whose text is made at run time (late-bound queries on a homeserver's tables); not kept.
 /// Its search_path is that of `Statement`, as is a cursor's.
 Rows execute(const std::string& sql, const std::vector<std::pair<Oid, Param>>& params, bool read_only);

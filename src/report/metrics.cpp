@@ -238,8 +238,10 @@ void keep(const Figures& figures, TimestampTz at) {
         accounts(figures.accounts);
     const bool usage = wants_usage_query.read_latest(std::int64_t{at}).at(0, 0).boolean();
     const auto write = [&](bool with_usage) {
-        keep_query.write(std::int64_t{at}, figures.mau, figures.max, figures.daily_active_users, day.services,
-                         day.users, week.users, month.users, accounts.services, accounts.users, with_usage);
+        const pg::Rows written = keep_query.write(
+            std::int64_t{at}, figures.mau, figures.max, figures.daily_active_users, day.services, day.users,
+            week.users, month.users, accounts.services, accounts.users, with_usage);
+        if (written.count == 0) throw not_written("mau.snapshots");
     };
     if (!usage) return write(false);
     // Where the homeserver's tables cannot be read, the figures of mau's own tables are kept.

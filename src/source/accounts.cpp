@@ -14,27 +14,29 @@ namespace {
 constexpr std::size_t kMaxName = 255;  // bytes, as in register_user: it is a part of index keys
 // For empty tables of mau: no look-ups, no comparison.
 pg::Statement first_threepids_query(
-    "INSERT INTO mau.user_threepids (user_id, medium, address)"
-    " SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)",
+    "WITH w AS (INSERT INTO mau.user_threepids (user_id, medium, address)"
+    "  SELECT * FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address) RETURNING 1)"
+    " SELECT (SELECT count(*) FROM w), cardinality($1)",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement threepids_query(
-    "INSERT INTO mau.user_threepids AS t (user_id, medium, address)"
-    " SELECT DISTINCT ON (n.medium, n.address) n.user_id, n.medium, n.address"
+    "WITH d AS (SELECT DISTINCT ON (n.medium, n.address) n.user_id, n.medium, n.address"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(user_id, medium, address)"
     " LEFT JOIN LATERAL (SELECT k.user_id FROM mau.user_threepids k"
     "   WHERE k.medium = n.medium AND k.address = n.address LIMIT 1) o ON true"
-    " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address"
-    " ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id",
+    " WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.medium, n.address),"
+    " w AS (INSERT INTO mau.user_threepids (user_id, medium, address) SELECT * FROM d"
+    "  ON CONFLICT (medium, address) DO UPDATE SET user_id = EXCLUDED.user_id RETURNING 1)"
+    " SELECT (SELECT count(*) FROM w), (SELECT count(*) FROM d)",
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement holders_query(
     "SELECT DISTINCT t.user_id FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
     " JOIN mau.user_threepids t ON t.medium = r.medium AND t.address = r.address",
     {TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement lost_threepids_query(
-    "DELETE FROM mau.user_threepids t USING ROWS FROM (unnest($1), unnest($2)) r(medium, address)"
-    " WHERE t.medium = r.medium AND t.address = r.address AND NOT EXISTS"
-    " (SELECT 1 FROM ROWS FROM (unnest($3), unnest($4)) h(medium, address)"
-    "   WHERE h.medium = r.medium AND h.address = r.address)",
+    MAU_DELETE("mau.user_threepids",
+               "(d.medium, d.address) IN (SELECT * FROM ROWS FROM (unnest($1), unnest($2)) r)"
+               " AND NOT EXISTS (SELECT FROM ROWS FROM (unnest($3), unnest($4)) h(medium, address)"
+               "  WHERE h.medium = d.medium AND h.address = d.address)"),
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID});
 pg::Statement deactivated_users_query(
     "SELECT u.user_id FROM mau.users u WHERE u.is_deactivated AND u.user_id > $1 ORDER BY u.user_id LIMIT $2",
@@ -140,7 +142,7 @@ void Reading::read_threepids(const std::string& where) {
             addresses.push_back(folded.back());
         }
         pg::Statement& query = into_empty_ ? first_threepids_query : threepids_query;
-        threepids += static_cast<std::int64_t>(query.write(ids, mediums, addresses).count);
+        threepids += pg::write_all(query, not_written, "mau.user_threepids", ids, mediums, addresses);
     });
 }
 
@@ -188,9 +190,10 @@ void Reading::check_reserved_threepids() {
         held_addresses.push_back(held->second);
         asked.erase(held);  // of two spellings only the first, which is the list's
     }
-    threepids += static_cast<std::int64_t>(threepids_query.write(ids, held_mediums, held_addresses).count);
-    threepids += static_cast<std::int64_t>(
-        lost_threepids_query.write(mediums, addresses, held_mediums, held_addresses).count);
+    threepids +=
+        pg::write_all(threepids_query, not_written, "mau.user_threepids", ids, held_mediums, held_addresses);
+    threepids += pg::delete_all(lost_threepids_query, "mau.user_threepids", mediums, addresses, held_mediums,
+                                held_addresses);
 }
 
 /// Takes deactivated and locked users out of the cohort who do not count by the settings.

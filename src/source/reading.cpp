@@ -144,7 +144,8 @@ void Reading::parse_sightings(const std::string& where) {
 }
 
 void Reading::keep_progress(std::optional<Instant> until) const {
-    progress_query.write(until, resume_, std::min(at_, now_), visits_until_, moves_back_);
+    if (progress_query.write(until, resume_, std::min(at_, now_), visits_until_, moves_back_).count == 0)
+        throw not_written("mau.source");
 }
 
 pg::Rows Reading::read(const std::string& sql, const Params& params) const {

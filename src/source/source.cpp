@@ -273,7 +273,7 @@ Datum compare_with_source(FunctionCallInfo fcinfo) {
 Datum keep_comparison(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     return tasks::run(fcinfo, "compare", [&](const tasks::Task& task, pg::ResultSet& result) {
-        static pg::Statement forget("DELETE FROM mau.comparison");
+        static pg::Statement forget(MAU_DELETE("mau.comparison", "true"));
         static pg::Statement keep(
             "INSERT INTO mau.comparison (figure, at, mau, server, unexplained, reason)"
             " VALUES ($1, to_timestamp($2 / 1000.0), $3, $4, $5, $6)",
@@ -282,9 +282,10 @@ Datum keep_comparison(FunctionCallInfo fcinfo) {
         if (!source) return result.add({"not attached", std::int64_t{0}});
         std::vector<Comparison> figures;
         if (attempt_task(task, result, [&] { figures = compare_figures(*source, at); })) return;
-        forget.write();
+        pg::delete_all(forget, "mau.comparison");
         for (const Comparison& one : figures)
-            keep.write(one.figure, at, one.ours, one.theirs, one.unexplained, one.reason);
+            if (keep.write(one.figure, at, one.ours, one.theirs, one.unexplained, one.reason).count == 0)
+                throw not_written("mau.comparison");
         const auto rows = static_cast<std::int64_t>(figures.size());
         task.end(rows);
         result.add({"compared", rows});
@@ -295,14 +296,14 @@ Datum detach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
     tasks::Task("sync").wait();
     const std::int64_t detached = pg::with_spi([] {
-        static pg::Statement tables("DELETE FROM mau.source_tables"),
-            skipped("DELETE FROM mau.source_skipped"), comparison("DELETE FROM mau.comparison"),
-            source("DELETE FROM mau.source");
-        tables.write();
-        skipped.write();
-        comparison.write();
+        static pg::Statement tables(MAU_DELETE("mau.source_tables", "true")),
+            skipped(MAU_DELETE("mau.source_skipped", "true")),
+            comparison(MAU_DELETE("mau.comparison", "true")), source(MAU_DELETE("mau.source", "true"));
+        pg::delete_all(tables, "mau.source_tables");
+        pg::delete_all(skipped, "mau.source_skipped");
+        pg::delete_all(comparison, "mau.comparison");
         note_attached_query.write(false);
-        return static_cast<std::int64_t>(source.write().count);
+        return pg::delete_all(source, "mau.source");
     });
     result.add({"detached", detached});
     return Datum(0);

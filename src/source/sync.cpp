@@ -31,7 +31,9 @@ Instant taken_until(Instant at) {
 }  // namespace
 
 void Reading::remember(const std::string& table, const TableState& state) const {
-    remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid);
+    if (remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid)
+            .count == 0)
+        throw not_written("mau.source_tables");
 }
 
 /// The parts of the contract that are read by changed pages, with their readers.

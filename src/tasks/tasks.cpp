@@ -21,6 +21,13 @@ pg::Statement fail_query(
     " failures = t.failures + 1, failures_in_a_row = t.failures_in_a_row + 1 WHERE t.task = $1",
     {TEXTOID, INT8OID, TEXTOID, TEXTOID});
 
+pg::Statement exists_query("SELECT FROM mau.tasks t WHERE t.task = $1", {TEXTOID});
+
+/// Raises 39P01 if a task's row was not written although it is there.
+void check_written(const pg::Rows& written, const char* task) {
+    if (written.count == 0 && !exists_query.read_latest(task).empty()) throw not_written("mau.tasks");
+}
+
 }  // namespace
 
 Task::Task(const char* name) : name_(name), started_(GetCurrentTimestamp()) {}
@@ -36,11 +43,13 @@ void Task::wait() const {
 void Task::end(std::int64_t rows, std::optional<Instant> at) const {
     std::optional<std::int64_t> latest;
     if (at) latest = pg::to_timestamp(*at);
-    end_query.write(name_, std::int64_t{started_ + pg::kEpochShift}, rows, latest);
+    check_written(end_query.write(name_, std::int64_t{started_ + pg::kEpochShift}, rows, latest), name_);
 }
 
 void Task::fail(const pg::Trouble& trouble) const {
-    fail_query.write(name_, std::int64_t{started_ + pg::kEpochShift}, trouble.text(), trouble.state);
+    check_written(
+        fail_query.write(name_, std::int64_t{started_ + pg::kEpochShift}, trouble.text(), trouble.state),
+        name_);
 }
 
 }  // namespace mau::tasks

@@ -166,18 +166,23 @@ int list_long_ticks(StringInfo list) {
 
 pg::Statement pause_query(
     "INSERT INTO mau.worker_pause (paused_by) VALUES (current_user) ON CONFLICT (singleton) DO NOTHING");
-pg::Statement resume_query("DELETE FROM mau.worker_pause");
+pg::Statement is_paused_query("SELECT FROM mau.worker_pause");
+pg::Statement resume_query(MAU_DELETE("mau.worker_pause", "true"));
 
 /// Pauses the worker in this database. Waits for the batch that is under way, so that none runs once the
 /// transaction has committed.
 Datum pause_worker(FunctionCallInfo) {
     pg::take_lock(pg::LockSpace::task, worker::schedule::kBatchLock);
-    return pg::with_spi([] { return BoolGetDatum(pause_query.write().count > 0); });
+    return pg::with_spi([] {
+        const bool paused = pause_query.write().count > 0;
+        if (!paused && is_paused_query.read_latest().empty()) throw not_written("mau.worker_pause");
+        return BoolGetDatum(paused);
+    });
 }
 
 Datum resume_worker(FunctionCallInfo) {
     worker::wake_at_commit();
-    return pg::with_spi([] { return BoolGetDatum(resume_query.write().count > 0); });
+    return pg::with_spi([] { return BoolGetDatum(pg::delete_all(resume_query, "mau.worker_pause") > 0); });
 }
 
 /// The worker's state that is in no table: settings, processes, and the slot of this database.
