@@ -932,16 +932,18 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     ), tasks AS (
         -- Without a source there is nothing to sync; attach counts as the first sync. Without users there is no snapshot. A task
         -- that never ran under a running worker has only just become due: it is late when the worker is.
-        SELECT t.*, CASE WHEN t.task IN ('sync', 'reconcile') THEN greatest(t.last_finished, w.attached_at)
+        SELECT i.task, t.last_finished, t.last_error, t.last_error_sqlstate, t.next_run, t.latest_at, coalesce(t.failures_in_a_row, 0) AS failures_in_a_row,
+               CASE WHEN i.task IN ('sync', 'reconcile') THEN greatest(t.last_finished, w.attached_at)
                          WHEN w.no_worker IS NULL THEN coalesce(t.last_finished, w.last_tick_finished)
                          ELSE t.last_finished END AS finished,
                make_interval(secs => i.seconds) AS every,
                make_interval(secs => 2 * i.seconds + 3 * w.tick_interval + 30) AS patience
-        FROM state w, mau.tasks t, LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
-                                                   ('reap', w.reap_interval), ('fold', w.fold_interval),
-                                                   ('reconcile', 86400), ('compare', 86400)) i(task, seconds)
-        WHERE t.task = i.task AND (t.task NOT IN ('sync', 'reconcile') OR w.kind IS NOT NULL)
-              AND (t.task <> 'compare' OR w.kind IS NOT NULL AND w.no_worker IS NULL) AND (t.task <> 'refresh' OR NOT w.idle)
+        FROM state w CROSS JOIN LATERAL (VALUES ('sync', w.tick_interval), ('refresh', w.refresh_interval),
+                                                ('reap', w.reap_interval), ('fold', w.fold_interval),
+                                                ('reconcile', 86400), ('compare', 86400)) i(task, seconds)
+             LEFT JOIN mau.tasks t ON t.task = i.task
+        WHERE (i.task NOT IN ('sync', 'reconcile') OR w.kind IS NOT NULL)
+              AND (i.task <> 'compare' OR w.kind IS NOT NULL AND w.no_worker IS NULL) AND (i.task <> 'refresh' OR NOT w.idle)
     ), summary AS (
         SELECT max(t.last_finished) AS last_run,
                string_agg(format('%s failed %s times in a row: %s (SQLSTATE %s)', t.task, t.failures_in_a_row,
