@@ -645,7 +645,8 @@ CREATE TABLE mau.snapshots (
     accounts_by_service jsonb NOT NULL,
     daily_by_service jsonb NOT NULL DEFAULT '{}',
     weekly_by_service jsonb NOT NULL DEFAULT '{}',
-    usage jsonb
+    usage jsonb,
+    forecast jsonb
 );
 COMMENT ON TABLE mau.snapshots IS
 'Figures at past instants: a row for each refresh, kept for snapshot_retention.';
@@ -660,6 +661,7 @@ COMMENT ON COLUMN mau.snapshots.accounts_by_service IS 'Accounts that are not de
 COMMENT ON COLUMN mau.snapshots.daily_by_service IS 'Members who were seen within 1 day, by service.';
 COMMENT ON COLUMN mau.snapshots.weekly_by_service IS 'Members who were seen within 7 days, by service.';
 COMMENT ON COLUMN mau.snapshots.usage IS 'mau.usage_statistics at that time; one snapshot an hour has it with usage_metrics, the others have NULL.';
+COMMENT ON COLUMN mau.snapshots.forecast IS 'mau.forecast at that time; one snapshot an hour has it while there is a limit, the others have NULL.';
 
 CREATE FUNCTION mau.refresh(at timestamptz DEFAULT now()) RETURNS TABLE (what text, rows bigint)
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 AS 'MODULE_PATHNAME', 'mau_refresh';
@@ -670,6 +672,11 @@ CREATE FUNCTION mau.metrics(at timestamptz DEFAULT now()) RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_metrics';
 COMMENT ON FUNCTION mau.metrics(timestamptz) IS
 'Returns the figures in Prometheus''s text format, with the names of Synapse''s gauges and mau''s own. Errors: 22008, 22023.';
+
+CREATE FUNCTION mau.samples(at timestamptz DEFAULT now()) RETURNS TABLE (name text, labels jsonb, value bigint)
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 40 AS 'MODULE_PATHNAME', 'mau_samples';
+COMMENT ON FUNCTION mau.samples(timestamptz) IS
+'Returns the figures of mau.metrics as rows, for exporters that run queries. Errors: 22008, 22023.';
 
 -------------------------------------------------------------------------------------------------------------
 -- source: the homeserver that mau is attached to

@@ -8,10 +8,6 @@ namespace {
 
 using activity::Sighting;
 
-Datum jsonb_datum(const std::string& json) {
-    return pg::guard([text = json.c_str()] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(text)); });
-}
-
 /// A session's callers have few user agents.
 Platform platform_of_agent(std::optional<std::string_view> user_agent) {
     static PlatformMemo memo;
@@ -195,7 +191,7 @@ Datum check_auth_blocking(FunctionCallInfo fcinfo) {
         if (medium) request.threepid_reserved = config::is_reserved(*config, *medium, *address);
         return activity::check(*config, request, at);
     });
-    if (body) return jsonb_datum(*body);
+    if (body) return pg::jsonb_datum(*body);
     fcinfo->isnull = true;
     return Datum(0);
 }
@@ -213,7 +209,7 @@ Datum admit(FunctionCallInfo fcinfo) {
             activity::defer(&call.sighting, 1);
             return std::nullopt;
         });
-    if (body) return jsonb_datum(*body);
+    if (body) return pg::jsonb_datum(*body);
     fcinfo->isnull = true;
     return Datum(0);
 }

@@ -89,6 +89,10 @@ void refuse_instant(TimestampTz time, const char* name) {
 
 }  // namespace detail
 
+Datum jsonb_datum(const std::string& json) {
+    return guard([text = json.c_str()] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(text)); });
+}
+
 TriggerData* trigger_of(FunctionCallInfo fcinfo) {
     auto* const trigger =
         CALLED_AS_TRIGGER(fcinfo) ? reinterpret_cast<TriggerData*>(fcinfo->context) : nullptr;

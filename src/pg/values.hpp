@@ -57,6 +57,9 @@ class Arguments {
     FunctionCallInfo fcinfo_;
 };
 
+/// The jsonb of a JSON text.
+Datum jsonb_datum(const std::string& json);
+
 /// The trigger that called the function, on a table of mau's own. Any other caller, or a trigger on another
 /// table, gets 39P01.
 TriggerData* trigger_of(FunctionCallInfo fcinfo);

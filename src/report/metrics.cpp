@@ -16,9 +16,9 @@ namespace {
 
 pg::Statement keep_query(
     "INSERT INTO mau.snapshots AS s (at, dau, wau, mau, max, by_service, daily_active_users,"
-    "  accounts_by_service, daily_by_service, weekly_by_service, usage)"
+    "  accounts_by_service, daily_by_service, weekly_by_service, usage, forecast)"
     " SELECT $1, coalesce((m.day->>'native')::int8, 0), coalesce((m.week->>'native')::int8, 0), $2, $3,"
-    "  m.month, $4, a.accounts, m.day, m.week, CASE WHEN $11 THEN mau.usage_statistics($1) END"
+    "  m.month, $4, a.accounts, m.day, m.week, $11::jsonb, $12::jsonb"
     " FROM (SELECT coalesce(jsonb_object_agg(b.service, b.month), '{}') AS month,"
     "        coalesce(jsonb_object_agg(b.service, b.week), '{}') AS week,"
     "        coalesce(jsonb_object_agg(b.service, b.day), '{}') AS day"
@@ -28,9 +28,9 @@ pg::Statement keep_query(
     " ON CONFLICT (at) DO UPDATE SET dau = EXCLUDED.dau, wau = EXCLUDED.wau, mau = EXCLUDED.mau,"
     " max = EXCLUDED.max, by_service = EXCLUDED.by_service, daily_active_users = EXCLUDED.daily_active_users,"
     " accounts_by_service = EXCLUDED.accounts_by_service, daily_by_service = EXCLUDED.daily_by_service,"
-    " weekly_by_service = EXCLUDED.weekly_by_service, usage = EXCLUDED.usage",
+    " weekly_by_service = EXCLUDED.weekly_by_service, usage = EXCLUDED.usage, forecast = EXCLUDED.forecast",
     {TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-     TEXTARRAYOID, INT8ARRAYOID, BOOLOID});
+     TEXTARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID});
 
 // The newest snapshot up to an instant: its age in seconds, and its figures by service, natives first.
 pg::Statement last_snapshot_query(
@@ -55,6 +55,7 @@ pg::Statement wants_usage_query(
     "SELECT t.usage_metrics AND EXISTS (SELECT FROM mau.source) AND NOT EXISTS (SELECT FROM mau.snapshots s"
     "  WHERE s.at > $1 - interval '1 hour' AND s.at <= $1 AND s.usage IS NOT NULL) FROM mau.settings t",
     {TIMESTAMPTZOID});
+pg::Statement usage_query("SELECT mau.usage_statistics($1)::text", {TIMESTAMPTZOID});
 pg::Statement last_usage_query(
     "SELECT f.key, f.value::numeric::int8 FROM (SELECT s.at, s.usage FROM mau.snapshots s"
     "  WHERE s.at <= $1 AND s.at > $1 - interval '1 day' AND s.usage IS NOT NULL"
@@ -62,6 +63,29 @@ pg::Statement last_usage_query(
     " jsonb_each(l.usage || jsonb_build_object('timestamp', floor(extract(epoch FROM l.at)))) f(key, value)"
     " WHERE jsonb_typeof(f.value) = 'number' AND f.key ~ '^[a-z_][a-z0-9_]{0,99}$'"
     "  AND f.value::numeric BETWEEN -9e18 AND 9e18 ORDER BY f.key COLLATE \"C\" LIMIT 100",
+    {TIMESTAMPTZOID});
+
+// The forecast reads the history of some months. One for another limit than today's is no answer.
+#define MAU_FORECAST_FOR_LIMIT "(s.forecast->>'target_mau')::int8 = t.max_mau_value"
+pg::Statement wants_forecast_query(
+    "SELECT t.limit_usage_by_mau AND t.max_mau_value > 0 AND NOT EXISTS (SELECT FROM mau.snapshots s"
+    "  WHERE s.at > $1 - interval '1 hour' AND s.at <= $1 AND " MAU_FORECAST_FOR_LIMIT
+    ")"
+    " FROM mau.settings t",
+    {TIMESTAMPTZOID});
+pg::Statement forecast_query("SELECT to_jsonb(f)::text FROM mau.forecast(at => $1) f", {TIMESTAMPTZOID});
+pg::Statement last_forecast_query(
+    "SELECT extract(epoch FROM (s.forecast->>'reaches')::date)::int8 FROM mau.snapshots s, mau.settings t"
+    " WHERE s.at <= $1 AND s.at > $1 - interval '1 day' AND " MAU_FORECAST_FOR_LIMIT
+    " ORDER BY s.at DESC LIMIT 1",
+    {TIMESTAMPTZOID});
+#undef MAU_FORECAST_FOR_LIMIT
+
+// mau.health refuses an instant that lies before the last tasks.
+pg::Statement health_query(
+    "SELECT h.health FROM (SELECT $1 AS at WHERE $1 >= now() OR NOT EXISTS"
+    "  (SELECT FROM mau.tasks t WHERE t.last_finished > $1 + interval '5 min') OFFSET 0) a,"
+    " LATERAL mau.health(a.at) h",
     {TIMESTAMPTZOID});
 
 // A refresh for a future instant must not purge the present. A thousand years mean for ever.
@@ -97,6 +121,8 @@ pg::Statement differences_query(
     " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
 
 constexpr std::size_t kMostServices = 100;
+constexpr std::string_view kHealthWords[] = {"ok",   "idle",    "starting", "paused", "waiting",
+                                             "late", "failing", "off",      "standby"};
 
 /// The natives, who are always there because a series that comes and goes breaks alerts, and the services
 /// with most users; the rest is added up as "other", so that the number of series has a bound.
@@ -161,7 +187,7 @@ void add_synapse(exposition::Text& text, const Config& config, TimestampTz at, s
     text.sample(snapshot.at(0, 0).integer());
 }
 
-void add_limit(exposition::Text& text, const Config& config, std::int64_t current) {
+void add_limit(exposition::Text& text, const Config& config, TimestampTz at, std::int64_t current) {
     const bool limit = config.settings.limit_usage_by_mau;
     text.gauge("mau_limit_users", "The limit of monthly active users; 0: none");
     text.sample(limit ? config.settings.max_mau_value : 0);
@@ -169,6 +195,19 @@ void add_limit(exposition::Text& text, const Config& config, std::int64_t curren
     text.gauge("mau_seats_free_users", "Newcomers who can still come in");
     text.sample(
         std::max<std::int64_t>(0, config.settings.max_mau_value - current - seats::in_flight_elsewhere()));
+    const pg::Rows forecast = last_forecast_query.read(std::int64_t{at});
+    if (forecast.empty() || forecast.at(0, 0).is_null()) return;
+    text.gauge("mau_limit_reached_timestamp_seconds", "When the limit is reached, by mau.forecast");
+    text.sample(forecast.at(0, 0).integer());
+}
+
+/// A series for each word of mau.health, of which one is 1.
+void add_health(exposition::Text& text, TimestampTz at) {
+    const pg::Rows health = health_query.read(std::int64_t{at});
+    if (health.empty()) return;
+    text.gauge("mau_health", "Whether mau.health is this word");
+    for (const std::string_view word : kHealthWords)
+        text.sample(health.at(0, 0).text() == word, {{"state", word}});
 }
 
 void add_tasks(exposition::Text& text, TimestampTz at) {
@@ -232,26 +271,28 @@ struct Columns {
     std::vector<std::int64_t> users;
 };
 
+/// A JSON value that a snapshot can do without: nothing, and a line in the log, where the statement fails.
+std::optional<std::string> attempt_json(pg::Statement& query, TimestampTz at, const char* what) {
+    std::string json;
+    const auto trouble = pg::attempt([&] { json = query.read_latest(std::int64_t{at}).at(0, 0).string(); });
+    if (!trouble) return json;
+    pg::guard([&] { ereport(LOG, (errmsg("mau could not read %s: %s", what, trouble->message.c_str()))); });
+    return std::nullopt;
+}
+
 /// Stores the figures of `at`; a second call for the same instant replaces them.
 void keep(const Figures& figures, TimestampTz at) {
     const Columns day(figures.lately.day), week(figures.lately.week), month(figures.lately.month),
         accounts(figures.accounts);
-    const bool usage = wants_usage_query.read_latest(std::int64_t{at}).at(0, 0).boolean();
-    const auto write = [&](bool with_usage) {
-        const pg::Rows written = keep_query.write(
-            std::int64_t{at}, figures.mau, figures.max, figures.daily_active_users, day.services, day.users,
-            week.users, month.users, accounts.services, accounts.users, with_usage);
-        if (written.count == 0) throw not_written("mau.snapshots");
-    };
-    if (!usage) return write(false);
-    // Where the homeserver's tables cannot be read, the figures of mau's own tables are kept.
-    if (const auto trouble = pg::attempt([&] { write(true); })) {
-        pg::guard([&] {
-            ereport(LOG, (errmsg("mau could not read the homeserver's own figures: %s",
-                                 trouble->message.c_str())));
-        });
-        write(false);
-    }
+    std::optional<std::string> usage, forecast;
+    if (wants_usage_query.read_latest(std::int64_t{at}).at(0, 0).boolean())
+        usage = attempt_json(usage_query, at, "the homeserver's own figures");
+    if (wants_forecast_query.read_latest(std::int64_t{at}).at(0, 0).boolean())
+        forecast = attempt_json(forecast_query, at, "the history for a forecast");
+    const pg::Rows written = keep_query.write(
+        std::int64_t{at}, figures.mau, figures.max, figures.daily_active_users, day.services, day.users,
+        week.users, month.users, accounts.services, accounts.users, usage, forecast);
+    if (written.count == 0) throw not_written("mau.snapshots");
 }
 
 /// Removes snapshots older than snapshot_retention. Returns how many.
@@ -272,17 +313,18 @@ Figures figures(const Config& config, Instant at) {
     return figures;
 }
 
-std::string exposition(const Config& config, TimestampTz at) {
+exposition::Text exposition(const Config& config, TimestampTz at) {
     std::vector<exposition::Label> common;
     if (config.settings.server_name) common.push_back({"server_name", *config.settings.server_name});
     exposition::Text text(std::move(common));
     const std::int64_t current = cohort::count(config, pg::to_instant(at));
     add_synapse(text, config, at, current);
-    add_limit(text, config, current);
+    add_limit(text, config, at, current);
+    add_health(text, at);
     add_tasks(text, at);
     add_counters(text);
     add_usage(text, at);
-    return text.str();
+    return text;
 }
 
 }  // namespace mau::metrics
@@ -303,20 +345,32 @@ Datum refresh(FunctionCallInfo fcinfo) {
     });
 }
 
-Datum metrics_text(FunctionCallInfo fcinfo) {
+exposition::Text exposition_of(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
     const TimestampTz exact = DatumGetTimestampTz(fcinfo->args[0].value);
-    const std::string text = pg::with_spi([&] {
+    return pg::with_spi([&] {
         past::refuse(at, "Ask mau.daily_series for past days, or look into mau.snapshots.",
                      past::Whose::everybody);
         return metrics::exposition(*config::config(), exact);
     });
-    return pg::text_datum(text);
+}
+
+Datum metrics_text(FunctionCallInfo fcinfo) {
+    return pg::text_datum(exposition_of(fcinfo).str());
+}
+
+Datum metric_samples(FunctionCallInfo fcinfo) {
+    const exposition::Text text = exposition_of(fcinfo);
+    pg::ResultSet result(fcinfo);
+    for (const exposition::Sample& sample : text.samples())
+        result.add({sample.name, pg::Param::of(pg::jsonb_datum(sample.labels)), sample.value});
+    return Datum(0);
 }
 
 }  // namespace
 
 MAU_FUNCTION(mau_refresh, refresh);
 MAU_FUNCTION(mau_metrics, metrics_text);
+MAU_FUNCTION(mau_samples, metric_samples);
 
 }  // namespace mau

@@ -1,6 +1,8 @@
 // The published figures: a snapshot row for every refresh, and the exposition text for Prometheus.
 #pragma once
 
+#include "report/exposition.hpp"
+
 #include "cohort/cohort.hpp"
 
 namespace mau::metrics {
@@ -15,9 +17,9 @@ struct Figures {
 };
 Figures figures(const Config& config, Instant at);
 
-/// The exposition text at an instant, with Synapse's gauges of users under Synapse's names. Figures that take
+/// The exposition at an instant, with Synapse's gauges of users under Synapse's names. Figures that take
 /// a scan are those of the last snapshot up to then; without one they are left out. Figures of shared memory
 /// need preload.
-std::string exposition(const Config& config, TimestampTz at);
+exposition::Text exposition(const Config& config, TimestampTz at);
 
 }  // namespace mau::metrics

@@ -171,7 +171,7 @@ Datum nodeinfo_usage(FunctionCallInfo fcinfo) {
                     ", \"" + std::string(name) + "\": " + std::to_string(active(config, question, range, 1));
         return "{\"users\": {" + users + "}}";
     });
-    return pg::guard([text = json.c_str()] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(text)); });
+    return pg::jsonb_datum(json);
 }
 
 Datum draw_chart(FunctionCallInfo fcinfo) {

@@ -5,10 +5,10 @@ CREATE FUNCTION t(i interval) RETURNS timestamptz LANGUAGE sql IMMUTABLE -- an i
     AS $$ SELECT (timestamp '2026-11-21 12:00:00.080' + i) AT TIME ZONE 'UTC' $$;
 \pset format unaligned
 \pset tuples_only
--- Left out: the series of shared memory, which metrics_preload tests, and the times of tasks, which are those of the real clock.
+-- Left out: the series of shared memory, which metrics_preload tests, and the times of tasks and health, which are of the real clock.
 CREATE FUNCTION families(at timestamptz) RETURNS SETOF text LANGUAGE sql
     AS $$ SELECT f FROM regexp_split_to_table(mau.metrics(at), '(?=# HELP)') f
-          WHERE f !~ '^# HELP mau_(blocked|seat_|sightings|lost|cache|worker_last_success)' $$;
+          WHERE f !~ '^# HELP mau_(blocked|seat_|sightings|lost|cache|worker_last_success|health)' $$;
 -- Without a snapshot, its figures are left out.
 SELECT families(t('0'));
 -- With one of an empty server, the series of the natives are there.

@@ -53,6 +53,27 @@ TEST(Text, PutsTheCommonLabelsBeforeASamplesOwn) {
               "a{server_name=\"example.com\",app_service=\"native\",kind=\"x\\\"y\"} 2\n");
 }
 
+TEST(Text, KeepsItsLinesAsSamples) {
+    Text text(std::vector<Label>{{"server_name", "example.com"}});
+    text.gauge("a", "A");
+    text.sample(-1);
+    text.counter("b_total", "B");
+    text.sample(2, {{"kind", "x"}});
+    ASSERT_EQ(text.samples().size(), 2u);
+    EXPECT_EQ(text.samples()[0].name, "a");
+    EXPECT_EQ(text.samples()[0].labels, R"({"server_name": "example.com"})");
+    EXPECT_EQ(text.samples()[0].value, -1);
+    EXPECT_EQ(text.samples()[1].name, "b_total");
+    EXPECT_EQ(text.samples()[1].labels, R"({"server_name": "example.com", "kind": "x"})");
+    EXPECT_EQ(text.samples()[1].value, 2);
+}
+
+TEST(JsonObject, EscapesQuotesBackslashesAndControlCharacters) {
+    EXPECT_EQ(json_object({}), "{}");
+    EXPECT_EQ(json_object({{"a", "brücke"}}), R"({"a": "brücke"})");
+    EXPECT_EQ(json_object({{"a", "\"\\\n\t\x1f"}}), R"({"a": "\"\\\u000a\u0009\u001f"})");
+}
+
 TEST(Text, SaysWhatACounterIs) {
     Text text;
     text.counter("a_total", "A");
