@@ -28,6 +28,7 @@ PGXS := $(if $(PG_CONFIG),$(call pgxs_of,$(PG_CONFIG)))
 MODULE_big = mau
 EXTENSION = mau
 DATA = $(wildcard sql/mau--*.sql)
+MONITORING = $(wildcard share/monitoring/*)
 SOURCES := $(filter-out src/client/%,$(wildcard src/*.cpp src/*/*.cpp))
 OBJS = $(SOURCES:.cpp=.o)
 BITCODE = $(SOURCES:.cpp=.bc)
@@ -81,6 +82,17 @@ include $(PGXS)
 
 # Before 16, PGXS passes PG_CXXFLAGS to the compiler but not to clang; saying it twice does no harm.
 override BITCODE_CXXFLAGS += $(PG_CXXFLAGS)
+
+# PGXS knows one folder for data, in which these files would stand among those of others.
+install: install-monitoring
+uninstall: uninstall-monitoring
+
+install-monitoring:
+	$(MKDIR_P) '$(DESTDIR)$(datadir)/mau/monitoring'
+	$(INSTALL_DATA) $(MONITORING) '$(DESTDIR)$(datadir)/mau/monitoring/'
+
+uninstall-monitoring:
+	rm -f $(addprefix '$(DESTDIR)$(datadir)/mau/monitoring'/,$(notdir $(MONITORING)))
 
 $(PURE:.cpp=.o) $(PURE:.cpp=.bc): override CPPFLAGS := -Isrc $(filter-out -I% -isystem%,$(CPPFLAGS))
 
@@ -270,7 +282,10 @@ lint-run:
 	! command -v clang-format >/dev/null || clang-format --dry-run --Werror $(OURS)
 	! command -v shellcheck >/dev/null || shellcheck -x $(SCRIPTS_OF_OURS)
 	test/layers
-	! perl -MJSON::PP -e 1 2>/dev/null || perl -MJSON::PP -0777 -ne 'decode_json($$_)' META.json
+	! perl -MJSON::PP -e 1 2>/dev/null || perl -MJSON::PP -0777 -ne 'decode_json($$_)' META.json share/monitoring/*.json
+	! command -v promtool >/dev/null || promtool check rules share/monitoring/alerts.yml
+	! command -v promtool >/dev/null || promtool check config --syntax-only share/monitoring/prometheus.yml
+	! python3 -c 'import yaml' 2>/dev/null || python3 -c 'import sys, yaml; [yaml.safe_load(open(f)) for f in sys.argv[1:]]' $(filter %.yml %.yaml,$(MONITORING))
 
 # A PGXN release of what is committed.
 RELEASE = mau-$(shell sed -n '1,/"version"/s/.*"version": *"\([^"]*\)".*/\1/p' META.json)
@@ -295,4 +310,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: client install-client all install installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE
+.PHONY: client install-client all install install-monitoring uninstall-monitoring installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE
