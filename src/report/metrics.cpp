@@ -69,8 +69,8 @@ pg::Statement last_usage_query(
 #define MAU_FORECAST_FOR_LIMIT "(s.forecast->>'target_mau')::int8 = t.max_mau_value"
 pg::Statement wants_forecast_query(
     "SELECT t.limit_usage_by_mau AND t.max_mau_value > 0 AND NOT EXISTS (SELECT FROM mau.snapshots s"
-    "  WHERE s.at > $1 - interval '1 hour' AND s.at <= $1 AND " MAU_FORECAST_FOR_LIMIT
-    ")"
+    "  WHERE " MAU_FORECAST_FOR_LIMIT
+    "   AND s.at > $1 - interval '1 hour' AND s.at <= $1)"
     " FROM mau.settings t",
     {TIMESTAMPTZOID});
 pg::Statement forecast_query("SELECT to_jsonb(f)::text FROM mau.forecast(at => $1) f", {TIMESTAMPTZOID});

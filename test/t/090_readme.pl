@@ -59,10 +59,7 @@ for my $preload ('', 'mau')
 		$node->safe_psql('homeserver', 'ALTER TABLE user_ips_away RENAME TO user_ips; SELECT * FROM mau.sync()');
 	}
 
-	# The queries of the exporter in doc/monitoring.md, and its sample of mau.metrics().
-	my @queries = $monitoring =~ /query: (?:\|\n)?(.*?)\n  metrics:/sg;
-	is(scalar @queries, 2, 'doc/monitoring.md has queries');
-	is($node->psql('homeserver', $_), 0, 'a query of the exporter runs') for @queries;
+	# The series in doc/monitoring.md, and its sample of mau.metrics().
 	my $metrics = $node->safe_psql('homeserver',
 		'UPDATE mau.settings SET limit_usage_by_mau = true; DO $$BEGIN PERFORM mau.reconcile(), mau.refresh(); END$$; SELECT mau.metrics()');
 	my ($sample) = $monitoring =~ /^```text\n(# HELP .*?)^```/ms;
@@ -74,7 +71,8 @@ for my $preload ('', 'mau')
 		push @names, $names =~ /`((?:mau|synapse)_\w+)`/g if $preload || $meaning !~ /\N{U+b9}|\xc2\xb9/;
 	}
 	cmp_ok(scalar @names, '>=', 15, 'doc/monitoring.md has series');
-	like($metrics, qr/^# TYPE $_ (?:gauge|counter)$/m, "mau.metrics() has $_") for @names;
+	# The demo's history is too short for a forecast; test/sql/metrics_samples.sql has one.
+	like($metrics, qr/^# TYPE $_ (?:gauge|counter)$/m, "mau.metrics() has $_") for grep { $_ ne 'mau_limit_reached_timestamp_seconds' } @names;
 
 	# In a database to which the worker does not come, so that it does not fold before the page does.
 	$node->safe_psql('postgres', 'CREATE DATABASE history');
