@@ -94,15 +94,15 @@ sub expand
 	return $query;
 }
 
-# What a panel's query returns for the role of monitoring, without headers; and the milliseconds that it took.
+# What a panel's query returns for the role of monitoring, in a session that has asked mau before, as those of Grafana have; the errors, and the
+# milliseconds.
 sub ask_panel
 {
 	my ($query) = @_;
-	my $time = '';
 	my ($rc, $out, $err) = $node->psql('homeserver', "SET statement_timeout = '5s'; SELECT FROM mau.health();\n\\timing on\n$query",
 		extra_params => [ '-U', 'prometheus' ]);
-	$time = $1 if $out =~ s/\n?Time: ([0-9.]+) ms.*\z//s;
-	return ($out, $err, $time);
+	my $ms = $out =~ s/\n?Time: ([0-9.]+) ms.*\z//s ? $1 : 0;
+	return ($out, $err, $ms);
 }
 
 subtest 'every panel of PostgreSQL' => sub {
@@ -117,7 +117,6 @@ subtest 'every panel of PostgreSQL' => sub {
 		$rows{ $target->{title} } //= \@rows;
 		if ($target->{format} eq 'time_series')
 		{
-			my ($columns) = ask_panel('SELECT name, format_type(tp, tpm) FROM (VALUES (NULL)) v LIMIT 0');
 			like($target->{rawSql}, qr/ AS "time"/, 'a series has times');
 			like($rows[0], qr/^\d{4}-\d\d-\d\d /, 'in its first column');
 			is(join("\n", sort @rows), join("\n", @rows), 'in order');
