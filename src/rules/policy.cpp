@@ -1,7 +1,7 @@
 #define MAU_PURE_SOURCE
 #include "rules/policy.hpp"
 
-#include <cstdio>
+#include "rules/json.hpp"
 
 namespace mau {
 
@@ -40,28 +40,9 @@ std::string membership_in_words(const Membership& membership, Instant at) {
     return text + "; expires in " + in_words(*membership.last_seen + kWindow - at);
 }
 
-/// Appends `text` as a JSON string (RFC 8259, section 7).
-void append_json(std::string& to, std::string_view text) {
-    to += '"';
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            to += '\\';
-            to += c;
-        } else if (byte < 0x20) {
-            char escape[8];
-            std::snprintf(escape, sizeof escape, "\\u%04x", byte);
-            to += escape;
-        } else {
-            to += c;
-        }
-    }
-    to += '"';
-}
-
-void append_json(std::string& to, const std::optional<std::string>& text) {
+void append_json_or_null(std::string& to, const std::optional<std::string>& text) {
     if (text)
-        append_json(to, std::string_view(*text));
+        append_json(to, *text);
     else
         to += "null";
 }
@@ -198,11 +179,11 @@ std::string error_body(const Settings& settings, Gate gate) {
     const bool disabled = gate == Gate::disabled;
     std::string body = R"({"errcode": "M_RESOURCE_LIMIT_EXCEEDED", "error": )";
     if (disabled)
-        append_json(body, settings.hs_disabled_message);
+        append_json_or_null(body, settings.hs_disabled_message);
     else
-        append_json(body, std::string_view("Monthly Active User Limit Exceeded"));
+        append_json(body, "Monthly Active User Limit Exceeded");
     body += R"(, "admin_contact": )";
-    append_json(body, settings.admin_contact);
+    append_json_or_null(body, settings.admin_contact);
     body += R"(, "limit_type": ")";
     body += disabled ? "hs_disabled" : "monthly_active_user";
     body += "\"}";

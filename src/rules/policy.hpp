@@ -23,6 +23,8 @@ struct Settings {
     std::int64_t max_mau_value = 0;
     bool mau_stats_only = true;
     std::int64_t mau_trial_days = 0;
+    bool mau_limit_alerting = true;
+    std::int64_t limit_warning_percent = 90;
     bool track_appservice_user_ips = false;
     bool hs_disabled = false;
     bool count_deactivated_users = true;
