@@ -46,6 +46,8 @@ CREATE TABLE mau.settings (
     mau_trial_days integer NOT NULL DEFAULT 0
         CONSTRAINT mau_trial_days_is_not_negative CHECK (mau_trial_days BETWEEN 0 AND 36500),
     mau_limit_alerting boolean NOT NULL DEFAULT true,
+    limit_warning_percent integer NOT NULL DEFAULT 90
+        CONSTRAINT limit_warning_percent_is_a_percentage CHECK (limit_warning_percent BETWEEN 1 AND 100),
     track_appservice_user_ips boolean NOT NULL DEFAULT false,
     admin_contact text,
     hs_disabled boolean NOT NULL DEFAULT false,
@@ -73,7 +75,8 @@ COMMENT ON COLUMN mau.settings.limit_usage_by_mau IS 'Whether the number of mont
 COMMENT ON COLUMN mau.settings.max_mau_value IS 'The highest number of monthly active users (natives) with limit_usage_by_mau; also how many of the reserved threepids hold a seat.';
 COMMENT ON COLUMN mau.settings.mau_stats_only IS 'Whether activity is recorded without a limit. With this and limit_usage_by_mau off nothing is recorded.';
 COMMENT ON COLUMN mau.settings.mau_trial_days IS 'Days after registration in which a user does not count; 0 = no trial.';
-COMMENT ON COLUMN mau.settings.mau_limit_alerting IS 'Whether the homeserver informs members when the server becomes full or is no longer full. mau only keeps it.';
+COMMENT ON COLUMN mau.settings.mau_limit_alerting IS 'Whether the homeserver informs members when the server becomes full or is no longer full, and mau sends NOTIFY mau_limit when mau.limit_state changes.';
+COMMENT ON COLUMN mau.settings.limit_warning_percent IS 'From how many percent of max_mau_value on the server is nearly full; 100 = never.';
 COMMENT ON COLUMN mau.settings.track_appservice_user_ips IS 'Whether users of appservices (bridges) are recorded. They get rows of their own service and take no seat.';
 COMMENT ON COLUMN mau.settings.admin_contact IS 'The contact of the administrator, a URI such as mailto:admin@example.com; part of the error body.';
 COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed to everybody but support users.';
@@ -355,6 +358,21 @@ COMMENT ON FUNCTION mau.keep_renewed() IS
 CREATE TRIGGER keep_renewed BEFORE INSERT OR UPDATE ON mau.monthly_active_users
     FOR EACH ROW WHEN (NEW.renewed > NEW."timestamp") EXECUTE FUNCTION mau.keep_renewed();
 ALTER TABLE mau.monthly_active_users ENABLE ALWAYS TRIGGER keep_renewed;
+
+CREATE TABLE mau.limit_state (
+    singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    state text NOT NULL CONSTRAINT state_is_known CHECK (state IN ('free', 'nearly_full', 'full')),
+    users bigint NOT NULL,
+    max bigint NOT NULL,
+    at timestamptz NOT NULL
+);
+COMMENT ON TABLE mau.limit_state IS
+'The last state of the limit that was told by NOTIFY mau_limit; no row: free, and nothing was told since alerts were switched on.';
+COMMENT ON COLUMN mau.limit_state.singleton IS 'Keeps the table at one row.';
+COMMENT ON COLUMN mau.limit_state.state IS 'full: no newcomer is let in; nearly_full: limit_warning_percent of max_mau_value are taken; free.';
+COMMENT ON COLUMN mau.limit_state.users IS 'The monthly active users at that time.';
+COMMENT ON COLUMN mau.limit_state.max IS 'max_mau_value at that time.';
+COMMENT ON COLUMN mau.limit_state.at IS 'The instant of the change.';
 
 CREATE FUNCTION mau.monthly_active_count(at timestamptz DEFAULT now()) RETURNS bigint
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_monthly_active_count';
@@ -1154,6 +1172,7 @@ CREATE FUNCTION mau.grant_to(grantee regrole, rights text DEFAULT 'homeserver') 
                            'user_id, registered_at, last_seen, appservice_id, user_type, is_registered, is_guest,'
                            ' is_deactivated, visited, is_locked') || to_grantee;
             EXECUTE 'GRANT INSERT ON mau.visits ' || to_grantee;
+            EXECUTE 'GRANT INSERT, UPDATE ON mau.limit_state ' || to_grantee;
             EXECUTE 'GRANT DELETE ON mau.source_skipped ' || to_grantee;
             EXECUTE 'GRANT EXECUTE ON FUNCTION mau.record_activity, mau.record_activities, mau.admit,'
                     ' mau.register_user, mau.add_threepid, mau.remove_threepid, mau.deactivate_user, mau.forget_user '

@@ -1,4 +1,5 @@
 // The module: a table of contents.
+#include "cohort/alert.hpp"
 #include "config/config.hpp"
 #include "pg/shmem.hpp"
 #include "seats/seats.hpp"
@@ -14,6 +15,7 @@ PGDLLEXPORT void _PG_init(void);
 void _PG_init(void) {
     mau::pg::enter([] {
         mau::seats::init();
+        mau::cohort::init_alerts();
         mau::cache::init();
         mau::config::init();
         mau::source::init();

@@ -48,11 +48,7 @@ pg::Statement forget_query(MAU_DELETE("mau.deferred_calls", "d.user_id = $1"), {
 
 /// Takes the locks that reading and writing the table need, without waiting; returns whether it could.
 bool lock_table() {
-    const Oid table = pg::guard([] {
-        Oid const schema = get_namespace_oid("mau", true);
-        return OidIsValid(schema) ? get_relname_relid("deferred_calls", schema) : InvalidOid;
-    });
-    return OidIsValid(table) && pg::try_lock_with_indexes(table, RowExclusiveLock);
+    return pg::try_own_table_lock("deferred_calls", RowExclusiveLock);
 }
 
 std::optional<std::string_view> text(const pg::Field& field) {

@@ -3,6 +3,7 @@
 #include "activity/activity.hpp"
 
 #include "activity/rows.hpp"
+#include "cohort/alert.hpp"
 #include "cohort/leaving.hpp"
 #include "pg/locks.hpp"
 #include "pg/values.hpp"
@@ -186,7 +187,10 @@ bool join_reserved(const Config& config, const deferred::Call& report) {
     const seats::Announced announced;
     const pg::Rows joined = join_reserved_query.write(sighting.user_id, sighting.at);
     if (joined.empty()) return false;
-    if (joined.at(0, 0).boolean()) seats::add_rows(config, joined.at(0, 1).text(), 1);
+    if (joined.at(0, 0).boolean()) {
+        seats::add_rows(config, joined.at(0, 1).text(), 1);
+        cohort::look_at_limit(config, sighting.at, cohort::AlertCause::joined);
+    }
     return true;
 }
 

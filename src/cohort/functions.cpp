@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "cohort/alert.hpp"
 #include "history/past.hpp"
 #include "pg/values.hpp"
 #include "tasks/tasks.hpp"
@@ -100,7 +101,9 @@ Datum reap(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.max_rows(1);
     return tasks::run(fcinfo, "reap", [&](const tasks::Task& task, pg::ResultSet& result) {
-        const cohort::Reaped reaped = cohort::reap(*config::config(), at, max_rows);
+        const auto config = config::config();
+        const cohort::Reaped reaped = cohort::reap(*config, at, max_rows);
+        if (!past::is_past(at)) cohort::look_at_limit(*config, at, cohort::AlertCause::task);
         task.end(reaped.seated + reaped.expired + reaped.deactivated + reaped.over_limit, at);
         result.add({"seated", reaped.seated});
         result.add({"expired", reaped.expired});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cohort/alert.hpp"
 #include "cohort/cohort.hpp"
 #include "cohort/leaving.hpp"
 #include "pg/locks.hpp"
@@ -21,10 +22,14 @@ Seat Seating::take(std::string_view user_id, Instant at, bool has_row) {
     std::int64_t missing = 0;
     for (;;) {
         const Seat seat = ask(&missing);
+        if (seat == Seat::taken) newest_ = std::max(newest_, at);
         if (seat != Seat::full) return seat;
         const Freed freed = free_seats(config_, cutoff, missing, only_ours_);
         if (locked_) counted_ -= freed.seats;
-        if (freed.seats < missing) return freed.met_locks ? Seat::met_locks : Seat::full;
+        if (freed.seats >= missing) continue;
+        if (freed.met_locks) return Seat::met_locks;
+        look_at_limit(config_, at, AlertCause::refused);
+        return Seat::full;
     }
 }
 
@@ -66,6 +71,8 @@ void Seating::take_unlimited(std::int64_t seats) {
 
 void Seating::done(bool written) {
     if (taken_ > 0) written ? seats::used(taken_) : seats::give_back(taken_);
+    if (written && newest_ > INT64_MIN)
+        look_at_limit(config_, newest_, AlertCause::joined, locked_ ? std::optional(counted_) : std::nullopt);
     if (locked_) pg::release_lock(pg::LockSpace::seats, 0);
 }
 

@@ -36,6 +36,7 @@ class Seating {
 
     const Config& config_;
     const bool only_ours_;
+    Instant newest_ = INT64_MIN;  // of those who have got a seat
     std::int64_t taken_ = 0;
     bool locked_ = false;
     std::int64_t counted_ = 0;  // while locked

@@ -63,7 +63,8 @@ pg::Statement settings_query(
     "SELECT limit_usage_by_mau, max_mau_value::int8, mau_stats_only, mau_trial_days::int8,"
     " track_appservice_user_ips, hs_disabled, count_deactivated_users,"
     " int8(extract(epoch FROM last_seen_granularity) * 1000),"
-    " admin_contact, hs_disabled_message, server_notices_mxid, server_name, count_locked_users"
+    " admin_contact, hs_disabled_message, server_notices_mxid, server_name, count_locked_users,"
+    " mau_limit_alerting, limit_warning_percent::int8"
     " FROM mau.settings");
 pg::Statement reserved_query("SELECT medium, address FROM mau.reserved_threepids ORDER BY position");
 pg::Statement appservices_query(
@@ -101,6 +102,8 @@ void load_settings(Settings& s) {
     s.server_notices_mxid = text_or_nothing(rows.at(0, 10));
     s.server_name = text_or_nothing(rows.at(0, 11));
     s.count_locked_users = rows.at(0, 12).boolean();
+    s.mau_limit_alerting = rows.at(0, 13).boolean();
+    s.limit_warning_percent = rows.at(0, 14).integer();
 }
 
 std::shared_ptr<const Config> load() {

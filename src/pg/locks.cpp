@@ -77,4 +77,20 @@ bool try_lock_with_indexes(Oid table, LOCKMODE mode) {
     });
 }
 
+bool try_own_table_lock(const char* name, LOCKMODE mode) {
+    const Oid table = guard([&] {
+        Oid const schema = get_namespace_oid("mau", true);
+        return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+    });
+    return OidIsValid(table) && try_lock_with_indexes(table, mode);
+}
+
+bool try_notify_lock() {
+    return guard([] {
+        LOCKTAG tag;
+        SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, InvalidOid, 0);
+        return LockAcquire(&tag, AccessExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+    });
+}
+
 }  // namespace mau::pg

@@ -32,6 +32,12 @@ inline bool try_read_lock(Oid table) {
     return try_lock_with_indexes(table, AccessShareLock);
 }
 
+/// Tries to get a lock on a table of mau's, by its name; false where there is none.
+bool try_own_table_lock(const char* name, LOCKMODE mode);
+
+/// Tries to get the lock that a transaction with a NOTIFY holds while it commits, for all databases.
+bool try_notify_lock();
+
 /// While one exists, a wait for another transaction raises 55P03 after a millisecond. The caller rolls the
 /// statement back (`attempt`).
 class NoWaiting {

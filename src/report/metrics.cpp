@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cache/cache.hpp"
+#include "cohort/alert.hpp"
 #include "history/past.hpp"
 #include "pg/values.hpp"
 #include "seats/seats.hpp"
@@ -337,7 +338,9 @@ Datum refresh(FunctionCallInfo fcinfo) {
     const TimestampTz exact = DatumGetTimestampTz(fcinfo->args[0].value);
     return tasks::run(fcinfo, "refresh", [&](const tasks::Task& task, pg::ResultSet& result) {
         past::refuse(at, "A snapshot is of the present; ask mau.daily_series for past days.");
-        metrics::keep(metrics::figures(*config::config(), at), exact);
+        const auto config = config::config();
+        metrics::keep(metrics::figures(*config, at), exact);
+        cohort::look_at_limit(*config, at, cohort::AlertCause::task);
         const std::int64_t purged = metrics::purge(exact);
         task.end(1 + purged);
         result.add({"snapshot", std::int64_t{1}});

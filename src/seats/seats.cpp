@@ -11,6 +11,10 @@
 
 namespace mau::seats {
 
+bool are_known(const Config& config, const Counters* mine) {
+    return mine->known && mine->cohort == config.cohort_table && mine->version == config.cohort_version;
+}
+
 namespace {
 
 /// Whether the counters equal what a snapshot shows: every counted transaction is visible in it, and no
@@ -89,10 +93,6 @@ std::int64_t recount(const Config& config, Counters* mine) {
     if (off > 0) ++mine->mended;
     LWLockRelease(&mine->lock);
     return off;
-}
-
-bool are_known(const Config& config, const Counters* mine) {
-    return mine->known && mine->cohort == config.cohort_table && mine->version == config.cohort_version;
 }
 
 /// Takes the locks of a recount: of the table first and only if it is free, because others wait for the
@@ -189,7 +189,10 @@ void add_rows(const Config& config, std::string_view service, std::int64_t rows)
     if (!mine || rows == 0 || service != "native") return;
     hold(mine, config.cohort_table);
     level().rows += rows;
-    if (rows < 0) level().spare -= rows;
+    if (rows < 0)
+        level().spare -= rows;
+    else
+        level().joined += rows;
 }
 
 void notice_dml(Oid cohort) {

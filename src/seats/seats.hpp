@@ -54,6 +54,23 @@ enum class Purpose { statement, decision };
 /// purpose needs.
 std::optional<std::int64_t> rows(const Config& config, Purpose purpose);
 
+/// Before a commit: the transaction's new rows count for others from here on. Returns whether the state of
+/// the limit may have risen since `look_after` was called with the same thresholds; `was_full`: the
+/// transaction has found the server full.
+bool begin_commit(std::uint64_t thresholds, bool was_full);
+
+/// The native rows, expired ones too, as the commit leaves them: those that are committed, those of other
+/// transactions that are committing, and this transaction's own. `joined`: how many have ever been added.
+struct AtCommit {
+    std::int64_t rows, joined;
+};
+/// Nothing where the counters are unknown. After `begin_commit`.
+std::optional<AtCommit> at_commit(const Config& config);
+
+/// From when on `begin_commit` returns true: when `more` rows have been added after the first `joined`;
+/// nothing: never. After the commit; raises nothing.
+void look_after(std::uint64_t thresholds, std::int64_t joined, std::optional<std::int64_t> more);
+
 /// Compares the counters with the table; logs and corrects a difference. Returns by how many rows they were
 /// wrong; 0 where the table is locked.
 std::int64_t verify(const Config& config);

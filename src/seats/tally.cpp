@@ -7,6 +7,7 @@
 namespace mau::seats {
 
 std::vector<Level> tally;
+std::int64_t committing = 0;
 
 namespace {
 
@@ -58,7 +59,7 @@ int number_of(const Counters* mine) {
 
 Level& level() {
     int const nest = GetCurrentTransactionNestLevel();
-    if (tally.empty() || tally.back().nest < nest) tally.push_back(Level{nest, 0, 0, 0, 0, false});
+    if (tally.empty() || tally.back().nest < nest) tally.push_back(Level{nest, 0, 0, 0, 0, 0, false});
     return tally.back();
 }
 
@@ -80,6 +81,7 @@ void hold(Counters* mine, Oid cohort) {
 
 void forget(Counters* mine) {
     mine->known = false;
+    mine->look_at = 0;
     ++mine->forgotten;
 }
 
@@ -120,11 +122,13 @@ void end_transaction(bool committed) {
         if (mine->cohort == tally_cohort && !holder.settled) mine->rows += level.rows;
     }
     if (mine->in_flight < 0) mine->in_flight = 0;
+    mine->committing -= committing;
     if (unannounced) forget(mine);
     if (pre_announced) --mine->unsettled_dml;
     holder.database = 0;
     LWLockRelease(&mine->lock);
     tally.clear();
+    committing = 0;
     pre_announced = false;
     announced_at = 0;
 }
@@ -180,7 +184,7 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
                 LWLockRelease(&mine->lock);
             }
             if (tally.empty()) {  // the end of the transaction still has to clear the holder
-                tally.push_back(Level{1, 0, 0, 0, 0, ended.unannounced});
+                tally.push_back(Level{1, 0, 0, 0, 0, 0, ended.unannounced});
                 break;
             }
             continue;
@@ -195,6 +199,7 @@ void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, v
         outer.pending += ended.pending;
         outer.spare += ended.spare;
         outer.rows += ended.rows;
+        outer.joined += ended.joined;
         outer.unannounced |= ended.unannounced;
     }
 }

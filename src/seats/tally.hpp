@@ -17,6 +17,10 @@ struct Counters {
     std::uint64_t forgotten;  // how often the counters became unknown: a recount in progress is void then
     std::int64_t rows;        // of natives, committed
     std::int64_t in_flight;   // seats taken by transactions that are not done
+    std::int64_t joined;      // native rows added by all transactions, from pre-commit on
+    std::int64_t committing;  // of these, rows of transactions between pre-commit and their end
+    std::int64_t look_at;  // with so many in `joined`, the state of the limit may be another one; 0: unknown
+    std::uint64_t look_for;  // the thresholds that this is about
     std::uint64_t recounts, mended;
     std::int64_t ahead;                           // sightings ahead of the server's clock, moved to now
     std::int64_t lost;                            // calls that could be neither carried out nor deferred
@@ -53,8 +57,15 @@ struct Level {
     std::int64_t pending;  // seats taken for rows that are not announced yet
     std::int64_t spare;    // seats of rows that it has removed, to be taken by others of its own
     std::int64_t rows;     // native rows added, less those removed
+    std::int64_t joined;   // native rows added
     bool unannounced;      // DML on the cohort that was not announced
 };
+
+/// The rows of this transaction in `Counters::committing`.
+extern std::int64_t committing;
+
+/// Whether the counters are those of the table and its triggers.
+bool are_known(const Config& config, const Counters* mine);
 
 extern std::vector<Level> tally;  // innermost subtransaction last; empty in most transactions
 

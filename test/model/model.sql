@@ -30,6 +30,7 @@ CREATE TABLE settings (
     mau_stats_only boolean NOT NULL DEFAULT true,
     mau_trial_days int NOT NULL DEFAULT 0,
     mau_limit_alerting boolean NOT NULL DEFAULT true,
+    limit_warning_percent int NOT NULL DEFAULT 90,
     track_appservice_user_ips boolean NOT NULL DEFAULT false,
     admin_contact text,
     hs_disabled boolean NOT NULL DEFAULT false,

@@ -8,6 +8,8 @@ SELECT * FROM mau.settings; -- the defaults of the design
 UPDATE mau.settings SET max_mau_value = -1;
 UPDATE mau.settings SET mau_trial_days = -1;
 UPDATE mau.settings SET mau_trial_days = 36501;
+UPDATE mau.settings SET limit_warning_percent = 0;
+UPDATE mau.settings SET limit_warning_percent = 101;
 UPDATE mau.settings SET server_name = '@alice:example.com';
 UPDATE mau.settings SET server_name = 'example.com ';
 UPDATE mau.settings SET server_name = '';
