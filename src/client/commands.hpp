@@ -17,5 +17,6 @@ struct Context {
 void add_status(CLI::App& app, Context& context);
 void add_bill(CLI::App& app, Context& context);
 void add_watch(CLI::App& app, Context& context);
+void add_import(CLI::App& app, Context& context);
 
 }  // namespace mau::client

@@ -14,7 +14,10 @@ namespace {
 constexpr const char* kOldestExtension = "1.0";
 
 /// What to do about an error of the server that has no hint of its own.
-std::string hint_for(const std::string& sqlstate, const std::string& user) {
+std::string hint_for(const std::string& sqlstate, const std::string& user, Access access) {
+    if (sqlstate == "42501" && access == Access::kWrite) {
+        return "connect as the extension's owner or a superuser, with -U";
+    }
     if (sqlstate == "42501") {
         return fmt::format("as the extension's owner: SELECT mau.grant_to('{}', 'monitoring')", user);
     }
@@ -94,7 +97,7 @@ Table Rows::table() const {
 }
 
 Connection::Connection(const Target& target, Seconds timeout, Access access)
-    : target_(target), timeout_(timeout) {
+    : target_(target), timeout_(timeout), access_(access) {
     connect();
     run_all(fmt::format(
         "SET search_path = pg_catalog, pg_temp; SET datestyle = ISO; SET intervalstyle = postgres;"
@@ -197,7 +200,7 @@ Rows Connection::finish() {
             };
             const std::string state = field(PG_DIAG_SQLSTATE);
             std::string hint = field(PG_DIAG_MESSAGE_HINT);
-            if (hint.empty()) hint = hint_for(state, PQuser(c));
+            if (hint.empty()) hint = hint_for(state, PQuser(c), access_);
             std::string message = field(PG_DIAG_MESSAGE_PRIMARY);
             if (message.empty()) message = PQerrorMessage(c);
             const std::string detail = field(PG_DIAG_MESSAGE_DETAIL);

@@ -79,6 +79,7 @@ class Connection {
 
     Target target_;
     Seconds timeout_;
+    Access access_;
     std::unique_ptr<PGconn, void (*)(PGconn*)> connection_{nullptr, PQfinish};
 };
 

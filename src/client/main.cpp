@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
     add_status(app, context);
     add_bill(app, context);
     add_watch(app, context);
+    add_import(app, context);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
