@@ -1,0 +1,4 @@
+VirtualHost "a.example"
+modules_enabled = {
+    { "x", -- }
+}
