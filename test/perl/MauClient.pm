@@ -20,7 +20,7 @@ sub mau_program { return $program }
 sub mau
 {
 	my ($node, $arguments, %options) = @_;
-	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', PGAPPNAME => undef);
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
 	delete $ENV{PGAPPNAME};
 	my ($out, $err) = ('', '');
 	my $in = $options{stdin} // '';

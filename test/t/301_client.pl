@@ -143,6 +143,34 @@ $ask->(q(UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'mau'));
 is_problem(['status'], 3, 'has mau 0\.9, and this program needs 1\.0 or later', 'ALTER EXTENSION mau UPDATE', 'an old extension');
 $ask->(q(UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'mau'));
 
+# watch. One that is told to begin with the present state, and that runs a command; one whose connection is lost meanwhile.
+$ask->('UPDATE mau.settings SET max_mau_value = 6; DELETE FROM mau.limit_state');
+$ask->('SELECT mau.refresh()');
+my %env = (PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
+my ($told, $errors) = ('', '');
+my $watch;
+{
+	local %ENV = (%ENV, %env);
+	delete $ENV{PGAPPNAME};
+	$watch = IPC::Run::start([ mau_program(), 'watch', '--exec', 'echo "$MAU_STATE $MAU_BEFORE $MAU_USERS $MAU_LIMIT $MAU_DATABASE"; cat', '--count', '2' ],
+		'>', \$told, '2>', \$errors, IPC::Run::timeout(180));
+}
+my $listening = q(SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'mau' AND query ~ 'limit_state');
+ok($node->poll_query_until('postgres', $listening), 'watch listens');
+$ask->(q(NOTIFY mau_limit, 'no JSON'; NOTIFY mau_limit, '{"state":"other"}'));
+$ask->(q(SELECT mau.record_activity('@6:x')));
+$watch->pump until $told =~ /\}\n/;
+like($told, qr/\Afull (free|nearly_full) 6 6 postgres\n\{"state":"full".*\}\n\z/, 'a change runs the command, once');
+$ask->(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mau'; UPDATE mau.limit_state SET state = 'free', users = 3));
+ok($watch->finish, 'watch ends after as many changes as it was told');
+like($told, qr/\nfree full 3 6 postgres\n\{"state":"free","before":"full".*\}\n\z/, 'what changed while there was no connection is told after it');
+like($errors, qr/\Amau: .*(?:terminating connection|closed the connection)/, 'the lost connection is reported');
+($status, $out) = mau($node, [ 'watch', '--now', '--count', '0', '--timeout', '1', '-d', 'nosuch' ]);
+is($status, 1, 'watch ends where it cannot connect at first');
+$ask->(q(UPDATE mau.limit_state SET state = 'full'));
+($status, $out) = mau($node, [ 'watch', '--now', '--count', '1' ]);
+like($out, qr/\A\{"state":"full","before":"free","users":3,"limit":6,"at":".*Z","database":"postgres"\}\n\z/, 'the present state as a line of JSON');
+
 # The man page has every command and option of the help.
 my $man = slurp_file("$FindBin::RealBin/../../doc/mau.1");
 $man =~ s/\\?-/-/g;
