@@ -37,6 +37,7 @@ BITCODE = $(SOURCES:.cpp=.bc)
 # here too, and is what the unit tests and fuzzers link.
 PURE_HEADERS := $(shell grep -ls '^ *\# *include "base/pure.hpp"' src/*.hpp src/*/*.hpp)
 PURE := $(filter $(PURE_HEADERS:.hpp=.cpp),$(SOURCES))
+PURE_CLIENT := $(filter $(PURE_HEADERS:.hpp=.cpp),$(wildcard src/client/*.cpp))
 
 # Each header also compiles alone: one that lacks an include would build or not build by its place among the others.
 # (compat.hpp is the end of the prelude.)
@@ -160,7 +161,7 @@ $(alone_pure): build/alone/%.o: src/% build/unit-flags | build/dep
 	@mkdir -p $(@D)
 	@echo '#include "$*"' | $(CXX) $(UNIT_FLAGS) $(NOTE_HEADERS) -c -x c++ -o $@ -
 
-$(UNIT_TESTS): build/unit/%: build/pure/test/unit/%.o $(patsubst %.cpp,build/pure/%.o,$(UNIT_SHARED) $(PURE))
+$(UNIT_TESTS): build/unit/%: build/pure/test/unit/%.o $(patsubst %.cpp,build/pure/%.o,$(UNIT_SHARED) $(PURE) $(PURE_CLIENT))
 	@mkdir -p $(@D)
 	$(CXX) $(UNIT_FLAGS) -o $@ $^ -lgtest_main -lgtest -pthread
 
@@ -199,24 +200,41 @@ build/fuzz/%: test/fuzz/%.cpp $(PURE) $(wildcard src/*.hpp src/*/*.hpp)
 
 # --- The program mau: libpq and libraries of its own, no PostgreSQL server headers ------------------------------
 
-CLIENT_SOURCES := $(wildcard src/client/*.cpp)
-CLIENT_HEADERS := $(wildcard src/client/*.hpp)
+CLIENT_SOURCES := $(wildcard src/client/*.cpp) src/report/exposition.cpp
+CLIENT_HEADERS := $(filter-out $(PURE_HEADERS),$(wildcard src/client/*.hpp))
 CLIENT_OBJECTS = $(CLIENT_SOURCES:%.cpp=build/%.o)
+# Debian's libcpp-httplib has compiled parts, which take its own flags; elsewhere it is a header alone.
+HTTPLIB_CFLAGS := $(shell pkg-config --cflags cpp-httplib 2>/dev/null)
+HTTPLIB_LIBS := $(shell pkg-config --libs cpp-httplib 2>/dev/null)
+# Chart.js for a browser: of version 3 it is chart.min.js, of version 4 chart.umd.js.
+CHART_JS ?= $(firstword $(wildcard $(addprefix /usr/share/javascript/chart.js/,chart.umd.min.js chart.umd.js chart.min.js)))
 CLIENT_CXXFLAGS = -O2
 CLIENT_FLAGS = $(STRICT) $(CLIENT_CXXFLAGS) -Isrc -isystem$(or $(shell $(PG_CONFIG) --includedir 2>/dev/null),/usr/include/postgresql) \
 	-DMAU_VERSION='"$(shell sed -n "s/^default_version = '\(.*\)'/\1/p" mau.control)"'
-CLIENT_LIBS = -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq -lyaml-cpp -lfmt -pthread
+CLIENT_LIBS = -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq -lyaml-cpp -lfmt $(HTTPLIB_LIBS) -pthread
 prefix ?= /usr/local
 
 client: build/client/mau $(CLIENT_HEADERS:%=build/alone/%.o)
 
-build/client/mau: $(CLIENT_OBJECTS)
+build/client/mau: $(CLIENT_OBJECTS) build/client/embedded.o
 	@mkdir -p $(@D)
 	$(CXX) $(CLIENT_FLAGS) $(CLIENT_LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
 
 $(CLIENT_OBJECTS): build/%.o: %.cpp build/client-flags | build/dep
 	@mkdir -p $(@D)
 	$(CXX) $(CLIENT_FLAGS) $(NOTE_HEADERS) -c -o $@ $<
+
+build/src/client/serve.o: override CLIENT_FLAGS += $(HTTPLIB_CFLAGS)
+
+# The page's files as constants.
+PAGE_FILES = kPageHtml:src/client/page.html kPageCss:src/client/page.css kPageJs:src/client/page.js kChartJs:$(CHART_JS)
+build/client/embedded.o: $(wildcard src/client/page.*) $(CHART_JS) build/client-flags
+	@mkdir -p $(@D)
+	@test -n '$(CHART_JS)' || { echo "mau: no Chart.js: run test/setup client, or make CHART_JS=/path/to/chart.umd.js" >&2; exit 1; }
+	@{ echo 'namespace mau::client {'; for f in $(PAGE_FILES); do \
+	    echo "extern const char* const $${f%%:*} = R\"mau-page("; cat "$${f#*:}"; echo ')mau-page";'; \
+	done; echo '}'; } >build/client/embedded.cpp
+	$(CXX) $(CLIENT_FLAGS) -c -o $@ build/client/embedded.cpp
 
 $(CLIENT_HEADERS:%=build/alone/%.o): build/alone/%.o: % build/client-flags | build/dep
 	@mkdir -p $(@D)

@@ -15,8 +15,10 @@ struct Context {
 };
 
 void add_status(CLI::App& app, Context& context);
+void add_import(CLI::App& app, Context& context);
+void add_report(CLI::App& app, Context& context);
+void add_serve(CLI::App& app, Context& context);
 void add_bill(CLI::App& app, Context& context);
 void add_watch(CLI::App& app, Context& context);
-void add_import(CLI::App& app, Context& context);
 
 }  // namespace mau::client

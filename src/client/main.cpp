@@ -35,9 +35,11 @@ int run(int argc, char** argv) {
                  "mau");
     add_options(app, context.options);
     add_status(app, context);
+    add_import(app, context);
+    add_report(app, context);
+    add_serve(app, context);
     add_bill(app, context);
     add_watch(app, context);
-    add_import(app, context);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

@@ -1,0 +1,358 @@
+#include "client/fleet.hpp"
+
+#include <algorithm>
+#include <ctime>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "client/figures.hpp"
+#include "client/output.hpp"
+#include "report/exposition.hpp"
+
+namespace mau::client {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A database is asked no more often than this, whoever asks the server how often.
+constexpr auto kRound = 15s;
+constexpr auto kPageAge = 60s;
+constexpr auto kPageForgotten = 10min;
+constexpr auto kListAge = 5min;
+constexpr auto kFirstRound = 300ms;
+constexpr std::size_t kThreads = 16;
+
+// The daily and weekly users are those of the last snapshot, because counting them takes a scan.
+constexpr const char* kRoundQuery = R"sql(
+SELECT mau.metrics($1::timestamptz) AS metrics, h.health, h.reason, mau.monthly_active_count($1::timestamptz) AS mau,
+       c."limit", p.dau, p.wau
+FROM mau.health($1::timestamptz) h
+     LEFT JOIN (SELECT max_mau_value AS "limit" FROM mau.settings WHERE limit_usage_by_mau) c ON true
+     LEFT JOIN (SELECT s.dau, s.wau FROM mau.snapshots s WHERE s.at <= $1::timestamptz ORDER BY s.at DESC LIMIT 1) p ON true)sql";
+
+std::optional<long long> number(const Rows& rows, const char* column) {
+    if (!rows.cell(0, column)) return std::nullopt;
+    return rows.integer(0, column);
+}
+
+std::string utc_now() {
+    const std::time_t now = std::time(nullptr);
+    char text[32];
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S+00", &parts);
+    return text;
+}
+
+}  // namespace
+
+/// A database. `target` does not change; the rest is guarded by the fleet's mutex.
+struct Fleet::Member {
+    Target target;
+    Answer answer;
+    bool was_asked = false, is_asked = false;
+    Clock::time_point asked_at{};
+
+    std::shared_ptr<const nlohmann::ordered_json> page;
+    std::optional<Problem> page_problem;
+    bool is_page_read = false;
+    Clock::time_point page_at{}, page_wanted_at{};
+};
+
+Fleet::Fleet(const Options& options, Seconds timeout, std::string at)
+    : options_(options),
+      timeout_(timeout),
+      at_(std::move(at)),
+      is_of_several_(options.all || !options.targets_file.empty()) {
+    take(list());
+    threads_.emplace_back([this] { schedule(); });
+    for (std::size_t t = 0; t < (is_of_several_ ? kThreads : 2); ++t) {
+        threads_.emplace_back([this] { work(); });
+    }
+}
+
+Fleet::~Fleet() {
+    {
+        const std::lock_guard lock(mutex_);
+        ends_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+}
+
+Fleet::Listing Fleet::list() {
+    Listing listing;
+    std::set<std::string> names;
+    for (Target& target : all_targets(options_, timeout_, listing.problems)) {
+        // Equal names would make equal series.
+        if (!names.insert(target.name).second) {
+            throw Problem(fmt::format("two databases have the name {}", target.name),
+                          "give each target of --targets a name of its own", kBadInput);
+        }
+        listing.members.push_back(std::make_shared<Member>());
+        listing.members.back()->target = std::move(target);
+    }
+    return listing;
+}
+
+/// Adds the databases that are new, and removes those that were dropped.
+void Fleet::take(Listing listing) {
+    const auto is_in = [](const auto& members, const auto& member) {
+        return std::any_of(members.begin(), members.end(),
+                           [&](const auto& other) { return other->target.name == member->target.name; });
+    };
+    if (listing.problems.empty()) {
+        members_.erase(std::remove_if(members_.begin(), members_.end(),
+                                      [&](const auto& known) { return !is_in(listing.members, known); }),
+                       members_.end());
+    }
+    for (const auto& member : listing.members) {
+        if (!is_in(members_, member)) members_.push_back(member);
+    }
+    for (const auto& [name, problem] : listing.problems) {
+        const auto is_known = [&name = name](const auto& known) { return known.first == name; };
+        if (std::none_of(unlisted_.begin(), unlisted_.end(), is_known)) report(problem, name);
+    }
+    unlisted_ = std::move(listing.problems);
+}
+
+/// Puts each database into the queue when it is due, and looks for new databases now and then.
+void Fleet::schedule() {
+    auto listed_at = Clock::now();
+    std::unique_lock lock(mutex_);
+    while (!ends_) {
+        if (is_of_several_ && Clock::now() - listed_at > (unlisted_.empty() ? kListAge : kRound)) {
+            lock.unlock();
+            std::optional<Listing> listing;
+            try {
+                listing = list();
+            } catch (const Problem& problem) {
+                report(problem);
+            }
+            lock.lock();
+            if (listing) take(std::move(*listing));
+            listed_at = Clock::now();
+        }
+        const auto now = Clock::now();
+        auto next = now + kRound;
+        for (const auto& member : members_) {
+            if (member->page && now - member->page_wanted_at > kPageForgotten) member->page = nullptr;
+            if (member->is_asked) continue;
+            if (!member->was_asked || now - member->asked_at >= kRound) {
+                member->is_asked = true;
+                jobs_.push_back({member, false});
+            } else {
+                next = std::min(next, member->asked_at + kRound);
+            }
+        }
+        changed_.notify_all();
+        changed_.wait_until(lock, next, [this] { return ends_; });
+    }
+}
+
+void Fleet::work() {
+    for (;;) {
+        Job job;
+        {
+            std::unique_lock lock(mutex_);
+            changed_.wait(lock, [this] { return ends_ || !jobs_.empty(); });
+            if (ends_) return;
+            job = std::move(jobs_.front());
+            jobs_.pop_front();
+        }
+        if (job.is_page) {
+            read_page(*job.member);
+        } else {
+            ask(*job.member);
+        }
+        changed_.notify_all();
+    }
+}
+
+/// Asks a database for its metrics and its health. The connection is closed again: an idle one would take one
+/// of the server's max_connections for each database all the time, and opening one takes a few milliseconds.
+void Fleet::ask(Member& member) {
+    const auto start = Clock::now();
+    {
+        const std::lock_guard lock(mutex_);
+        member.asked_at = start;
+    }
+    Answer answer;
+    try {
+        Connection connection = open_database(member.target, timeout_);
+        const Rows rows = connection.run(kRoundQuery, {at_.empty() ? Cell("now") : Cell(at_)});
+        answer.is_up = true;
+        answer.health = rows.text(0, "health");
+        answer.reason = hide_user_ids(rows.text(0, "reason"));
+        answer.mau = number(rows, "mau");
+        answer.limit = number(rows, "limit");
+        answer.dau = number(rows, "dau");
+        answer.wau = number(rows, "wau");
+        answer.metrics = std::make_shared<Families>(
+            parse_exposition(rows.text(0, "metrics"), is_of_several_ ? member.target.name : ""));
+    } catch (const std::exception& problem) {
+        answer.health = "unreachable";
+        answer.reason = hide_user_ids(problem.what());
+    }
+    answer.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    set_answer(member, std::move(answer));
+}
+
+void Fleet::set_answer(Member& member, Answer answer) {
+    std::optional<std::string> news;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!answer.is_up && (member.answer.is_up || !member.was_asked)) {
+            news = answer.reason;
+        } else if (answer.is_up && !member.answer.is_up && member.was_asked) {
+            news = "answers again";
+        }
+        member.answer = std::move(answer);
+        member.was_asked = true;
+        member.is_asked = false;
+    }
+    if (news) report(Problem(*news, ""), member.target.name);
+}
+
+void Fleet::read_page(Member& member) {
+    std::shared_ptr<nlohmann::ordered_json> page;
+    std::optional<Problem> trouble;
+    try {
+        Connection connection = open_database(member.target, timeout_);
+        page = std::make_shared<nlohmann::ordered_json>(read_figures(connection, at_));
+        (*page)["name"] = member.target.name;
+        (*page)["is_of_several"] = is_of_several_;
+    } catch (const Problem& problem) {
+        trouble = problem;
+    } catch (const std::exception& problem) {
+        trouble.emplace(problem.what(), "");
+    }
+    const std::lock_guard lock(mutex_);
+    if (page) member.page = std::move(page);
+    member.page_problem = std::move(trouble);
+    member.page_at = Clock::now();
+    member.is_page_read = false;
+}
+
+std::string Fleet::first_name() {
+    const std::lock_guard lock(mutex_);
+    return members_.empty() ? "" : members_.front()->target.name;
+}
+
+std::shared_ptr<const nlohmann::ordered_json> Fleet::figures(const std::string& name) {
+    std::unique_lock lock(mutex_);
+    const auto found = std::find_if(members_.begin(), members_.end(),
+                                    [&](const auto& member) { return member->target.name == name; });
+    if (found == members_.end()) return nullptr;
+    const std::shared_ptr<Member> member = *found;
+    const auto now = Clock::now();
+    member->page_wanted_at = now;
+    const bool was_read = member->page || member->page_problem;
+    const auto age = member->page_problem ? kRound : kPageAge;
+    if (!member->is_page_read && (!was_read || now - member->page_at > age)) {
+        member->is_page_read = true;
+        jobs_.push_front({member, true});  // somebody waits
+        changed_.notify_all();
+    }
+    // For the first figures as long as the database may take; for newer ones not longer than a reader waits.
+    const auto patience = member->page ? Seconds(2) : Seconds(15);
+    changed_.wait_for(lock, patience, [&] { return ends_ || !member->is_page_read; });
+    if (member->page) return member->page;
+    if (member->page_problem) throw *member->page_problem;
+    throw Problem(fmt::format("{}: no answer yet", name), "try again in a moment");
+}
+
+void Fleet::wait_for_first_round() {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, kFirstRound, [this] {
+        return std::all_of(members_.begin(), members_.end(), [](const auto& m) { return m->was_asked; });
+    });
+}
+
+std::string Fleet::metrics() {
+    wait_for_first_round();
+    std::vector<std::shared_ptr<const Families>> expositions;
+    exposition::Text health, up, seconds;
+    health.gauge("mau_health_state", "mau.health() in one word");
+    up.gauge("mau_target_up", "Whether the database answered the last time it was asked");
+    std::string durations =
+        "# HELP mau_target_scrape_seconds How long the database took the last time it was asked\n"
+        "# TYPE mau_target_scrape_seconds gauge\n";
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& member : members_) {
+            if (!member->was_asked) continue;
+            const Answer& answer = member->answer;
+            const std::string& name = member->target.name;
+            if (answer.metrics) expositions.push_back(answer.metrics);
+            if (answer.is_up && is_of_several_) {
+                health.sample(1, {{"database", name}, {"health", answer.health}});
+            } else if (answer.is_up) {
+                health.sample(1, {{"health", answer.health}});
+            }
+            up.sample(answer.is_up, {{"database", name}});
+            durations += fmt::format("mau_target_scrape_seconds{{database=\"{}\"}} {:.6f}\n",
+                                     exposition::escape_label(name), answer.seconds);
+        }
+        for (const auto& [name, problem] : unlisted_) up.sample(0, {{"database", name}});
+    }
+    return merge_expositions(expositions) + health.str() + up.str() + durations;
+}
+
+nlohmann::ordered_json Fleet::overview() {
+    wait_for_first_round();
+    nlohmann::ordered_json figures;
+    figures["at"] = utc_now();
+    figures["program"] = MAU_VERSION;
+    auto targets = nlohmann::ordered_json::array();
+    const auto value = [](const std::optional<long long>& number) {
+        return number ? nlohmann::ordered_json(*number) : nlohmann::ordered_json(nullptr);
+    };
+    const std::lock_guard lock(mutex_);
+    auto all = members_;
+    const auto rank = [](const auto& m) {
+        const std::string& word = m->answer.health;
+        if (!m->answer.is_up) return 0;
+        if (word == "failing") return 1;
+        return word == "ok" || word == "idle" || word == "standby" ? 3 : 2;
+    };
+    std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+    for (const auto& [name, problem] : unlisted_) {
+        targets.push_back({{"name", name},
+                           {"up", false},
+                           {"health", "unreachable"},
+                           {"reason", hide_user_ids(problem.what())},
+                           {"is_listed", false}});
+    }
+    for (const auto& member : all) {
+        const Answer& answer = member->answer;
+        targets.push_back({{"name", member->target.name},
+                           {"up", answer.is_up},
+                           {"health", answer.health},
+                           {"reason", answer.reason},
+                           {"mau", value(answer.mau)},
+                           {"limit", value(answer.limit)},
+                           {"wau", value(answer.wau)},
+                           {"dau", value(answer.dau)}});
+    }
+    figures["targets"] = std::move(targets);
+    return figures;
+}
+
+std::pair<bool, std::string> Fleet::health() {
+    wait_for_first_round();
+    const std::lock_guard lock(mutex_);
+    bool any_up = false, all_asked = true;
+    std::string lines;
+    for (const auto& [name, problem] : unlisted_) lines += fmt::format("{}: unreachable\n", name);
+    for (const auto& member : members_) {
+        any_up = any_up || member->answer.is_up;
+        all_asked = all_asked && member->was_asked;
+        lines += fmt::format("{}: {}\n", member->target.name, member->answer.health);
+    }
+    const bool is_well = any_up || (!all_asked && !members_.empty());
+    return {is_well, (is_well ? "ok\n" : "no database answers\n") + lines};
+}
+
+}  // namespace mau::client
