@@ -211,7 +211,7 @@ CHART_JS ?= $(firstword $(wildcard $(addprefix /usr/share/javascript/chart.js/,c
 CLIENT_CXXFLAGS = -O2
 CLIENT_FLAGS = $(STRICT) $(CLIENT_CXXFLAGS) -Isrc -isystem$(or $(shell $(PG_CONFIG) --includedir 2>/dev/null),/usr/include/postgresql) \
 	-DMAU_VERSION='"$(shell sed -n "s/^default_version = '\(.*\)'/\1/p" mau.control)"'
-CLIENT_LIBS = -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq -lyaml-cpp -lfmt $(HTTPLIB_LIBS) -pthread
+CLIENT_LIBS = $(addprefix -L,$(shell $(PG_CONFIG) --libdir 2>/dev/null)) -lpq -lyaml-cpp -lfmt $(HTTPLIB_LIBS) -pthread
 prefix ?= /usr/local
 
 client: build/client/mau $(CLIENT_HEADERS:%=build/alone/%.o)

@@ -135,7 +135,7 @@
     const snapshot = first('week_ago');
     if (key in snapshot && now !== undefined) return change(now, snapshot[key], '7 days');
     const days = history();
-    return days.length < 9 ? null : change(days[days.length - 2][key], days[days.length - 9][key], `7 days to ${days[days.length - 2].day}`);
+    return days.length < 9 ? null : change(days[days.length - 2][key], days[days.length - 9][key], '7 days to yesterday');
   }
 
   function tile(id, title, value, ...more) {
