@@ -273,8 +273,7 @@ void Fleet::wait_for_first_round() {
 std::string Fleet::metrics() {
     wait_for_first_round();
     std::vector<std::shared_ptr<const Families>> expositions;
-    exposition::Text health, up, seconds;
-    health.gauge("mau_health_state", "mau.health() in one word");
+    exposition::Text up;
     up.gauge("mau_target_up", "Whether the database answered the last time it was asked");
     std::string durations =
         "# HELP mau_target_scrape_seconds How long the database took the last time it was asked\n"
@@ -286,18 +285,13 @@ std::string Fleet::metrics() {
             const Answer& answer = member->answer;
             const std::string& name = member->target.name;
             if (answer.metrics) expositions.push_back(answer.metrics);
-            if (answer.is_up && is_of_several_) {
-                health.sample(1, {{"database", name}, {"health", answer.health}});
-            } else if (answer.is_up) {
-                health.sample(1, {{"health", answer.health}});
-            }
             up.sample(answer.is_up, {{"database", name}});
             durations += fmt::format("mau_target_scrape_seconds{{database=\"{}\"}} {:.6f}\n",
                                      exposition::escape_label(name), answer.seconds);
         }
         for (const auto& [name, problem] : unlisted_) up.sample(0, {{"database", name}});
     }
-    return merge_expositions(expositions) + health.str() + up.str() + durations;
+    return merge_expositions(expositions) + up.str() + durations;
 }
 
 nlohmann::ordered_json Fleet::overview() {
