@@ -316,8 +316,8 @@ const std::vector<Node::Entry>& map_of(const Node& node, const std::string& name
     return node.entries;
 }
 
-const Node& required(const Node& map, std::string_view key, const std::string& name) {
-    map_of(map, name);
+const Node& required(const Node& map, std::string_view key, std::string_view name) {
+    map_of(map, std::string(name));
     const Node* const found = map.find(key);
     if (!found) throw problem_at(map.place, fmt::format("{} has no {}", name, key));
     return *found;

@@ -70,6 +70,6 @@ const std::vector<NodePtr>& list_of(const Node& node, const std::string& name);
 const std::vector<Node::Entry>& map_of(const Node& node, const std::string& name);
 
 /// The value of a key that a map must have. Raises Problem.
-const Node& required(const Node& map, std::string_view key, const std::string& name);
+const Node& required(const Node& map, std::string_view key, std::string_view name);
 
 }  // namespace mau::client
