@@ -911,7 +911,7 @@ COMMENT ON FUNCTION mau.row_security_off() IS
 'Returns the statements that switch row security off on mau''s tables; NULL where it is on for none.';
 
 CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
-    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp SET jit = off
     AS $$
     BEGIN
     IF at IS NULL THEN

@@ -304,20 +304,22 @@ std::string text_of(const Node& node, const std::string& name) {
     return node.text;
 }
 
-const std::vector<NodePtr>& list_of(const Node& node, const std::string& name) {
+const std::vector<NodePtr>& list_of(const Node& node, std::string_view name) {
     if (node.kind != Kind::kList)
-        fail_type(node, name, "a list", node.kind == Kind::kNull ? "write [] for an empty list" : "");
+        fail_type(node, std::string(name), "a list",
+                  node.kind == Kind::kNull ? "write [] for an empty list" : "");
     return node.items;
 }
 
-const std::vector<Node::Entry>& map_of(const Node& node, const std::string& name) {
+const std::vector<Node::Entry>& map_of(const Node& node, std::string_view name) {
     if (node.kind != Kind::kMap)
-        fail_type(node, name, "a map", node.kind == Kind::kNull ? "write {} for an empty map" : "");
+        fail_type(node, std::string(name), "a map",
+                  node.kind == Kind::kNull ? "write {} for an empty map" : "");
     return node.entries;
 }
 
 const Node& required(const Node& map, std::string_view key, std::string_view name) {
-    map_of(map, std::string(name));
+    map_of(map, name);
     const Node* const found = map.find(key);
     if (!found) throw problem_at(map.place, fmt::format("{} has no {}", name, key));
     return *found;

@@ -66,8 +66,8 @@ std::string describe(const Node& node);
 bool boolean_of(const Node& node, const std::string& name);
 long long integer_of(const Node& node, const std::string& name, long long from, long long to);
 std::string text_of(const Node& node, const std::string& name);
-const std::vector<NodePtr>& list_of(const Node& node, const std::string& name);
-const std::vector<Node::Entry>& map_of(const Node& node, const std::string& name);
+const std::vector<NodePtr>& list_of(const Node& node, std::string_view name);
+const std::vector<Node::Entry>& map_of(const Node& node, std::string_view name);
 
 /// The value of a key that a map must have. Raises Problem.
 const Node& required(const Node& map, std::string_view key, std::string_view name);
