@@ -205,7 +205,7 @@ CLIENT_HEADERS := $(filter-out $(PURE_HEADERS),$(wildcard src/client/*.hpp))
 CLIENT_OBJECTS = $(CLIENT_SOURCES:%.cpp=build/%.o)
 # Debian's libcpp-httplib has compiled parts, which take its own flags; elsewhere it is a header alone.
 HTTPLIB_CFLAGS := $(shell pkg-config --cflags cpp-httplib 2>/dev/null)
-HTTPLIB_LIBS := $(shell pkg-config --libs cpp-httplib 2>/dev/null)
+HTTPLIB_LIBS := $(shell pkg-config --libs cpp-httplib 2>/dev/null) $(if $(findstring OPENSSL,$(HTTPLIB_CFLAGS)),-lssl -lcrypto)
 # Chart.js for a browser: of version 3 it is chart.min.js, of version 4 chart.umd.js.
 CHART_JS ?= $(firstword $(wildcard $(addprefix /usr/share/javascript/chart.js/,chart.umd.min.js chart.umd.js chart.min.js)))
 CLIENT_CXXFLAGS = -O2
