@@ -9,15 +9,15 @@
 
 namespace mau::client {
 
-/// What one database answered, or why it did not.
+/// The answer of one database, or the reason why there is none.
 struct Answer {
     std::string database;
     std::optional<Table> table;
     std::optional<Problem> problem;
 };
 
-/// Runs a statement in each database of the options, some at the same time. What cannot be asked is an answer
-/// with a problem. Raises Problem where the options are wrong, or no database has the extension.
+/// Runs a statement in each database of the options, some at the same time. A database that cannot be asked
+/// is an answer with a problem. Raises Problem where the options are wrong, or no database has the extension.
 std::vector<Answer> ask_each(const Options& options, Seconds timeout, const std::string& sql,
                              const std::vector<Cell>& values = {});
 

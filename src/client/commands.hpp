@@ -8,7 +8,8 @@
 
 namespace mau::client {
 
-/// What a command gets: `options` are read when it runs, and `exit` is what the program returns.
+/// The input and the result of a command: `options` are read when it runs; `exit` is the exit status of the
+/// program.
 struct Context {
     Options options;
     int exit = kDone;

@@ -20,23 +20,23 @@ struct AppserviceOptions {
 std::vector<std::string> expand_folders(const std::vector<std::string>& paths, const std::string& ending,
                                         std::vector<std::string>& warnings);
 
-/// What configurations of Synapse say, where later files replace keys of earlier ones.
+/// Reads configurations of Synapse; later files replace keys of earlier ones.
 void read_synapse(const std::vector<std::string>& files, const AppserviceOptions& options, Wanted& wanted);
 
-/// What a configuration of Dendrite says.
+/// Reads a configuration of Dendrite.
 void read_dendrite(const std::vector<std::string>& files, const AppserviceOptions& options, Wanted& wanted);
 
-/// What configurations of Prosody say, with the files that they include.
+/// Reads configurations of Prosody and the files that they include.
 void read_prosody(const std::vector<std::string>& files, Wanted& wanted);
 
-/// What the registrations of appservices say that a list of file names leads to.
+/// Reads the registrations of appservices that a list of file names has.
 void read_registrations(const Node& list, const std::string& name, const AppserviceOptions& options,
                         Wanted& wanted);
 
 /// The server's name. Raises Problem where it is none.
 std::string server_name_of(const Node& node, const std::string& name);
 
-/// What is unusual about an entry: a key that occurs twice.
+/// Adds a warning if the key of an entry occurs twice.
 void warn_of_repetition(const Node::Entry& entry, Wanted& wanted);
 
 }  // namespace mau::client

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kOldestExtension = "1.0";
 
-/// What to do about an error of the server that has no hint of its own.
+/// A hint for an error of the server that came without one.
 std::string hint_for(const std::string& sqlstate, const std::string& user, Access access) {
     if (sqlstate == "42501" && access == Access::kWrite) {
         return "connect as the extension's owner or a superuser, with -U";

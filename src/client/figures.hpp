@@ -1,4 +1,4 @@
-// What a page shows of one database, as JSON.
+// The figures of one database that a page shows, as JSON.
 #pragma once
 
 #include <string>

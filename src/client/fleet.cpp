@@ -15,7 +15,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A database is asked no more often than this, whoever asks the server how often.
+// The interval at which each database is asked. Requests to the server do not change it.
 constexpr auto kRound = 15s;
 constexpr auto kPageAge = 60s;
 constexpr auto kPageForgotten = 10min;
@@ -50,7 +50,7 @@ std::string utc_now() {
 /// A database. `target` does not change; the rest is guarded by the fleet's mutex.
 struct Fleet::Member {
     Target target;
-    Answer answer;
+    RoundAnswer answer;
     bool was_asked = false, is_asked = false;
     Clock::time_point asked_at{};
 
@@ -178,7 +178,7 @@ void Fleet::ask(Member& member) {
         const std::lock_guard lock(mutex_);
         member.asked_at = start;
     }
-    Answer answer;
+    RoundAnswer answer;
     try {
         Connection connection = open_database(member.target, timeout_);
         const Rows rows = connection.run(kRoundQuery, {at_.empty() ? Cell("now") : Cell(at_)});
@@ -199,7 +199,7 @@ void Fleet::ask(Member& member) {
     set_answer(member, std::move(answer));
 }
 
-void Fleet::set_answer(Member& member, Answer answer) {
+void Fleet::set_answer(Member& member, RoundAnswer answer) {
     std::optional<std::string> news;
     {
         const std::lock_guard lock(mutex_);
@@ -282,7 +282,7 @@ std::string Fleet::metrics() {
         const std::lock_guard lock(mutex_);
         for (const auto& member : members_) {
             if (!member->was_asked) continue;
-            const Answer& answer = member->answer;
+            const RoundAnswer& answer = member->answer;
             const std::string& name = member->target.name;
             if (answer.metrics) expositions.push_back(answer.metrics);
             up.sample(answer.is_up, {{"database", name}});
@@ -320,7 +320,7 @@ nlohmann::ordered_json Fleet::overview() {
                            {"is_listed", false}});
     }
     for (const auto& member : all) {
-        const Answer& answer = member->answer;
+        const RoundAnswer& answer = member->answer;
         targets.push_back({{"name", member->target.name},
                            {"up", answer.is_up},
                            {"health", answer.health},

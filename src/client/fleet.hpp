@@ -24,8 +24,8 @@
 
 namespace mau::client {
 
-/// What a database answered to the last round.
-struct Answer {
+/// The answer of a database in the last round.
+struct RoundAnswer {
     bool is_up = false;
     std::string health = "starting";  ///< mau.health()'s word; starting, or unreachable.
     std::string reason = "not asked yet";
@@ -75,7 +75,7 @@ class Fleet {
     void work();
     void ask(Member& member);
     void read_page(Member& member);
-    void set_answer(Member& member, Answer answer);
+    void set_answer(Member& member, RoundAnswer answer);
     void wait_for_first_round();
 
     const Options options_;

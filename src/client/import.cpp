@@ -72,7 +72,7 @@ void check_paths(const std::vector<std::string>& paths) {
     }
 }
 
-/// What the files say. Reports each problem but the last, and raises that.
+/// Reads the files. Reports each problem but the last, and raises the last.
 Wanted read_files(const ImportOptions& options) {
     check_paths(options.paths);
     const Kind kind = options.kind == Kind::kDetect ? kind_of(options.paths) : options.kind;

@@ -45,7 +45,8 @@ class Lexer {
         ++at_;
     }
 
-    /// Steps over [[…]] or [=[…]=], and keeps what is in it. Returns false where there is none.
+    /// Reads a long string, [[…]] or [=[…]=], and keeps its text. Returns false if the text does not begin
+    /// with one.
     bool skip_long() {
         if (at_ >= text_.size() || text_[at_] != '[') return false;
         std::size_t begin = at_ + 1;

@@ -1,4 +1,4 @@
-// What commands print: problems, progress, and text that must arrive in full.
+// The output of commands: problems, progress, and text that must arrive in full.
 #pragma once
 
 #include <map>

@@ -21,7 +21,7 @@ std::string random_word() {
     return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
 }
 
-/// Replaces each {{name}} of a template. What is put in is not looked at again.
+/// Replaces each {{name}} of a template by its value. A {{name}} inside a value stays as it is.
 std::string fill(std::string_view text, const std::map<std::string_view, std::string_view>& values) {
     std::string result;
     for (;;) {

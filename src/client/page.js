@@ -399,7 +399,7 @@
   const live = document.body.dataset.live;
   if (live) {
     setInterval(async () => {
-      // Nothing moves below a reader who is in the middle of it.
+      // Do not redraw while the page is hidden or an element on it has the focus.
       if (document.hidden || main.contains(document.activeElement) && document.activeElement !== main) return;
       try {
         const answer = await fetch(live, { cache: 'no-store' });

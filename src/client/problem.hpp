@@ -1,4 +1,4 @@
-// What ends a command: one line for stderr, a hint, and the exit status.
+// A failure that ends a command: one line for stderr, a hint, and the exit status.
 #pragma once
 
 #include <stdexcept>

@@ -124,7 +124,7 @@ void listen_at(httplib::Server& server, Address& address) {
         const int yes = 1;
         setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     });
-    // A reader who waits for a page holds a thread.
+    // A request that waits for a page occupies a thread.
     server.new_task_queue = [] { return new httplib::ThreadPool(32); };
     bool is_bound = false;
     errno = 0;

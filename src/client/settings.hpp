@@ -35,7 +35,7 @@ struct Appservice {
     }
 };
 
-/// What a database has.
+/// The settings of a database.
 struct Settings {
     std::map<std::string, Cell> columns;  ///< Of mau.settings, as text.
     std::vector<Threepid> reserved;       ///< In their order.
@@ -48,20 +48,20 @@ struct Settings {
     const Cell& column(const std::string& name) const { return columns.at(name); }
 };
 
-/// What files say about a setting, and where.
+/// The value of a setting in the files, and its place.
 template <typename Value>
 struct Given {
     Value value;
     Place place;
 };
 
-/// What the registration of an appservice says.
+/// The registration of an appservice.
 struct Registration {
     std::string sender_localpart;
     std::vector<Given<std::string>> exclusive_user_regexes;
 };
 
-/// What files say. What they do not name is not there, and stays as it is.
+/// The settings in the files. A setting that they do not name is not there, and keeps its value.
 struct Wanted {
     std::map<std::string, Given<Cell>> columns;           ///< Of mau.settings.
     std::optional<Given<std::string>> notices_localpart;  ///< Of the user that sends server notices.

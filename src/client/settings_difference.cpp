@@ -29,7 +29,7 @@ Cell entry(std::size_t place, const Threepid& threepid) {
     return fmt::format("{}: {} {}", place + 1, threepid.medium, threepid.address);
 }
 
-/// What was removed, added, and moved past another entry.
+/// Adds a row for each address that is removed, added, or moved past another one.
 void add_reserved(Table& table, const std::vector<Threepid>& now, const std::vector<Threepid>& then) {
     const std::vector<Threepid> common_now = common(now, then), common_then = common(then, now);
     for (const Threepid& t : now) {

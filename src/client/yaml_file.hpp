@@ -58,7 +58,7 @@ std::string read_file(const std::string& path);
 /// The one document of a file; null for an empty one. Raises Problem.
 NodePtr read_yaml(const std::string& path);
 
-/// What a value is, for messages: `the text "x"`, `a list`.
+/// Describes a value for messages: `the text "x"`, `a list`.
 std::string describe(const Node& node);
 
 /// The value of a type, where `name` is what messages call it. Each raises Problem where it is of another

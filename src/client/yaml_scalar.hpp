@@ -1,4 +1,4 @@
-// What a plain scalar of YAML 1.1 is.
+// The type and the value of a plain scalar of YAML 1.1.
 #pragma once
 
 #include "client/yaml_file.hpp"

@@ -30,7 +30,7 @@ pg::Statement tell_query(
     {TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID});
 pg::Statement forget_query("DELETE FROM mau.limit_state");
 
-/// What the transaction has found, to be looked at before its commit.
+/// What a transaction noted about the limit; the state is checked before its commit.
 struct Note {
     bool any;
     AlertCause cause;
