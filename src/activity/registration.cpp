@@ -6,6 +6,7 @@
 #include "cohort/alert.hpp"
 #include "cohort/leaving.hpp"
 #include "pg/locks.hpp"
+#include "pg/plain.hpp"
 #include "pg/values.hpp"
 #include "cohort/seating.hpp"
 #include "seats/seats.hpp"
@@ -216,7 +217,7 @@ bool deactivate(const Config& config, std::string_view user_id) {
 bool is_in_flight(const Config& config, std::string_view medium, std::string_view address) {
     const Datum keys_of_row[] = {pg::text_datum(medium), pg::text_datum(address)};
     return pg::guard([&] {
-        Relation const table = table_open(config.threepids_table, AccessShareLock);
+        Relation const table = pg::open_plain(config.threepids_table, AccessShareLock);
         Oid const key = pg::compat::primary_key_of(table);
         if (!OidIsValid(key)) {  // dropped by an administrator
             table_close(table, AccessShareLock);

@@ -153,4 +153,9 @@ std::uint32_t decode(const void* data, std::size_t size, std::uint16_t key, Bits
     return n;
 }
 
+std::uint16_t stored_key(const void* data, std::size_t size) {
+    if (size < kHeaderBytes) corrupt("length", size, kHeaderBytes);
+    return static_cast<std::uint16_t>(get16(static_cast<const std::uint8_t*>(data) + 8));
+}
+
 }  // namespace mau::bitmap

@@ -75,4 +75,7 @@ std::size_t encode(const Bits& users, std::uint16_t key, std::uint8_t* out);
 std::uint32_t decode(const void* data, std::size_t size, std::uint16_t key, Bits& into,
                      const Bits* keep = nullptr);
 
+/// The key of an encoded set; CorruptBitmap if the bytes are too few for one. `decode` checks the rest.
+std::uint16_t stored_key(const void* data, std::size_t size);
+
 }  // namespace mau::bitmap

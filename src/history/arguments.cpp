@@ -6,9 +6,6 @@
 
 namespace mau::history {
 
-namespace {
-
-/// A date argument, or nothing for NULL. Errors: 22008 outside 1970 to 2999.
 std::optional<Day> optional_day(FunctionCallInfo fcinfo, int i, const char* name) {
     if (fcinfo->args[i].isnull) return std::nullopt;
     const DateADT date = DatumGetDateADT(fcinfo->args[i].value);
@@ -22,7 +19,14 @@ std::optional<Day> optional_day(FunctionCallInfo fcinfo, int i, const char* name
     return static_cast<Day>(day);
 }
 
-}  // namespace
+Period period_of(const pg::Arguments& args, int i) {
+    try {
+        return period_called(args.text(i).value_or("NULL"));
+    } catch (const std::invalid_argument& error) {
+        throw Error(sqlstate::invalid_parameter, "unknown cohort", std::string("The ") + error.what() + ".",
+                    "Pass day, week or month.");
+    }
+}
 
 Day today() {
     return day_of(pg::to_instant(GetCurrentTransactionStartTimestamp()));

@@ -30,6 +30,12 @@ DayRange range_of(FunctionCallInfo fcinfo, int i, Day last, Day days);
 /// The same for whole periods; NULL: up to `last`, and `count` of them.
 DayRange range_of(FunctionCallInfo fcinfo, int i, Day last, Period unit, int count);
 
+/// A date argument, or nothing for NULL. Errors: 22008 outside 1970 to 2999.
+std::optional<Day> optional_day(FunctionCallInfo fcinfo, int i, const char* name);
+
+/// The period that an argument names: day, week or month. Errors: 22023.
+Period period_of(const pg::Arguments& args, int i);
+
 /// An integer argument within limits; NULL: `otherwise`. Errors: 22023.
 std::size_t number_of(FunctionCallInfo fcinfo, int i, const char* name, int otherwise, int least, int most);
 

@@ -8,7 +8,7 @@
 namespace mau::history {
 
 namespace days {
-enum Column { chunk, day, platform, service, users, purged_until };  // of mau.active_days
+enum Column { chunk, day, platform, service, users, purged_until, changed_at };  // of mau.active_days
 }
 
 /// The result of decoding a row's bitmap.

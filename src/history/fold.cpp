@@ -6,6 +6,7 @@
 
 #include "history/days.hpp"
 #include "pg/heap.hpp"
+#include "pg/plain.hpp"
 
 namespace mau::history {
 
@@ -19,17 +20,17 @@ constexpr std::size_t kRows = 32;  // bitmaps that are written by one statement:
 constexpr BlockNumber kManyBlocks = 1024;
 constexpr float kFewRows = 8;             // a page
 constexpr std::size_t kMaxService = 255;  // bytes: it is a part of an index's key
-constexpr std::int64_t kLastNumber = (std::int64_t{1} << 46) - 1;
 
 pg::Statement write_query(
-    "INSERT INTO mau.active_days AS d (chunk, day, service, platform, users, purged_until)"
+    // The time is read after the lock of the task, so that each fold writes later times than those before it.
+    "INSERT INTO mau.active_days AS d (chunk, day, service, platform, users, purged_until, changed_at)"
     " SELECT v.chunk::int4, CASE WHEN v.day = -2147483648 THEN date '-infinity'"
     "        ELSE date '1970-01-01' + v.day::int4 END, v.service, v.platform::int2, v.users,"
-    "        CASE WHEN v.day = -2147483648 THEN date '1970-01-01' + $6::int4 END"
+    "        CASE WHEN v.day = -2147483648 THEN date '1970-01-01' + $6::int4 END, clock_timestamp()"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5))"
     "   v(chunk, day, service, platform, users)"
     " ON CONFLICT (chunk, day, service, platform) DO UPDATE SET users = EXCLUDED.users,"
-    "   purged_until = greatest(d.purged_until, EXCLUDED.purged_until)",
+    "   purged_until = greatest(d.purged_until, EXCLUDED.purged_until), changed_at = EXCLUDED.changed_at",
     {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID, INT8OID});
 pg::Statement retention_query(
     // A thousand years mean for ever, and are within the range of a timestamp.
@@ -44,7 +45,7 @@ class VisitScan {
     void open(const Config& config) {
         pg::check_rights(config.visits_table, ACL_SELECT | ACL_DELETE);
         command_ = GetCurrentCommandId(true);
-        table_ = table_open(config.visits_table, RowExclusiveLock);
+        table_ = pg::open_plain(config.visits_table, RowExclusiveLock);
         PushActiveSnapshot(GetLatestSnapshot());
         const BlockNumber blocks = RelationGetNumberOfBlocks(table_);
         const float rows_known = table_->rd_rel->reltuples;

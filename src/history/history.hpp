@@ -29,6 +29,9 @@ enum Column { user_no, day, platform, service };  // of mau.visits
 DateADT to_date_datum(Day day);
 Day from_date_datum(DateADT date);
 
+/// The largest number of a user, as the constraints of mau.users and mau.visits have it.
+inline constexpr std::int64_t kLastNumber = (std::int64_t{1} << 46) - 1;
+
 /// The chunk of a user, and the position in it.
 inline std::int32_t chunk_of(std::int64_t user_no) {
     return static_cast<std::int32_t>(user_no >> 16);

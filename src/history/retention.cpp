@@ -174,13 +174,7 @@ Table retention_table(const Config& config, const Question& question, const Peri
 
 Datum retention(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
-    Period unit;
-    try {
-        unit = period_called(args.text(0).value_or("NULL"));
-    } catch (const std::invalid_argument& error) {
-        throw Error(sqlstate::invalid_parameter, "unknown cohort", std::string("The ") + error.what() + ".",
-                    "Pass day, week or month.");
-    }
+    const Period unit = period_of(args, 0);
     const Day now = day_of(args.instant(6));
     const DayRange range = range_of(fcinfo, 1, now, unit, unit == Period::day ? 30 : 12);
     const Question question = question_of(args, 3, 4, 5);

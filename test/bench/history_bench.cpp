@@ -319,6 +319,33 @@ std::vector<std::pair<std::string, std::string>> questions() {
             {"billing_months", "SELECT sum(users) FROM mau.billing_months" + year}};
 }
 
+/// The first three questions by the aggregates of the warehouse: the first without new_users.
+std::vector<std::pair<std::string, std::string>> questions_of_warehouse() {
+    const auto over_chunks = [](const std::string& sum, const std::string& figures,
+                                const std::string& left_out) {
+        return "SELECT " + sum + " FROM (SELECT " + figures +
+               " FROM mau.active_days d LEFT JOIN (SELECT chunk, users AS mask FROM mau.masks"
+               " WHERE kind = '" +
+               left_out + "') m USING (chunk) WHERE d.service = 'native' GROUP BY d.chunk) c";
+    };
+    const auto series = [](const std::string& days) {
+        return "mau.series('2025-01-01', '2025-12-31', " + days + ", d.day, d.users, mask)";
+    };
+    const std::string of = "(SELECT sum(u) FROM unnest(mau.add(";
+    return {
+        {"daily_series without new_users",
+         over_chunks(of + "a)) u) + " + of + "b)) u) + " + of + "c)) u)",
+                     series("1") + " AS a, " + series("7") + " AS b, " + series("30") + " AS c",
+                     "not_counted")},
+        {"growth", over_chunks("(SELECT sum(s.figures[i][4]) FROM (SELECT mau.add(a)) s(figures),"
+                               " generate_series(1, 365) i)",
+                               "mau.series_growth('2025-01-01', '2025-12-31', 30, d.day, d.users, mask) AS a",
+                               "not_counted")},
+        {"r30v2_series",
+         over_chunks(of + "a)) u)", "mau.series_r30v2('2025-01-01', '2025-12-31', d.day, d.users, mask) AS a",
+                     "guest")}};
+}
+
 std::string millions(long users) {
     return users % 1000000 == 0 ? std::to_string(users / 1000000) + " M users"
                                 : std::to_string(users / 1000) + " k users";
@@ -411,6 +438,19 @@ std::vector<double> ask(const std::string& database, long users, const std::vect
         add(all[i].first + ", 365 days, " + millions(users), costs.back(), "ms",
             i < wanted.size() ? wanted[i] : "");
     }
+    const auto aggregates = questions_of_warehouse();
+    for (std::size_t i = 0; i < aggregates.size(); ++i) {
+        const double theirs = cost(connection, aggregates[i].second);
+        add(aggregates[i].first + " by the aggregates, " + millions(users), theirs, "ms", "",
+            theirs / costs[i], "times as long");
+    }
+    // The same figures, or none of these is worth anything.
+    const std::string series =
+        "SELECT sum(dau + wau + mau) FROM mau.daily_series('2025-01-01', '2025-12-31')";
+    if (column(connection, aggregates[0].second) != column(connection, series) ||
+        column(connection, aggregates[1].second) != column(connection, all[1].second) ||
+        column(connection, aggregates[2].second) != column(connection, all[2].second))
+        throw std::runtime_error("the aggregates and the functions do not agree");
     return costs;
 }
 
