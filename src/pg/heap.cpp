@@ -11,12 +11,14 @@
 //
 // Triggers, rules, row security, generated columns, constraints, children: an update is no statement, so none
 // of them would take effect. `writable_directly` is false for a table that has any but mau's own, and the
-// caller writes by SQL. Logical decoding and replication: heap_update() logs what they need, by the table's
-// replica identity, as for a statement. Another access method: look-ups go through the interface, and the
-// caller writes by SQL.
+// caller writes by SQL. A table with children, or another access method, is not plain, and is not opened.
+// Logical decoding and replication: heap_update() logs what they need, by the table's replica identity, as
+// for a statement.
 #include "pg/heap.hpp"
 
 #include <algorithm>
+
+#include "pg/plain.hpp"
 
 namespace mau::pg {
 
@@ -51,20 +53,19 @@ bool locked_by(TupleTableSlot* slot, bool (*such)(TransactionId)) {
 
 /// Whether another transaction, not done yet, holds a row lock on the tuple.
 bool locked_by_other(TupleTableSlot* slot) {
-    return TTS_IS_BUFFERTUPLE(slot) && locked_by(slot, [](TransactionId xid) {
-               return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
-           });
+    return locked_by(slot, [](TransactionId xid) {
+        return !TransactionIdIsCurrentTransactionId(xid) && TransactionIdIsInProgress(xid);
+    });
 }
 
 /// Whether our own transaction holds a row lock on the tuple, perhaps with others.
 bool locked_by_ourselves(TupleTableSlot* slot) {
-    return !TTS_IS_BUFFERTUPLE(slot) || locked_by(slot, TransactionIdIsCurrentTransactionId);
+    return locked_by(slot, TransactionIdIsCurrentTransactionId);
 }
 
 /// Whether no transaction, in progress or ended, is recorded as the updater or locker of the tuple.
 bool has_no_locks(TupleTableSlot* slot) {
-    return TTS_IS_BUFFERTUPLE(slot) &&
-           (reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data->t_infomask &
+    return (reinterpret_cast<BufferHeapTupleTableSlot*>(slot)->base.tuple->t_data->t_infomask &
             HEAP_XMAX_INVALID) != 0;
 }
 
@@ -83,10 +84,7 @@ void add_index_entries(Relation table, TupleTableSlot* slot, bool only_summarizi
 }  // namespace
 
 bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
-    if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
-        table->rd_rel->relhassubclass || table->rd_rel->relrowsecurity || table->rd_rules ||
-        table->rd_tableam != GetHeapamTableAmRoutine())
-        return false;
+    if (table->rd_rel->relrowsecurity || table->rd_rules) return false;
     const TupleConstr* const constraints = RelationGetDescr(table)->constr;
     if (constraints && (constraints->has_generated_stored || constraints->num_check > own.checks))
         return false;
@@ -106,10 +104,9 @@ bool writable_directly(Relation table, const OwnObjects& own, AclMode right) {
 void KeyedTable::open(Oid table, Oid index, const char* name) {
     guard([&] {
         check_rights(table, ACL_SELECT);
-        table_ = table_open(table, AccessShareLock);
+        table_ = open_plain(table, AccessShareLock);
         index_ = open_index(table_, index, name);
         slot_ = table_slot_create(table_, nullptr);
-        is_heap_ = table_->rd_tableam == GetHeapamTableAmRoutine();
         InitDirtySnapshot(dirty_);
         scan_ = compat::begin_index_scan(table_, index_, &dirty_, 1);
     });
@@ -149,7 +146,6 @@ Found KeyedTable::find(Datum key) {
 /// has less room than the fillfactor leaves: here, after every update. So the heap page is read without that,
 /// and pruned once its room is used up, for many updates at once.
 bool KeyedTable::next_version() {
-    if (!is_heap_) return next_slot(scan_, ForwardScanDirection, slot_);
     auto* const slot = reinterpret_cast<BufferHeapTupleTableSlot*>(slot_);
     HeapTuple const tuple = &slot->base.tupdata;
     ItemPointer const tid = &scan_->xs_heaptid;

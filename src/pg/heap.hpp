@@ -15,8 +15,8 @@ struct OwnObjects {
     int updated[2] = {-1, -1};
 };
 
-/// Whether this session may write rows of a table without a statement: it has the right to, and the table has
-/// no triggers, rules, policies, constraints or children of others. Inside a guard only, with a lock on the
+/// Whether this session may write rows of a plain table without a statement: it has the right to, and the
+/// table has no triggers, rules, policies or constraints of others. Inside a guard only, with a lock on the
 /// table.
 bool writable_directly(Relation table, const OwnObjects& own, AclMode right);
 
@@ -53,8 +53,8 @@ struct Change {
 /// `open` and `close` no error of ours may be thrown past it except one that ends the statement.
 class KeyedTable {
   public:
-    /// Opens both; the caller must have the right to SELECT on the table (else 42501). If the index was
-    /// replaced, it is looked up by its name.
+    /// Opens both; the caller must have the right to SELECT on the table (else 42501), and it must be plain
+    /// (else 55000). If the index was replaced, it is looked up by its name.
     void open(Oid table, Oid index, const char* name);
     /// The current version of the row with this text key: committed, or changed by this transaction.
     Found find(Datum key);
@@ -76,7 +76,6 @@ class KeyedTable {
 
     Relation table_ = nullptr;
     Relation index_ = nullptr;
-    bool is_heap_ = false;
     Buffer page_ = InvalidBuffer;  // of the heap, the one looked at last
     IndexScanDesc scan_ = nullptr;
     SnapshotData dirty_;

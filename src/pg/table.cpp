@@ -1,5 +1,7 @@
 #include "pg/table.hpp"
 
+#include "pg/plain.hpp"
+
 namespace mau::pg {
 
 namespace {
@@ -44,7 +46,7 @@ void check_rights(Oid table, AclMode rights) {
 
 void IndexedTable::open(Oid table, Oid index, const char* name) {
     check_rights(table, ACL_SELECT);
-    table_ = table_open(table, AccessShareLock);
+    table_ = open_plain(table, AccessShareLock);
     index_ = open_index(table_, index, name);
     slot_ = table_slot_create(table_, nullptr);
 }

@@ -38,7 +38,8 @@ inline ItemPointer next_tid(IndexScanDesc scan) {
 /// A table and an index of it, to be walked. All of it inside a guard only.
 class IndexedTable {
   public:
-    /// Opens both; the caller must have the right to SELECT on the table (else 42501).
+    /// Opens both; the caller must have the right to SELECT on the table (else 42501), and it must be plain
+    /// (else 55000).
     void open(Oid table, const char* name);
     /// Likewise, with an index that `usable_index` has found.
     void open(Oid table, Oid index, const char* name);
