@@ -4,6 +4,7 @@
 #include <set>
 
 #include "cohort/leaving.hpp"
+#include "pg/plain.hpp"
 #include "pg/values.hpp"
 #include "seats/seats.hpp"
 #include "cache/cache.hpp"
@@ -59,7 +60,8 @@ pg::Statement active_by_host_query(
     "SELECT m.user_id FROM mau.monthly_active_users m"
     " WHERE m.\"timestamp\" >= $1 AND ($3 IS NULL OR m.service = $3)"
     " UNION ALL SELECT u.user_id FROM mau.users u"
-    " WHERE u.last_seen >= $1 AND u.last_seen < $2 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    // Where the range is empty, mau.users is not read.
+    " WHERE $1 < $2 AND u.last_seen >= $1 AND u.last_seen < $2 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
     " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
     " = $3) AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
     "                  WHERE m.user_id = u.user_id AND m.\"timestamp\" >= $1)) a"
@@ -254,7 +256,7 @@ Census take_census(const Config& config) {
     CommandCounterIncrement();  // rows that this very statement has written count, too
     TransactionId const later = ReadNextTransactionId();
     Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
-    Relation const table = table_open(config.cohort_table, AccessShareLock);
+    Relation const table = pg::open_plain(config.cohort_table, AccessShareLock);
     TableScanDesc const scan = table_beginscan(table, SnapshotAny, 0, nullptr);
     TupleTableSlot* const slot = table_slot_create(table, nullptr);
     while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {

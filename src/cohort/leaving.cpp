@@ -4,6 +4,7 @@
 
 #include "pg/heap.hpp"
 #include "pg/locks.hpp"
+#include "pg/plain.hpp"
 #include "seats/seats.hpp"
 #include "cache/cache.hpp"
 
@@ -49,7 +50,6 @@ pg::Statement leave_waiting_query(MAU_LEAVE(""), {TEXTARRAYOID, INT8OID});
 pg::Statement know_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
-
 pg::Statement is_member_query("SELECT FROM mau.monthly_active_users m WHERE m.user_id = $1", {TEXTOID});
 
 // For a cohort without its index on `renewed`.
@@ -209,8 +209,8 @@ class DirectRemoval {
     bool is_possible() {
         if (!OidIsValid(config_.cohort_by_time) || IsolationUsesXactSnapshot()) return false;
         const bool possible = pg::guard([&] {
-            Relation const cohort = table_open(config_.cohort_table, RowExclusiveLock);
-            Relation const users = table_open(config_.users_table, RowExclusiveLock);
+            Relation const cohort = pg::open_plain(config_.cohort_table, RowExclusiveLock);
+            Relation const users = pg::open_plain(config_.users_table, RowExclusiveLock);
             const bool can = pg::writable_directly(cohort, config_.on_cohort, ACL_DELETE) &&
                              pg::writable_directly(users, config_.on_users, ACL_UPDATE);
             table_close(users, NoLock);
@@ -230,7 +230,7 @@ class DirectRemoval {
         expired.seen_since = pg::guard([&] {
             CommandCounterIncrement();  // makes this statement's own changes visible
             row_ = AllocSetContextCreate(CurrentMemoryContext, "mau row", ALLOCSET_DEFAULT_SIZES);
-            Relation const cohort = table_open(config_.cohort_table, RowExclusiveLock);
+            Relation const cohort = pg::open_plain(config_.cohort_table, RowExclusiveLock);
             Snapshot const snapshot = RegisterSnapshot(GetLatestSnapshot());
             const bool seen_since = walk_expired(config_, range, [&](TupleTableSlot* slot) {
                 if (!move_last_seen(users, slot)) return true;

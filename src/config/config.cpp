@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "pg/locks.hpp"
+#include "pg/plain.hpp"
 #include "cache/cache.hpp"
 
 namespace mau {
@@ -49,6 +50,12 @@ Oid relation_oid(const char* name) {
                             errhint("Install the extension with CREATE EXTENSION mau.")));
         return relation;
     });
+}
+
+/// Raises 55000 if a table that the configuration was read from is not plain, because then its triggers may
+/// not tell of changes. The statement that read it has locked it.
+void check_plain(Oid table) {
+    pg::guard([&] { table_close(pg::open_plain(table, AccessShareLock), NoLock); });
 }
 
 /// One of our trigger functions; InvalidOid where it does not exist.
@@ -144,6 +151,8 @@ std::shared_ptr<const Config> load() {
         config.reserved.push_back(
             {reserved.at(i, 0).string(), fold_address(reserved.at(i, 0).text(), reserved.at(i, 1).text())});
     const pg::Rows appservices = appservices_query.read_latest();
+    for (Oid const table : {config.settings_table, config.reserved_table, config.appservices_table})
+        check_plain(table);
     for (std::uint64_t i = 0; i < appservices.count; ++i) {
         if (config.appservices.empty() || config.appservices.back().id != appservices.at(i, 0).text())
             config.appservices.push_back({appservices.at(i, 0).string(),

@@ -2,6 +2,8 @@
 #include "config/config.hpp"
 
 #include "cache/cache.hpp"
+#include "pg/locks.hpp"
+#include "pg/plain.hpp"
 #include "pg/values.hpp"
 
 namespace mau {
@@ -47,6 +49,61 @@ Datum is_regex(FunctionCallInfo fcinfo) {
     return BoolGetDatum(true);
 }
 
+/// All tables of the extension's script.
+constexpr const char* kTables[] = {"active_days",
+                                   "appservices",
+                                   "comparison",
+                                   "custom_source",
+                                   "deferred_calls",
+                                   "limit_state",
+                                   "monthly_active_users",
+                                   "reserved_threepids",
+                                   "settings",
+                                   "snapshots",
+                                   "source",
+                                   "source_skipped",
+                                   "source_tables",
+                                   "tasks",
+                                   "user_threepids",
+                                   "users",
+                                   "visits",
+                                   "worker_pause"};
+
+/// Returns why a table of ours is not plain, or cannot be examined; nulls where neither is known. Does not
+/// wait for a lock.
+pg::NotPlain examine(const char* name) {
+    const Oid table = pg::guard([&] { return get_relname_relid(name, get_namespace_oid("mau", true)); });
+    pg::NotPlain found;
+    const auto look = [&] {
+        if (!pg::try_table_lock(table, AccessShareLock)) return;
+        found = pg::guard([&]() -> pg::NotPlain {
+            Relation const relation = try_relation_open(table, NoLock);
+            if (!relation) return {};
+            const pg::NotPlain answer = pg::why_not_plain(relation);
+            relation_close(relation, AccessShareLock);
+            return answer;
+        });
+    };
+    std::optional<pg::Trouble> trouble;
+    if (IsInParallelMode()) {  // a subtransaction is not allowed there
+        look();
+    } else {
+        trouble = pg::attempt(look);
+    }
+    if (!trouble) return found;
+    return pg::guard([message = trouble->message.c_str()]() -> pg::NotPlain {
+        return {psprintf("cannot be read: %s", message), "Correct that."};
+    });
+}
+
+Datum unsupported_tables(FunctionCallInfo fcinfo) {
+    pg::ResultSet result(fcinfo);
+    for (const char* const name : kTables)
+        if (const pg::NotPlain found = examine(name); found.reason)
+            result.add({std::string("mau.") + name, found.reason, found.remedy});
+    return Datum(0);
+}
+
 /// Invalidates the configuration: in all other sessions at commit, in this one at the end of the command.
 Datum config_changed(FunctionCallInfo fcinfo) {
     TriggerData* const trigger = pg::trigger_of(fcinfo);
@@ -54,7 +111,9 @@ Datum config_changed(FunctionCallInfo fcinfo) {
         Oid const settings = get_relname_relid("settings", RelationGetNamespace(trigger->tg_relation));
         if (OidIsValid(settings)) CacheInvalidateRelcacheByRelid(settings);
     });
-    cache::invalidate_settings();
+    // No session has read a table that CREATE EXTENSION has just created, so it may be prepared.
+    if (!creating_extension || trigger->tg_relation->rd_createSubid == InvalidSubTransactionId)
+        cache::invalidate_settings();
     return PointerGetDatum(nullptr);
 }
 
@@ -79,6 +138,7 @@ Datum replace_settings(FunctionCallInfo fcinfo) {
 MAU_FUNCTION(mau_registered_reserved_users, registered_reserved_users);
 MAU_FUNCTION(mau_fold_address, fold_address);
 MAU_FUNCTION(mau_is_regex, is_regex);
+MAU_FUNCTION(mau_unsupported_tables, unsupported_tables);
 MAU_FUNCTION(mau_config_changed, config_changed);
 MAU_FUNCTION(mau_replace_settings, replace_settings);
 

@@ -5,6 +5,7 @@
 
 #include "cache/cache.hpp"
 #include "pg/locks.hpp"
+#include "pg/plain.hpp"
 #include "pg/shmem.hpp"
 #include "pg/values.hpp"
 #include "seats/tally.hpp"
@@ -20,8 +21,15 @@ namespace {
 /// Whether the counters equal what a snapshot shows: every counted transaction is visible in it, and no
 /// holder that has ended is missing. With the lock held, inside a guard.
 bool agrees(const Counters* mine, Snapshot snapshot) {
-    if (TransactionIdIsNormal(mine->newest) && !TransactionIdPrecedes(mine->newest, snapshot->xmin))
-        return false;
+    if (TransactionIdIsNormal(mine->newest)) {
+        if (!TransactionIdPrecedes(mine->newest, snapshot->xmax)) return false;
+        // The snapshot does not see transactions that were in progress, in any database. One that has ended
+        // since may have been counted; one that is still in progress has not.
+        for (std::uint32_t i = 0; i < snapshot->xcnt; ++i) {
+            TransactionId const xid = snapshot->xip[i];
+            if (!TransactionIdFollows(xid, mine->newest) && !TransactionIdIsInProgress(xid)) return false;
+        }
+    }
     int const number = number_of(mine);
     for (int i = 0; i < holder_count(); ++i) {
         const Holder& holder = holders()[i];
@@ -34,7 +42,7 @@ bool agrees(const Counters* mine, Snapshot snapshot) {
 std::int64_t count_rows(const Config& config, Snapshot snapshot) {
     AclResult const rights = pg_class_aclcheck(config.cohort_table, GetUserId(), ACL_SELECT);
     if (rights != ACLCHECK_OK) aclcheck_error(rights, OBJECT_TABLE, get_rel_name(config.cohort_table));
-    Relation const table = table_open(config.cohort_table, AccessShareLock);
+    Relation const table = pg::open_plain(config.cohort_table, AccessShareLock);
     TupleTableSlot* const slot = table_slot_create(table, nullptr);
     TableScanDesc const scan = table_beginscan(table, snapshot, 0, nullptr);
     std::int64_t rows = 0;
@@ -211,11 +219,15 @@ std::optional<std::int64_t> rows(const Config& config, Purpose purpose) {
         return std::nullopt;
     if (!tally.empty())
         return std::nullopt;  // only the statement's snapshot knows which of our own rows it sees
-    pg::guard([&] { LWLockAcquire(&mine->lock, LW_SHARED); });
-    const bool known =
-        are_known(config, mine) && (purpose == Purpose::decision || agrees(mine, GetActiveSnapshot()));
-    const std::int64_t rows = mine->rows;
-    LWLockRelease(&mine->lock);
+    bool known = false;
+    std::int64_t rows = 0;
+    pg::guard([&] {
+        LWLockAcquire(&mine->lock, LW_SHARED);
+        known =
+            are_known(config, mine) && (purpose == Purpose::decision || agrees(mine, GetActiveSnapshot()));
+        rows = mine->rows;
+        LWLockRelease(&mine->lock);
+    });
     return known ? std::optional(rows) : std::nullopt;
 }
 

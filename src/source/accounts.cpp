@@ -55,6 +55,14 @@ std::string_view or_null(const pg::Field& field) {
 
 }  // namespace
 
+/// Notes the first two server names of the accounts, where all should have the same one.
+void Reading::note_server_name(std::string_view user_id) {
+    if (!contract_.one_server_name || other_server_name_) return;
+    const std::string_view name = host_of(user_id);
+    if (name.empty() || name == server_name_) return;
+    (server_name_ ? other_server_name_ : server_name_) = name;
+}
+
 /// Records accounts, rows of the query for users.
 void Reading::take_accounts(const pg::Rows& rows) {
     registration::Accounts accounts;
@@ -74,6 +82,7 @@ void Reading::take_accounts(const pg::Rows& rows) {
             note(contract_.users_table, "registration time is out of range; imported without it", id);
             at.reset();
         }
+        note_server_name(id);
         accounts.user_ids.push_back(id);
         accounts.registered_at.push_back(at);
         const std::string_view user_type = beginning(or_null(rows.at(i, 2)), kMaxName),

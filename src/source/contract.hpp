@@ -84,6 +84,7 @@ struct Contract {
     std::string unparsed;
     std::optional<std::int64_t> (*parse)(std::string_view value) = nullptr;
 
+    bool one_server_name = false;  // all accounts have the same server name
     std::string rows_go;  // why mau may have users whom the server has not, in words; empty: by pruning only
     std::string without_account;  // what a member without an account may be, in words; empty: not reported
     std::string usage, usage_with_visits;  // the second also reads daily visits; usage is used if it fails

@@ -1,5 +1,7 @@
 #include "source/reader.hpp"
 
+#include "pg/plain.hpp"
+
 namespace mau::source {
 
 ReadAs::ReadAs(Oid role, const std::optional<std::string>& time_zone) {
@@ -39,6 +41,10 @@ std::optional<Oid> share(const std::vector<Oid>& tables) {
     return OidIsValid(missed) ? std::optional<Oid>(missed) : std::nullopt;
 }
 
+namespace {
+
+/// Whether the role may read ctid, the place of a row in the table; with column privileges it needs one for
+/// ctid, too.
 bool may_read_places(Oid table, Oid role) {
     return pg::guard([&] {
         return pg_class_aclcheck(table, role, ACL_SELECT) == ACLCHECK_OK ||
@@ -46,54 +52,94 @@ bool may_read_places(Oid table, Oid role) {
     });
 }
 
-std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near) {
+}  // namespace
+
+bool has_pages(Oid table, Oid role) {
+    if (!may_read_places(table, role)) return false;
+    return pg::guard([&] {
+        Relation const relation = relation_open(table, AccessShareLock);
+        const bool logged = relation->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT;
+        const bool has = logged && !pg::why_not_plain(relation).reason;
+        relation_close(relation, AccessShareLock);
+        return has;
+    });
+}
+
+std::vector<Blocks> changed_blocks(Oid table, std::int64_t after, std::uint32_t near) {
     struct Seen {
-        bool plain;
         std::uint32_t count;
         Blocks* runs;
     };
     const Seen seen = pg::guard([&]() -> Seen {
-        Relation const relation = relation_open(table, AccessShareLock);
-        Seen result{relation->rd_rel->relkind == RELKIND_RELATION && !relation->rd_rel->relhassubclass &&
-                        relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
-                        relation->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT,
-                    0, nullptr};
-        if (result.plain) {
-            BlockNumber const end = RelationGetNumberOfBlocks(relation);
-            std::uint32_t room = 64;
-            result.runs = static_cast<Blocks*>(palloc(sizeof(Blocks) * room));
-            BufferAccessStrategy const ring = GetAccessStrategy(BAS_BULKREAD);  // leaves the cache to others
-            for (BlockNumber block = 0; block < end; ++block) {
-                CHECK_FOR_INTERRUPTS();
-                if (after > 0) {
-                    Buffer const buffer = ReadBufferExtended(relation, MAIN_FORKNUM, block, RBM_NORMAL, ring);
-                    XLogRecPtr const changed = BufferGetLSNAtomic(buffer);
-                    ReleaseBuffer(buffer);
-                    if (changed <= static_cast<XLogRecPtr>(after)) continue;
-                }
-                if (result.count > 0 && block - result.runs[result.count - 1].end < near) {
-                    result.runs[result.count - 1].end = block + 1;
-                    continue;
-                }
-                if (result.count == room) {
-                    room *= 2;
-                    result.runs = static_cast<Blocks*>(repalloc(result.runs, sizeof(Blocks) * room));
-                }
-                result.runs[result.count++] = {block, block + 1};
+        Relation const relation = table_open(table, AccessShareLock);
+        BlockNumber const end = RelationGetNumberOfBlocks(relation);
+        std::uint32_t room = 64;
+        Seen result{0, static_cast<Blocks*>(palloc(sizeof(Blocks) * room))};
+        BufferAccessStrategy const ring = GetAccessStrategy(BAS_BULKREAD);  // leaves the cache to others
+        for (BlockNumber block = 0; block < end; ++block) {
+            CHECK_FOR_INTERRUPTS();
+            if (after > 0) {
+                Buffer const buffer = ReadBufferExtended(relation, MAIN_FORKNUM, block, RBM_NORMAL, ring);
+                XLogRecPtr const changed = BufferGetLSNAtomic(buffer);
+                ReleaseBuffer(buffer);
+                if (changed <= static_cast<XLogRecPtr>(after)) continue;
             }
-            FreeAccessStrategy(ring);
+            if (result.count > 0 && block - result.runs[result.count - 1].end < near) {
+                result.runs[result.count - 1].end = block + 1;
+                continue;
+            }
+            if (result.count == room) {
+                room *= 2;
+                result.runs = static_cast<Blocks*>(repalloc(result.runs, sizeof(Blocks) * room));
+            }
+            result.runs[result.count++] = {block, block + 1};
         }
+        FreeAccessStrategy(ring);
         relation_close(relation, AccessShareLock);
         return result;
     });
-    if (!seen.plain) return std::nullopt;
-    return std::vector<Blocks>(seen.runs, seen.runs + seen.count);
+    return {seen.runs, seen.runs + seen.count};
 }
 
 std::int64_t filenode_of(Oid table) {
     static pg::Statement query("SELECT coalesce(pg_relation_filenode($1)::int8, 0)", {OIDOID});
     return query.read(static_cast<std::int64_t>(table)).at(0, 0).integer();
 }
+
+std::int64_t system_identifier() {
+    return static_cast<std::int64_t>(GetSystemIdentifier());
+}
+
+namespace {
+
+/// The oldest transaction below `next` that other sessions, or prepared transactions, run in this database;
+/// `next` without one. A backend call.
+std::uint64_t oldest_open_before(std::uint64_t next) {
+    PGPROC* const groups[] = {ProcGlobal->allProcs, PreparedXactProcs};
+    std::uint32_t const sizes[] = {ProcGlobal->allProcCount, static_cast<std::uint32_t>(max_prepared_xacts)};
+    auto* const open = static_cast<TransactionId*>(palloc(sizeof(TransactionId) * (sizes[0] + sizes[1])));
+    std::uint32_t count = 0;
+    LWLockAcquire(ProcArrayLock, LW_SHARED);  // no transaction ends meanwhile
+    for (int group = 0; group < 2; ++group)
+        for (std::uint32_t i = 0; i < sizes[group]; ++i) {
+            volatile PGPROC const& process = groups[group][i];
+            TransactionId const xid = process.xid;
+            if (&process != MyProc && process.databaseId == MyDatabaseId && TransactionIdIsNormal(xid))
+                open[count++] = xid;
+        }
+    LWLockRelease(ProcArrayLock);
+    std::uint64_t oldest = next;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        std::int32_t const age = static_cast<std::int32_t>(static_cast<std::uint32_t>(next) - open[i]);
+        if (age <= 0 || next - static_cast<std::uint32_t>(age) >= oldest) continue;
+        // A prepared transaction that has ended leaves its number behind.
+        if (TransactionIdIsInProgress(open[i])) oldest = next - static_cast<std::uint32_t>(age);
+    }
+    pfree(open);
+    return oldest;
+}
+
+}  // namespace
 
 Mark take_mark() {
     return pg::guard([]() -> Mark {
@@ -102,13 +148,8 @@ Mark take_mark() {
                                                                   : GetXLogInsertRecPtr());
         const std::uint64_t next = U64FromFullTransactionId(ReadNextFullTransactionId());
         mark.next_xid = static_cast<std::int64_t>(next);
+        mark.oldest_open = static_cast<std::int64_t>(oldest_open_before(next));
         PushActiveSnapshot(GetLatestSnapshot());
-        Snapshot const snapshot = GetActiveSnapshot();
-        TransactionId oldest = snapshot->xmax;  // a transaction in progress is at least this, or in xip
-        for (std::uint32_t i = 0; i < snapshot->xcnt; ++i)
-            if (TransactionIdPrecedes(snapshot->xip[i], oldest)) oldest = snapshot->xip[i];
-        mark.oldest_open = static_cast<std::int64_t>(next) -
-                           static_cast<std::int32_t>(static_cast<std::uint32_t>(next) - oldest);
         return mark;
     });
 }

@@ -24,33 +24,39 @@ class ReadAs {
 /// while it waits, so that no migration can deadlock with mau. Returns a table that could not be locked.
 std::optional<Oid> share(const std::vector<Oid>& tables);
 
-/// Whether the role may read ctid, the place of a row in the table; with column privileges it needs one for
-/// ctid, too.
-bool may_read_places(Oid table, Oid role);
+/// Whether the changed pages of a table show its new rows to the role: it is a plain, logged table, and the
+/// role may read ctid. Otherwise all of it has to be read.
+bool has_pages(Oid table, Oid role);
 
 /// A run of a table's blocks: [first, end).
 struct Blocks {
     std::uint32_t first, end;
 };
 
-/// The blocks of a table whose pages changed after a location in the WAL (0 = all); runs less than `near`
-/// apart are one. Nothing for a relation that is not a plain, logged table without children: read it whole.
-std::optional<std::vector<Blocks>> changed_blocks(Oid table, std::int64_t after, std::uint32_t near = 32);
+/// The blocks of a table that has pages, whose pages changed after a location in the WAL (0 = all); runs less
+/// than `near` apart are one.
+std::vector<Blocks> changed_blocks(Oid table, std::int64_t after, std::uint32_t near = 32);
 
 /// The number of the file of a table; a rewrite of the table changes it.
 std::int64_t filenode_of(Oid table);
 
+/// The identifier of the PostgreSQL server's data. Standbys and their promotion keep it; initdb, and so
+/// pg_upgrade and a subscriber of logical replication, has a new one.
+std::int64_t system_identifier();
+
 // The changes that a reading has seen. Every change of a page writes WAL and leaves its location on the page,
 // so the pages that changed after a location are found without a column that says so. A transaction that was
 // under way at a reading may have changed pages before the reading's mark and become visible after it; so a
-// mark is trusted only after a later reading at which all transactions that could have been under way at the
-// mark were over.
+// mark is trusted only after a later reading at which all transactions of this database that could have been
+// under way at the mark were over; README.md has the proof. All of this is true only on the server that took
+// the mark: another server has another WAL, and its files may have the same numbers.
 
 /// The moment of a reading: a location in the WAL, and the transactions in progress.
 struct Mark {
-    std::int64_t lsn;          // in the WAL, taken before the snapshot
-    std::int64_t next_xid;     // transactions from here on came later
-    std::int64_t oldest_open;  // the oldest transaction of others that the snapshot does not see
+    std::int64_t lsn;       // in the WAL, taken first
+    std::int64_t next_xid;  // transactions from here on began to write later
+    std::int64_t
+        oldest_open;  // the oldest of the others before that which runs in this database, or next_xid
 };
 
 /// Takes a mark, then pushes a fresh snapshot for the reading.

@@ -21,8 +21,9 @@ pg::Statement progress_query(
     " pass_from = $2,"
     " synced_at = CASE WHEN $2 IS NULL THEN to_timestamp($3 / 1000.0) ELSE synced_at END,"
     " visits_until = coalesce(date '1970-01-01' + $4::int4, visits_until),"
+    " finds_new_by = $6, server_name = $7, other_server_name = $8,"
     " trouble = NULL, trouble_sqlstate = NULL, trouble_at = NULL",
-    {INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID});
+    {INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID, TEXTOID, TEXTOID, TEXTOID});
 pg::Statement skipped_query(
     "INSERT INTO mau.source_skipped (table_name, reason, row_key) SELECT DISTINCT n.t, n.r, n.k"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3)) n(t, r, k)"
@@ -144,7 +145,10 @@ void Reading::parse_sightings(const std::string& where) {
 }
 
 void Reading::keep_progress(std::optional<Instant> until) const {
-    if (progress_query.write(until, resume_, std::min(at_, now_), visits_until_, moves_back_).count == 0)
+    if (progress_query
+            .write(until, resume_, std::min(at_, now_), visits_until_, moves_back_, finds_new_by(),
+                   server_name_, other_server_name_)
+            .count == 0)
         throw not_written("mau.source");
 }
 

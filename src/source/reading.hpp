@@ -22,6 +22,8 @@ struct Source {
     std::optional<Instant> activity_until, pass_from;  // the first is the reading position
     std::optional<std::int64_t> visits_until;          // a day
     Instant synced_at = 0;
+    // Of the accounts that were read, where a homeserver has one name only.
+    std::optional<std::string> server_name, other_server_name;
     std::map<std::string, std::string> queries;  // of a custom source
 };
 
@@ -59,7 +61,9 @@ class Reading {
         : config_(config),
           source_(source),
           homeserver_(homeserver_of(config, source)),
-          contract_(maker(source.kind)(homeserver_)) {}
+          contract_(maker(source.kind)(homeserver_)),
+          server_name_(source.server_name),
+          other_server_name_(source.other_server_name) {}
 
     /// Checks that the required tables and columns exist; the error names all that are missing.
     void check_there(const char* hint) const;
@@ -93,11 +97,9 @@ class Reading {
     pg::Rows answers(std::string_view user_id) const;
     /// The server's own figures, as jsonb.
     Datum usage(Instant at);
-    /// The way in which new activity is found, in words.
-    std::string finds_new_by() const {
-        if (contract_.activity_table.empty()) return "time";
-        return "changed pages of " + contract_.activity_table + ", which has no index on the time";
-    }
+    /// The way in which new activity is found, and the tables that every sync reads completely, in words.
+    /// After `begin`.
+    std::string finds_new_by() const;
     const Contract& contract() const { return contract_; }
     /// The instant up to which all rows were read (ms): a later row may have been committed after the last
     /// sync.
@@ -147,6 +149,7 @@ class Reading {
     void read_bans(const std::string& where);
     void read_lifted_bans();
     void take_accounts(const pg::Rows& rows);
+    void note_server_name(std::string_view user_id);
     void read_threepids(const std::string& where);
     void read_activity(const std::string& where);
     bool read_activity_by_time(std::int64_t max_rows);
@@ -197,6 +200,7 @@ class Reading {
     std::optional<Instant> resume_;
     std::optional<pg::NamedRows> parsed_;  // the table sightings
     std::optional<std::int64_t> visits_until_;
+    std::optional<std::string> server_name_, other_server_name_;
     std::vector<std::string> skipped_tables_, skipped_reasons_, skipped_keys_;
 };
 

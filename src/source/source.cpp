@@ -19,7 +19,9 @@ namespace {
 
 pg::Statement source_query(
     "SELECT kind, schema_name, attached_by, activity_until, pass_from,"
-    " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0), (visits_until - date '1970-01-01')::bigint"
+    " coalesce((extract(epoch FROM synced_at) * 1000)::bigint, 0), (visits_until - date "
+    "'1970-01-01')::bigint,"
+    " server_name, other_server_name"
     " FROM mau.source");
 pg::Statement queries_query("SELECT q.key, q.value FROM mau.source s, jsonb_each_text(s.queries) q");
 pg::Statement custom_queries_query("SELECT part, query FROM mau.custom_source");
@@ -89,7 +91,8 @@ std::optional<Source> attached() {
     return Source{rows.at(0, 0).string(),           rows.at(0, 1).string(),
                   rows.at(0, 2).string(),           rows.at(0, 3).optional_integer(),
                   rows.at(0, 4).optional_integer(), rows.at(0, 6).optional_integer(),
-                  rows.at(0, 5).integer(),          queries(queries_query)};
+                  rows.at(0, 5).integer(),          rows.at(0, 7).optional_text(),
+                  rows.at(0, 8).optional_text(),    queries(queries_query)};
 }
 
 namespace {
@@ -154,6 +157,7 @@ Datum attach(FunctionCallInfo fcinfo) {
     const Instant at = args.instant(2);
     pg::ResultSet result(fcinfo);
     maker(source.kind);
+    pg::guard([] { PreventCommandIfReadOnly("mau.attach()"); });
     tasks::Task("sync").wait();
     tasks::Task(history::kFoldTask).wait();
     pg::with_spi([&] {
@@ -189,6 +193,7 @@ Datum sync(FunctionCallInfo fcinfo) {
     const pg::Arguments args(fcinfo);
     const Instant at = args.instant(0);
     const std::int64_t max_rows = args.max_rows(1);
+    pg::guard([] { PreventCommandIfReadOnly("mau.sync()"); });
     return tasks::run(fcinfo, "sync", [&](const tasks::Task& task, pg::ResultSet& result) {
         const std::optional<Source> source = attached();
         if (!source) return result.add({"not attached", std::int64_t{0}});
@@ -216,6 +221,7 @@ Datum sync(FunctionCallInfo fcinfo) {
 
 Datum reconcile(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::guard([] { PreventCommandIfReadOnly("mau.reconcile()"); });
     return tasks::run(fcinfo, "reconcile", [&](const tasks::Task& task, pg::ResultSet& result) {
         const std::optional<Source> source = attached();
         if (!source) {
@@ -272,6 +278,7 @@ Datum compare_with_source(FunctionCallInfo fcinfo) {
 /// Compares, and stores the result in mau.comparison.
 Datum keep_comparison(FunctionCallInfo fcinfo) {
     const Instant at = pg::Arguments(fcinfo).instant(0);
+    pg::guard([] { PreventCommandIfReadOnly("mau.keep_comparison()"); });
     return tasks::run(fcinfo, "compare", [&](const tasks::Task& task, pg::ResultSet& result) {
         static pg::Statement forget(MAU_DELETE("mau.comparison", "true"));
         static pg::Statement keep(
@@ -340,8 +347,9 @@ Datum usage_statistics(FunctionCallInfo fcinfo) {
 
 /// Whether a column of mau.source has the progress of the reading, not its tables or its role.
 bool is_progress(const char* column) {
-    for (const char* progress : {"activity_until", "pass_from", "visits_until", "synced_at", "trouble",
-                                 "trouble_sqlstate", "trouble_at"})
+    for (const char* progress :
+         {"activity_until", "pass_from", "visits_until", "synced_at", "finds_new_by", "server_name",
+          "other_server_name", "trouble", "trouble_sqlstate", "trouble_at"})
         if (strcmp(column, progress) == 0) return true;
     return false;
 }

@@ -115,6 +115,7 @@ Contract synapse(const Homeserver& homeserver) {
     const bool locks = homeserver.has("users", "locked");
     if (locks) contract.needs.front().columns.emplace_back("locked");
     contract.users_table = "users";
+    contract.one_server_name = true;
     contract.users = substitute(
         "SELECT u.name::text,"
         // A time out of range stays out of range in milliseconds, so that it is reported.

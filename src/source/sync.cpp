@@ -2,6 +2,7 @@
 #include "source/reading.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "pg/values.hpp"
 
@@ -10,15 +11,18 @@ namespace mau::source {
 namespace {
 
 pg::Statement table_query(
-    "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables WHERE table_name = $1",
-    {TEXTOID});
+    "SELECT filenode, changes_until, pending_until, pending_xid FROM mau.source_tables"
+    " WHERE table_name = $1 AND system_identifier = $2",
+    {TEXTOID, INT8OID});
 pg::Statement remember_table_query(
-    "INSERT INTO mau.source_tables AS s (table_name, filenode, changes_until, pending_until, pending_xid)"
-    " VALUES ($1, $2, $3, $4, $5)"
+    "INSERT INTO mau.source_tables AS s"
+    " (table_name, filenode, changes_until, pending_until, pending_xid, system_identifier)"
+    " VALUES ($1, $2, $3, $4, $5, $6)"
     " ON CONFLICT (table_name) DO UPDATE SET filenode = EXCLUDED.filenode, changes_until = "
     "EXCLUDED.changes_until,"
-    " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid",
-    {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID});
+    " pending_until = EXCLUDED.pending_until, pending_xid = EXCLUDED.pending_xid,"
+    " system_identifier = EXCLUDED.system_identifier",
+    {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID});
 
 /// The instant up to which activity from changed pages is recorded. At present this includes rows a little
 /// ahead of the clock: if they were left for later, their pages would have to be read again and again on a
@@ -31,7 +35,9 @@ Instant taken_until(Instant at) {
 }  // namespace
 
 void Reading::remember(const std::string& table, const TableState& state) const {
-    if (remember_table_query.write(table, state.filenode, state.until, state.pending_until, state.pending_xid)
+    if (remember_table_query
+            .write(table, state.filenode, state.until, state.pending_until, state.pending_xid,
+                   system_identifier())
             .count == 0)
         throw not_written("mau.source_tables");
 }
@@ -45,6 +51,21 @@ std::vector<Reading::Part> Reading::parts() const {
           Part{contract_.activity_table, &Reading::read_activity}})
         if (!part.table.empty()) parts.push_back(part);
     return parts;
+}
+
+std::string Reading::finds_new_by() const {
+    std::string whole, way = contract_.activity_table.empty() ? "time" : "";
+    std::set<std::string> met;
+    for (const Part& part : parts()) {
+        if (!met.insert(part.table).second) continue;
+        const bool is_activity = part.table == contract_.activity_table;
+        if (!has_pages(table_oid(source_.schema, part.table), role_))
+            whole += (whole.empty() ? "all rows of " : ", ") + part.table;
+        else if (is_activity)
+            way = "changed pages of " + part.table + ", which has no index on the time";
+    }
+    if (whole.empty()) return way;
+    return (way.empty() ? "" : way + "; ") + whole + ", whose changed pages cannot be used";
 }
 
 /// Reads the tables of these parts, each once, in the order of the parts.
@@ -62,7 +83,7 @@ void Reading::read_changed(const std::vector<Part>& parts) {
 /// Reads the rows of the pages that changed since the last time.
 void Reading::read_table(const std::string& table, const std::vector<ReadRows>& readers) {
     const Oid oid = table_oid(source_.schema, table);
-    const pg::Rows row = table_query.read_latest(table);
+    const pg::Rows row = table_query.read_latest(table, system_identifier());
     TableState known;
     if (!row.empty())
         known = {row.at(0, 0).integer(), row.at(0, 1).optional_integer(), row.at(0, 2).optional_integer(),
@@ -72,16 +93,17 @@ void Reading::read_table(const std::string& table, const std::vector<ReadRows>& 
     // Reading so many pages costs less than another statement; where each row is a sighting, this is a small
     // number.
     const std::uint32_t near = table == contract_.activity_table ? 2 : 32;
-    const auto changed =
-        may_read_places(oid, role_) ? changed_blocks(oid, known.until.value_or(0), near) : std::nullopt;
+    const bool by_pages = has_pages(oid, role_);
+    const std::vector<Blocks> changed =
+        by_pages ? changed_blocks(oid, known.until.value_or(0), near) : std::vector<Blocks>();
     pg::Scratch scratch;
     for (const ReadRows read_rows : readers) {
         const auto read_where = [&](const std::string& where) {
             scratch.run([&] { (this->*read_rows)(where); });
             scratch.reset();
         };
-        if (!changed) read_where("true");
-        for (const Blocks& run : changed ? *changed : std::vector<Blocks>())
+        if (!by_pages) read_where("true");
+        for (const Blocks& run : changed)
             read_where("ctid >= '(" + std::to_string(run.first) + ",0)'::tid AND ctid < '(" +
                        std::to_string(run.end) + ",0)'::tid");
     }
@@ -163,10 +185,10 @@ std::string Reading::activity_key() const {
     return contract_.activity_name.empty() ? "activity" : contract_.activity_name;
 }
 
-/// Whether the table that activity is read from is in another file than the one that was read. After a
-/// restore of mau's tables, no file is known.
+/// Whether the table that activity is read from is in another file than the one that was read, or on another
+/// server. After a restore of mau's tables, no file is known.
 bool Reading::activity_was_replaced() const {
-    const pg::Rows row = table_query.read_latest(activity_key());
+    const pg::Rows row = table_query.read_latest(activity_key(), system_identifier());
     return row.empty() || row.at(0, 0).integer() != activity_file();
 }
 

@@ -1,5 +1,7 @@
 #include "source/visits.hpp"
 
+#include <unordered_map>
+
 #include "pg/values.hpp"
 #include "source/reading.hpp"
 #include "tasks/tasks.hpp"
@@ -8,12 +10,15 @@ namespace mau::source {
 
 namespace {
 
+constexpr std::int64_t kBad = -2;             // instead of a user's number: the row has no usable user id
+constexpr std::int64_t kLeastUsers = 100000;  // room in any case, for users who are new: 2.4 MB
 constexpr Instant kSettled = 600000;  // after midnight homeservers still store visits of the day before
-constexpr std::size_t kRemembered = 100000;  // users: some 20 MB
 
 pg::Statement number_query(
     "INSERT INTO mau.users (user_id) SELECT * FROM unnest($1) ON CONFLICT (user_id) DO NOTHING",
     {TEXTARRAYOID});
+
+pg::Statement last_number_query("SELECT coalesce(max(u.user_no), 0) FROM mau.users u");
 
 pg::Statement mended_query(
     "DELETE FROM mau.source_skipped WHERE table_name = $1 AND reason LIKE 'cannot be read: %'", {TEXTOID});
@@ -36,8 +41,35 @@ Day settled_day(Instant at) {
 
 }  // namespace
 
-/// Remembers the numbers and services of users.
-void VisitRows::look_up(const std::vector<std::string_view>& ids) {
+VisitRows::VisitRows(const Config& config, Instant now, UnknownUsers unknown)
+    : config_(config),
+      unknown_(unknown),
+      folder_(config, history::first_kept_day(now)),
+      known_(std::max(kLeastUsers, last_number_query.read_latest().at(0, 0).integer())) {
+    // Random, so that nobody can register users who have the same hashes.
+    pg::guard([&] {
+        if (!pg_strong_random(seeds_, sizeof seeds_))
+            elog(ERROR, "mau: no random numbers to be had for the table of known users");
+    });
+}
+
+UserHash VisitRows::hash(std::string_view user_id) const {
+    const auto with = [&](std::uint64_t seed) {
+        return hash_bytes_extended(reinterpret_cast<const unsigned char*>(user_id.data()),
+                                   static_cast<int>(user_id.size()), seed);
+    };
+    return {with(seeds_[0]), with(seeds_[1])};
+}
+
+std::uint32_t VisitRows::place_of_service(std::string_view service) {
+    const auto place = places_.find(service);
+    if (place != places_.end()) return place->second;
+    services_.emplace_back(service);
+    return places_.emplace(service, static_cast<std::uint32_t>(services_.size() - 1)).first->second;
+}
+
+/// Looks users up in mau.users.
+std::vector<KnownUser> VisitRows::look_up(const std::vector<std::string_view>& ids) {
     std::vector<pg::Found> rows = find(config_, ids);
     std::vector<std::string_view> unknown_users;
     for (std::size_t i = 0; i < ids.size(); ++i)
@@ -46,44 +78,49 @@ void VisitRows::look_up(const std::vector<std::string_view>& ids) {
         number_query.write(unknown_users);
         rows = find(config_, ids);
     }
+    std::vector<KnownUser> users(ids.size(), KnownUser{-1, 0});
     for (std::size_t i = 0; i < ids.size(); ++i) {
-        User& user = users_[std::string(ids[i])];
         if (!rows[i].exists || !is_local(config_.settings, ids[i])) continue;
         const Account account = config::account(config_, ids[i], rows[i]);
-        user.number = rows[i].integer(config::users::user_no);
-        user.service = &*services_.emplace(config::service(account)).first;
+        users[i] = {rows[i].integer(config::users::user_no), place_of_service(config::service(account))};
     }
+    return users;
 }
 
 void VisitRows::take(const pg::Rows& rows, Instant until, const std::function<void(std::string_view)>& bad) {
-    if (users_.size() > kRemembered) users_.clear();
     std::vector<std::string_view> unknown;
-    std::vector<const User*> of_row(rows.count);
-    std::set<std::string_view> asked;
-    std::string key;
-    const auto remembered = [&](std::string_view id) {
-        key.assign(id);
-        const auto user = users_.find(key);
-        return user == users_.end() ? nullptr : &user->second;
-    };
+    std::vector<UserHash> hashes;
+    std::vector<KnownUser> of_row(rows.count);
+    std::vector<std::pair<std::uint64_t, std::size_t>> missing;  // a row, and its user's place in `unknown`
+    std::unordered_map<std::string_view, std::size_t> asked;
     for (std::uint64_t i = 0; i < rows.count; ++i) {
         const std::string_view id = rows.at(i, 0).text();
-        of_row[i] = remembered(id);
-        if (!of_row[i] && pg::valid_user_id(id) && asked.insert(id).second) unknown.push_back(id);
-    }
-    if (!unknown.empty()) look_up(unknown);
-    for (std::uint64_t i = 0; i < rows.count; ++i) {
-        const std::string_view id = rows.at(i, 0).text();
-        const User* const user = of_row[i] ? of_row[i] : remembered(id);
-        const pg::Field at = rows.at(i, 1);
-        if (!user) {
-            bad(id);
-        } else if (!at.is_null() && at.integer() >= 0 && at.integer() <= until) {
-            ++taken;
-            if (user->number >= 0)
-                folder_.add(user->number, day_of(at.integer()), platform_of(rows.at(i, 2).text()),
-                            *user->service);
+        const UserHash h = hash(id);
+        if (const auto user = known_.find(h)) {
+            of_row[i] = *user;
+            continue;
         }
+        if (!pg::valid_user_id(id)) {
+            bad(id);
+            of_row[i].number = kBad;
+            continue;
+        }
+        const auto [place, is_new] = asked.emplace(id, unknown.size());
+        if (is_new) unknown.push_back(id), hashes.push_back(h);
+        missing.emplace_back(i, place->second);
+    }
+    if (!unknown.empty()) {
+        const std::vector<KnownUser> users = look_up(unknown);
+        for (std::size_t i = 0; i < users.size(); ++i) known_.add(hashes[i], users[i]);
+        for (const auto& [row, place] : missing) of_row[row] = users[place];
+    }
+    for (std::uint64_t i = 0; i < rows.count; ++i) {
+        const pg::Field at = rows.at(i, 1);
+        if (of_row[i].number == kBad || at.is_null() || at.integer() < 0 || at.integer() > until) continue;
+        ++taken;
+        if (of_row[i].number >= 0)
+            folder_.add(of_row[i].number, day_of(at.integer()), platform_of(rows.at(i, 2).text()),
+                        services_[of_row[i].service]);
     }
 }
 

@@ -2,9 +2,9 @@
 // any order and repeatedly; memory is bounded.
 #pragma once
 
+#include "source/known_users.hpp"
+
 #include <functional>
-#include <set>
-#include <unordered_map>
 
 #include "history/fold.hpp"
 
@@ -16,8 +16,7 @@ class VisitRows {
     /// Whether users who are not in mau.users get a number or are skipped.
     enum class UnknownUsers { add, skip };
 
-    VisitRows(const Config& config, Instant now, UnknownUsers unknown)
-        : config_(config), unknown_(unknown), folder_(config, history::first_kept_day(now)) {}
+    VisitRows(const Config& config, Instant now, UnknownUsers unknown);
 
     /// Reads rows (user_id text, an instant of the day in ms, user_agent text) up to an instant; calls `bad`
     /// for each row without a usable user id.
@@ -30,17 +29,17 @@ class VisitRows {
     std::int64_t marked() const { return folder_.marked; }
 
   private:
-    struct User {
-        std::int64_t number = -1;  // -1: left out
-        const std::string* service = nullptr;
-    };
-    void look_up(const std::vector<std::string_view>& ids);
+    UserHash hash(std::string_view user_id) const;
+    std::vector<KnownUser> look_up(const std::vector<std::string_view>& ids);
+    std::uint32_t place_of_service(std::string_view service);
 
     const Config& config_;
     const UnknownUsers unknown_;
     history::Folder folder_;
-    std::unordered_map<std::string, User> users_;  // recently met, a bounded number
-    std::set<std::string, std::less<>> services_;
+    std::uint64_t seeds_[2];
+    KnownUsers known_;
+    std::vector<std::string> services_;
+    std::map<std::string, std::uint32_t, std::less<>> places_;  // of services, by name
 };
 
 }  // namespace mau::source

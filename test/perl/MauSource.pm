@@ -11,7 +11,7 @@ use PostgreSQL::Test::Cluster;
 use Test::More;
 
 our @EXPORT = qw($NOW $DAY source_cluster preload new_homeserver load_fixture fixture at ask
-  attach sync members last_seen add_user see set_settings is_settled);
+  attach sync plans_of_sync members last_seen add_user see set_settings is_settled);
 
 # 2026-11-20 18:00:00 UTC, the time of the fixtures, in ms.
 our $NOW = 1795197600000;
@@ -94,6 +94,21 @@ sub at
 {
 	my ($ms) = @_;
 	return "to_timestamp(${ms}::numeric / 1000)";
+}
+
+# The plans of all statements of a sync, with the rows that they read.
+sub plans_of_sync
+{
+	my ($node, $database, $ms) = @_;
+	return (ask($node, $database, qq{
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_nested_statements = on;
+SET auto_explain.log_analyze = on;
+SET auto_explain.log_timing = off;
+SET auto_explain.log_level = notice;
+SET client_min_messages = notice;
+SELECT * FROM mau.sync(@{[at($ms)]});}))[1];
 }
 
 # Statements, each in a transaction of its own: (what they print, their errors and warnings).

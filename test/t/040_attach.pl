@@ -187,7 +187,7 @@ sub population
 			WHERE t.added_at IS NULL OR m.user_id IS NULL}),
 		0, 'population: and every threepid');
 	is_settled($node, $database, $NOW, 'population: a sync changes nothing');
-	my $plans = plans($database, $NOW);
+	my $plans = plans_of_sync($node, $database, $NOW);
 	unlike($plans, qr/Seq Scan on (?:public\.)?(?:users|user_ips|user_threepids)\b(?! u)/, 'population: a sync with nothing new scans no table');
 	like($plans, qr/Index Scan using user_ips_last_seen_only/, 'population: it reads the index range');
 	my $overlap = ask($node, $database, "SELECT count(*) FROM user_ips WHERE last_seen BETWEEN (SELECT max(last_seen) FROM user_ips) - 300000 AND $NOW");
@@ -219,22 +219,6 @@ WHERE e.user_id IS NULL OR m.user_id IS NULL}), '0 differ', 'population, limited
 		'population, limited: a reserved user who was seen has that time');
 	is( ask($node, $database, 'SELECT sum(users) FROM mau.reap(' . at($NOW) . ')'), 0, 'population, limited: reap finds nothing to do');
 	return;
-}
-
-# The plans of all statements of a sync, with actual rows.
-sub plans
-{
-	my ($database, $ms) = @_;
-	my ($out, $err) = ask($node, $database, qq{
-LOAD 'auto_explain';
-SET auto_explain.log_min_duration = 0;
-SET auto_explain.log_nested_statements = on;
-SET auto_explain.log_analyze = on;
-SET auto_explain.log_timing = off;
-SET auto_explain.log_level = notice;
-SET client_min_messages = notice;
-SELECT * FROM mau.sync(@{[at($ms)]});});
-	return $err;
 }
 
 # --- Ours -------------------------------------------------------------------------------------------------------

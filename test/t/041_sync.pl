@@ -470,6 +470,22 @@ sub moved
 
 # --- Nothing more than is needed is read ------------------------------------------------------------------------
 
+# A sync with its plans: the rows that it reads of each table, the scans, and the plans.
+sub reads
+{
+	my ($d) = @_;
+	my $err = plans_of_sync($node, $d, $NOW);
+	my %rows = (users => 0, user_ips => 0, user_threepids => 0);
+	my @scans;
+	# PostgreSQL 18 shows rows with two decimals.
+	while ($err =~ /(\w+ ?\w* ?\w* Scan)(?: Backward)?(?: using \w+)? on (?:public\.)?(users|user_ips|user_threepids) .*\(actual rows=(\d+)(?:\.\d+)? loops=(\d+)\)/g)
+	{
+		$rows{$2} += $3 * $4;
+		push @scans, "$1 on $2";
+	}
+	return (\%rows, \@scans, $err);
+}
+
 sub frugal
 {
 	my $d = new_homeserver($node, name => 'frugal');
@@ -481,25 +497,7 @@ ANALYZE;
 INSERT INTO mau.reserved_threepids (medium, address) VALUES ('email', 'u7\@example.com'), ('email', 'nobody\@example.com')});
 	set_settings($node, $d, 'max_mau_value = 10');
 	is(attach($node, $d, $NOW)->{joined}, 20000, 'frugal: attached');
-	my $read = sub {
-		my ($out, $err) = ask($node, $d, qq{
-LOAD 'auto_explain';
-SET auto_explain.log_min_duration = 0;
-SET auto_explain.log_nested_statements = on;
-SET auto_explain.log_analyze = on;
-SET auto_explain.log_timing = off;
-SET auto_explain.log_level = notice;
-SELECT * FROM mau.sync(@{[at($NOW)]});});
-		my %rows = (users => 0, user_ips => 0, user_threepids => 0);
-		my @scans;
-		# PostgreSQL 18 shows rows with two decimals.
-		while ($err =~ /(\w+ ?\w* ?\w* Scan)(?: Backward)?(?: using \w+)? on (?:public\.)?(users|user_ips|user_threepids) .*\(actual rows=(\d+)(?:\.\d+)? loops=(\d+)\)/g)
-		{
-			$rows{$2} += $3 * $4;
-			push @scans, "$1 on $2";
-		}
-		return (\%rows, \@scans, $err);
-	};
+	my $read = sub { return reads($d) };
 	my ($rows, $scans) = $read->();
 	is_deeply([ grep { /Seq Scan/ } @$scans ], [], 'frugal: with nothing new no table is scanned') or diag explain $scans;
 	is($rows->{user_ips}, 301, 'frugal: of the activity the rows of the overlap are read, through the index');
@@ -516,6 +514,66 @@ SELECT * FROM mau.sync(@{[at($NOW)]});});
 	return;
 }
 
+# --- Transactions in progress, here and in another database -----------------------------------------------------
+
+# How many rows of `users` a sync reads.
+sub users_read { my ($d) = @_; my ($rows) = reads($d); return $rows->{users}; }
+
+sub in_progress
+{
+	my $d = new_homeserver($node, name => 'in_progress');
+	my $other = new_homeserver($node, name => 'neighbour');
+	sql($d, "INSERT INTO users (name, creation_ts) SELECT '\@u' || i || ':x', 1700000000 + i FROM generate_series(1, 20000) i; ANALYZE");
+	my $change = sub { my ($user, $type) = @_; return "UPDATE users SET user_type = '$type' WHERE name = '\@u$user:x';" };
+	my $type = sub { my ($user) = @_; return one($d, "SELECT user_type FROM mau.users WHERE user_id = '\@u$user:x'"); };
+
+	# Of another database: a session that has written, with savepoints, and a prepared transaction.
+	my $neighbour = $node->background_psql($other);
+	$neighbour->query_safe("BEGIN; INSERT INTO users (name) VALUES ('\@b:x'); SAVEPOINT s; INSERT INTO users (name) VALUES ('\@c:x')");
+	sql($other, "BEGIN; INSERT INTO users (name) VALUES ('\@d:x'); PREPARE TRANSACTION 'neighbour'");
+	is(attach($node, $d, $NOW)->{users}, 20000, 'in progress: attached while another database has transactions');
+	cmp_ok(users_read($d), '<', 10, 'in progress: elsewhere, nothing is read again');
+	sql($d, $change->(100, 'bot'));
+	my $read = users_read($d);
+	cmp_ok($read, '>', 0, 'in progress: elsewhere, what changes is read');
+	cmp_ok($read, '<', 1000, 'in progress: elsewhere, the pages that have changed');
+	is($type->(100), 'bot', 'in progress: elsewhere, and it was found');
+	cmp_ok(users_read($d), '<', 1000, 'in progress: elsewhere, once');
+
+	# Of this database: what they write is found when they have committed, however often a sync came before that.
+	my $here = $node->background_psql($d);
+	$here->query_safe('BEGIN;' . $change->(200, 'late') . 'SAVEPOINT s;' . $change->(300, 'later'));
+	sql($d, 'BEGIN;' . $change->(400, 'prepared') . "PREPARE TRANSACTION 'here'");
+	users_read($d) for 1 .. 3;
+	is($type->($_), '', "in progress: here, \@u$_:x is not known yet") for 200, 300, 400;
+	$here->query_safe('COMMIT');
+	$here->quit;
+	users_read($d);
+	is($type->(200), 'late', 'in progress: here, found after the commit');
+	is($type->(300), 'later', 'in progress: here, likewise of a subtransaction');
+	users_read($d) for 1 .. 2;
+	sql($d, "COMMIT PREPARED 'here'");
+	users_read($d);
+	is($type->(400), 'prepared', 'in progress: here, found after COMMIT PREPARED');
+	users_read($d) for 1 .. 2;
+	cmp_ok(users_read($d), '<', 1000, 'in progress: here, once');
+
+	# A restart keeps prepared transactions.
+	$neighbour->query_safe('COMMIT');
+	$neighbour->quit;
+	sql($d, 'BEGIN;' . $change->(500, 'kept') . "PREPARE TRANSACTION 'here'");
+	$node->stop('immediate');
+	$node->start;
+	users_read($d) for 1 .. 2;
+	sql($d, "COMMIT PREPARED 'here'");
+	users_read($d);
+	is($type->(500), 'kept', 'in progress: here, found after a crash');
+	users_read($d);
+	cmp_ok(users_read($d), '<', 1000, 'in progress: here, once');
+	sql($other, "COMMIT PREPARED 'neighbour'");
+	return;
+}
+
 news();
 deactivated();
 threepids();
@@ -524,6 +582,7 @@ batches();
 interrupted();
 moved();
 frugal();
+in_progress();
 natives('by_count');
 preload($node);
 natives('by_counters');

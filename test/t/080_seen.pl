@@ -99,5 +99,13 @@ $session->query_safe("$again FROM generate_series(1, 128)");
 $session->quit;
 cmp_ok($node->safe_psql('postgres', 'SELECT hits FROM mau.seen_cache()') - $before, '>=', 128, 'members are remembered after it');
 
+# CREATE EXTENSION may be prepared, as Citus does on its workers. Nothing that was remembered before it is used after it.
+$session = $node->background_psql('postgres');
+$session->query_safe("$again FROM generate_series(1, 2)");
+$node->safe_psql('postgres', q{BEGIN; DROP EXTENSION mau; CREATE EXTENSION mau; PREPARE TRANSACTION 'e'});
+$node->safe_psql('postgres', q{COMMIT PREPARED 'e'});
+is($session->query_safe($again), 'joined', 'an extension that was created anew by a prepared transaction knows nobody');
+$session->quit;
+
 $node->stop;
 done_testing();
