@@ -1,6 +1,7 @@
 // The module: a table of contents.
 #include "cohort/alert.hpp"
 #include "config/config.hpp"
+#include "pg/plain.hpp"
 #include "pg/shmem.hpp"
 #include "seats/seats.hpp"
 #include "cache/cache.hpp"
@@ -20,6 +21,7 @@ void _PG_init(void) {
         mau::config::init();
         mau::source::init();
         mau::worker::init();
+        mau::pg::init_plain_tables();
         mau::pg::init_shared_memory();
         mau::pg::guard([] { MarkGUCPrefixReserved("mau"); });
     });

@@ -121,6 +121,9 @@ pg::Statement differences_query(
     "SELECT t.last_rows FROM mau.tasks t WHERE t.task = 'reconcile'"
     " AND t.last_rows IS NOT NULL AND EXISTS (SELECT FROM mau.source)");
 
+pg::Statement database_label_query(
+    "SELECT current_database()::text FROM mau.settings s WHERE s.metrics_database_label");
+
 constexpr std::size_t kMostServices = 100;
 constexpr std::string_view kHealthWords[] = {"ok",   "idle",    "starting", "paused", "waiting",
                                              "late", "failing", "off",      "standby"};
@@ -316,6 +319,8 @@ Figures figures(const Config& config, Instant at) {
 
 exposition::Text exposition(const Config& config, TimestampTz at) {
     std::vector<exposition::Label> common;
+    const pg::Rows database = database_label_query.read();
+    if (!database.empty()) common.push_back({"database", database.at(0, 0).text()});
     if (config.settings.server_name) common.push_back({"server_name", *config.settings.server_name});
     exposition::Text text(std::move(common));
     const std::int64_t current = cohort::count(config, pg::to_instant(at));

@@ -47,9 +47,79 @@ void complain_of_unknown_databases() {
                       errhint("Names are compared as they are written, with their case.")));
 }
 
-/// Updates the slots to the databases that exist and that mau.databases allows.
+/// A tick that was started and is not over.
+struct Running {
+    Oid database;
+    BackgroundWorkerHandle* handle;
+    TimestampTz started;
+    const char* ended;  // why it was ended; null: it was not
+};
+Running running[kMaxWorkers];
+int running_count = 0;
+
+/// Whether a tick of the database was started and is not over. Its slot may have been made since, and not
+/// know of that tick.
+bool is_running(Oid database) {
+    for (int i = 0; i < running_count; ++i)
+        if (running[i].database == database) return true;
+    return false;
+}
+
+/// A database without a slot, that is, without the extension, as far as is known.
+struct Candidate {
+    Oid database;  // the key
+    TimestampTz next_look;
+    std::uint32_t round;  // of discover(), in which it was there
+};
+HTAB* candidates = nullptr;
+
+/// Updates the candidates to these databases.
+void keep_candidates(const Oid* databases, int count) {
+    static std::uint32_t round = 0;
+    if (!candidates) {
+        HASHCTL control = {};
+        control.keysize = sizeof(Oid);
+        control.entrysize = sizeof(Candidate);
+        candidates = hash_create("mau candidates", 64, &control, HASH_ELEM | HASH_BLOBS);
+    }
+    ++round;
+    for (int i = 0; i < count; ++i) {
+        bool known = false;
+        auto* const each =
+            static_cast<Candidate*>(hash_search(candidates, &databases[i], HASH_ENTER, &known));
+        if (!known) each->next_look = 0;
+        each->round = round;
+    }
+    HASH_SEQ_STATUS all;
+    hash_seq_init(&all, candidates);
+    while (auto* const each = static_cast<Candidate*>(hash_seq_search(&all)))
+        if (each->round != round) hash_search(candidates, &each->database, HASH_REMOVE, nullptr);
+}
+
+/// Sets when to look at a database next, if it is a candidate.
+void look_again(Oid database, int seconds) {
+    auto* const candidate = static_cast<Candidate*>(hash_search(candidates, &database, HASH_FIND, nullptr));
+    if (candidate) candidate->next_look = GetCurrentTimestamp() + seconds * USECS_PER_SEC;
+}
+
+/// The database that has waited longest, for a tick or for a look, or InvalidOid; `next` is when the first of
+/// them is due.
+Oid most_due(TimestampTz now, TimestampTz* next) {
+    Oid database = slots::most_due(now, next, is_running);
+    HASH_SEQ_STATUS all;
+    hash_seq_init(&all, candidates);
+    while (auto const* const each = static_cast<Candidate*>(hash_seq_search(&all))) {
+        // After the clock was set back, the next look is due now.
+        TimestampTz const when = each->next_look > now + kAskAgain * USECS_PER_SEC ? now : each->next_look;
+        if (when >= *next) continue;
+        *next = when;
+        database = when <= now ? each->database : InvalidOid;
+    }
+    return database;
+}
+
+/// Updates the slots and the candidates to the databases that exist and that mau.databases allows.
 void discover() {
-    static bool complained = false;
     StartTransactionCommand();
     (void)GetTransactionSnapshot();
     Relation const catalog = table_open(DatabaseRelationId, AccessShareLock);
@@ -70,25 +140,10 @@ void discover() {
     }
     table_endscan(scan);
     table_close(catalog, AccessShareLock);
-    int const left_out = slots::keep(databases, count);
+    keep_candidates(databases, slots::keep(databases, count));
     complain_of_unknown_databases();
     CommitTransactionCommand();
-    if (left_out > 0 && !complained)
-        ereport(LOG,
-                (errmsg("mau's worker serves %d databases and leaves out %d", count - left_out, left_out),
-                 errhint("Name those that have the extension in mau.databases.")));
-    complained = left_out > 0;
 }
-
-/// A tick that was started and is not over.
-struct Running {
-    Oid database;
-    BackgroundWorkerHandle* handle;
-    TimestampTz started;
-    const char* ended;  // why it was ended; null: it was not
-};
-Running running[kMaxWorkers];
-int running_count = 0;
 
 constexpr const char* kLost = "the worker ended without a report; the server log may say why";
 constexpr const char* kWanted = "the worker was ended so that the database can be dropped, renamed or copied";
@@ -117,9 +172,11 @@ void start_tick(Oid database) {
 
     static bool complained = false;
     slots::begin(database);
+    look_again(database, options.tick_interval);
     if (!may_connect(database)) {  // it would hold a worker slot until it may
         slots::report(database, slots::state(database).slot.extension, false, "55006",
                       "the database is being dropped, renamed or copied");
+        slots::end(database, "");
         return;
     }
     BackgroundWorkerHandle* handle = nullptr;
@@ -127,8 +184,10 @@ void start_tick(Oid database) {
     bool const registered = RegisterDynamicBackgroundWorker(&worker, &handle);
     MemoryContextSwitchTo(outer);
     if (!registered) {
+        slots::enter(database);  // for its health; a tick that finds no extension gives the slot back
         slots::report(database, slots::state(database).slot.extension, false, "53400",
                       "no background worker slot is free; raise max_worker_processes");
+        slots::end(database, "");
         if (complained) return;
         complained = true;
         ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -137,6 +196,7 @@ void start_tick(Oid database) {
         return;
     }
     complained = false;
+    look_again(database, kAskAgain);
     running[running_count++] = {database, handle, GetCurrentTimestamp(), nullptr};
 }
 
@@ -184,7 +244,7 @@ void end_long_ticks(TimestampTz now) {
         if (options.enabled) {
             discover();
             while (running_count < options.max_workers) {
-                Oid const database = slots::most_due(GetCurrentTimestamp(), &next);
+                Oid const database = most_due(GetCurrentTimestamp(), &next);
                 if (!OidIsValid(database)) break;
                 start_tick(database);
             }

@@ -8,7 +8,6 @@ namespace mau::worker {
 
 namespace {
 
-constexpr int kAskAgain = 600;      // seconds, for a database that has nothing for us
 constexpr int kLongestWait = 3600;  // seconds, for one whose ticks fail
 
 struct Shared {
@@ -17,6 +16,7 @@ struct Shared {
     Latch* launcher_latch;  // in shared memory, so good in every process
     bool launched;          // since the server started
     Slot slots[pg::kMaxDatabases];
+    Figures figures[pg::kMaxDatabases];  // of the slot with the same index
 };
 
 pg::SharedPiece piece(
@@ -29,12 +29,18 @@ Slot* find(Shared* shared, Oid database) {
     return nullptr;
 }
 
+Figures& figures_of(Shared* shared, const Slot& slot) {
+    return shared->figures[&slot - shared->slots];
+}
+
 /// The database's slot, made if there is room.
 Slot* claim(Shared* shared, Oid database) {
     Slot* slot = find(shared, database);
     if (slot) return slot;
     slot = find(shared, InvalidOid);
-    if (slot) slot->database = database;
+    if (!slot) return nullptr;
+    slot->database = database;
+    figures_of(shared, *slot) = Figures{};
     return slot;
 }
 
@@ -89,7 +95,7 @@ TimestampTz due(const Slot& slot) {
     int wait = options.tick_interval;
     if (slot.lost > 0)
         wait = std::min(kLongestWait, options.tick_interval << std::min(slot.lost, 12));
-    else if (slot.extension == Extension::absent || slot.extension == Extension::other_version)
+    else if (slot.extension == Extension::other_version)
         wait = kAskAgain;
     const TimestampTz regular = slot.started + wait * USECS_PER_SEC;
     if (slot.extension != Extension::present || slot.lost > 0) return regular;
@@ -114,6 +120,17 @@ State state(Oid database) {
     state.launcher = shared->launcher_pid;
     LWLockRelease(&shared->lock);
     return state;
+}
+
+int members(Member* members) {
+    auto* shared = piece.get<Shared>();
+    if (!shared) return 0;
+    int count = 0;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    for (const Slot& slot : shared->slots)
+        if (OidIsValid(slot.database)) members[count++] = {slot, figures_of(shared, slot)};
+    LWLockRelease(&shared->lock);
+    return count;
 }
 
 int long_ticks(TimestampTz now, Oid* databases, TimestampTz* started, int most) {
@@ -151,27 +168,26 @@ void become_launcher() {
     LWLockRelease(&shared->lock);
 }
 
-int keep(const Oid* databases, int count) {
+int keep(Oid* databases, int count) {
     auto* shared = piece.get<Shared>();
-    int left_out = 0;
     LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
     for (Slot& slot : shared->slots)
         if (OidIsValid(slot.database) &&
             std::find(databases, databases + count, slot.database) == databases + count)
             slot = Slot{};
-    for (int i = 0; i < count; ++i)
-        if (!claim(shared, databases[i])) ++left_out;
+    Oid* const with_slot =
+        std::partition(databases, databases + count, [&](Oid each) { return !find(shared, each); });
     LWLockRelease(&shared->lock);
-    return left_out;
+    return static_cast<int>(with_slot - databases);
 }
 
-Oid most_due(TimestampTz now, TimestampTz* next) {
+Oid most_due(TimestampTz now, TimestampTz* next, bool (*is_running)(Oid database)) {
     auto* shared = piece.get<Shared>();
     const Slot* first = nullptr;
     *next = DT_NOEND;
     LWLockAcquire(&shared->lock, LW_SHARED);
     for (const Slot& slot : shared->slots) {
-        if (!OidIsValid(slot.database) || slot.running) continue;
+        if (!OidIsValid(slot.database) || slot.running || is_running(slot.database)) continue;
         // A start in the future means that the clock was set back; the tick is due now.
         const TimestampTz when = slot.started > now ? now : due(slot);
         if (first && when >= *next) continue;
@@ -187,7 +203,7 @@ void begin(Oid database) {
     with_slot(database, [](Slot& slot) {
         slot.started = GetCurrentTimestamp();
         slot.urgent = slot.woken;
-        slot.woken = slot.more = false;
+        slot.woken = slot.more = slot.reported = false;
         slot.running = true;
     });
 }
@@ -196,17 +212,60 @@ void end(Oid database, const char* reason) {
     with_slot(database, [=](Slot& slot) {
         if (!slot.running) return;
         slot.running = false;
+        if (slot.reported) return;
         slot.finished = GetCurrentTimestamp();
         ++slot.lost;
         set_error(slot, "57P02", reason);
     });
 }
 
-void report(Oid database, Extension extension, bool more, const char* error_state, const char* error) {
+bool enter(Oid database) {
+    auto* shared = piece.get<Shared>();
+    LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+    Slot* slot = claim(shared, database);
+    if (slot && !slot->running) {  // also where wake() has claimed it during this tick
+        slot->started = GetCurrentTimestamp();
+        slot->running = true;
+    }
+    LWLockRelease(&shared->lock);
+    return slot != nullptr;
+}
+
+void note(Oid database, Extension extension, const char* error_state, const char* error) {
     with_slot(database, [&](Slot& slot) {
         slot.extension = extension;
+        slot.finished = GetCurrentTimestamp();
+        set_error(slot, error_state, error);
+    });
+}
+
+Figures published(Oid database) {
+    Figures figures = {};
+    with_slot(database, [&](Slot& slot) { figures = figures_of(piece.get<Shared>(), slot); });
+    return figures;
+}
+
+void publish(Oid database, const Figures& figures) {
+    with_slot(database, [&](Slot& slot) { figures_of(piece.get<Shared>(), slot) = figures; });
+}
+
+void publish_failure(Oid database, const char* reason) {
+    with_slot(database, [&](Slot& slot) {
+        Figures& figures = figures_of(piece.get<Shared>(), slot);
+        strlcpy(figures.health, "failing", sizeof figures.health);
+        strlcpy(figures.reason, reason, sizeof figures.reason);
+    });
+}
+
+void report(Oid database, Extension extension, bool more, const char* error_state, const char* error) {
+    with_slot(database, [&](Slot& slot) {
+        if (extension == Extension::absent && !slot.woken) {
+            slot = Slot{};
+            return;
+        }
+        slot.extension = extension;
         slot.more = more;
-        slot.running = false;
+        slot.reported = true;
         slot.lost = 0;
         slot.finished = GetCurrentTimestamp();
         set_error(slot, error_state, error);

@@ -37,19 +37,33 @@ const char* unknown_databases(bool (*exists)(const char* name));
 enum class Extension : std::uint8_t { unknown, absent, present, other_version, restoring, paused };
 const char* name(Extension extension);
 
-/// The state of a database.
+/// The time between two looks at a database that has nothing for us.
+inline constexpr int kAskAgain = 600;  // seconds
+
+/// The state of a database that has the extension, or where it was created just now.
 struct Slot {
     Oid database;  // InvalidOid: a free slot
     Extension extension;
     bool woken;                     // a tick was asked for, before it is due
     bool urgent;                    // the tick under way, or the last one, was asked for so
     bool more;                      // the last tick left work
-    bool running;                   // a tick is under way
+    bool running;                   // a tick is under way, until its process has ended
+    bool reported;                  // the tick under way has reported its result
     int lost;                       // ticks in a row that ended without a report
     TimestampTz started, finished;  // of the last tick; 0: none yet
     char error_state[6];
     char error[256];  // why the last tick could not work; failures of tasks are in mau.tasks
 };
+
+/// The state of a database that a tick published for mau.fleet().
+struct Figures {
+    char health[16];  // the word of mau.health(); empty: nothing was published
+    char reason[512];
+    TimestampTz at;                     // of the numbers; 0: there are none
+    std::int64_t dau, wau, mau, limit;  // users; kNone where there is no such figure
+    bool blocked;                       // newcomers were refused
+};
+inline constexpr std::int64_t kNone = -1;
 
 /// When a database's next tick is due. One comes just before midnight UTC: a homeserver may overwrite the
 /// last sighting of a day by the first of the next.
@@ -66,6 +80,13 @@ struct State {
     Slot slot;         // all zero if the database has none
 };
 State state(Oid database);
+/// The slot of a database, and its published figures.
+struct Member {
+    Slot slot;
+    Figures figures;
+};
+/// Copies the slots that are taken to `members`, which has room for pg::kMaxDatabases; returns how many.
+int members(Member* members);
 /// Copies the databases whose ticks have been under way for longer than kLongTick, and when these began;
 /// returns how many.
 int long_ticks(TimestampTz now, Oid* databases, TimestampTz* started, int most);
@@ -77,10 +98,12 @@ void wake(Oid database);
 
 /// Makes this process the launcher that `wake` wakes, until it exits.
 void become_launcher();
-/// Keeps slots for these databases and no others; returns how many got none.
-int keep(const Oid* databases, int count);
+/// Frees the slots of all databases but these. Moves those of these that have no slot to the front, and
+/// returns how many.
+int keep(Oid* databases, int count);
 /// The database that has waited longest for a tick, or InvalidOid; `next` is when the first of them is due.
-Oid most_due(TimestampTz now, TimestampTz* next);
+/// Those for which `is_running` is true are left out; it is called under the lock.
+Oid most_due(TimestampTz now, TimestampTz* next, bool (*is_running)(Oid database));
 /// Notes that a tick starts.
 void begin(Oid database);
 /// Notes that a tick's process has ended, and the reason if the launcher ended it.
@@ -88,7 +111,19 @@ void end(Oid database, const char* reason);
 
 // The tick's part.
 
-/// Notes the result of a tick. Without an error pass empty texts.
+/// Gives the database a slot if it has none, for a tick that has found the extension. Returns false if all
+/// slots are taken.
+bool enter(Oid database);
+/// Notes what a tick has found, before it ends, for mau.health(). Without an error pass empty texts.
+void note(Oid database, Extension extension, const char* error_state, const char* error);
+/// The published figures of a database; empty if it has no slot.
+Figures published(Oid database);
+/// Publishes the figures of a database.
+void publish(Oid database, const Figures& figures);
+/// Publishes that a database's figures could not be read; the numbers stay.
+void publish_failure(Oid database, const char* reason);
+/// Notes the result of a tick. Without an error pass empty texts. A database without the extension gives up
+/// its slot, unless another tick was asked for.
 void report(Oid database, Extension extension, bool more, const char* error_state, const char* error);
 
 }  // namespace slots

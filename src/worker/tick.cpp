@@ -14,7 +14,9 @@
 #include <cstdlib>
 
 #include "pg/locks.hpp"
+#include "pg/shmem.hpp"
 #include "pg/spi.hpp"
+#include "worker/fleet.hpp"
 #include "worker/schedule.hpp"
 #include "worker/slots.hpp"
 
@@ -128,13 +130,20 @@ class Tick {
     bool passes(const schedule::ScheduledTask* task, const Ending& ending);
     bool may_go_on();
     void report();
+    bool publishes(const Slot& before);
+    void publish();
 
     const TimestampTz started_ = GetCurrentTimestamp();
     Extension extension_ = Extension::present;
     bool more_ = false;
-    pg::Trouble trouble_;  // an error that mau.tasks does not have
+    bool has_failed_ = false;  // a task, or a transaction between them
+    pg::Trouble trouble_;      // an error that mau.tasks does not have
     char database_[NAMEDATALEN] = "";
 };
+
+bool extension_is_there(const Ending& ending) {
+    return ending.trouble || ending.locking != Locking::absent;
+}
 
 /// Whether there is work here now; notes why not.
 bool Tick::look_around() {
@@ -146,6 +155,15 @@ bool Tick::look_around() {
             restoring = schedule::owner_copies();
         },
         As::superuser);
+    if (extension_is_there(ending) && !slots::enter(MyDatabaseId)) {
+        pg::guard([&] {
+            ereport(LOG, (errmsg("mau's worker leaves out database \"%s\": %d other databases have mau, as "
+                                 "many as it serves",
+                                 database_, pg::kMaxDatabases),
+                          errhint("Name the databases to serve in mau.databases.")));
+        });
+        return false;
+    }
     if (!passes(nullptr, ending)) return false;
     bool paused = false;
     if (!restoring &&
@@ -167,6 +185,7 @@ bool Tick::passes(const schedule::ScheduledTask* task, const Ending& ending) {
         if (ending.locking == Locking::other_version) extension_ = Extension::other_version;
         return ending.locking == Locking::done;
     }
+    has_failed_ = true;
     const pg::Trouble& trouble = *ending.trouble;
     Ending noted{Locking::done, trouble};
     if (task) noted = transact("mau: note a failure", [&] { schedule::fail(*task, trouble); });
@@ -209,6 +228,7 @@ bool Tick::run(const schedule::ScheduledTask& task) {
         if (ending.trouble || ending.locking != Locking::done) return passes(&task, ending);
         handled += batch.handled;
     } while (batch.more && !batch.trouble && may_go_on());
+    has_failed_ = has_failed_ || batch.trouble;
     more_ = more_ || (batch.more && !batch.trouble);
 
     ending = transact("mau: end a task", [&] { schedule::end(task, *begun, batch, handled); });
@@ -228,7 +248,39 @@ void Tick::report() {
     }
     std::string text = trouble_.message;
     if (!trouble_.hint.empty()) text += "; " + trouble_.hint;
+    const Slot before = slots::state(MyDatabaseId).slot;
+    slots::note(MyDatabaseId, extension_, trouble_.state.c_str(), text.c_str());
+    if (publishes(before)) publish();
     slots::report(MyDatabaseId, extension_, more_, trouble_.state.c_str(), text.c_str());
+}
+
+/// Whether health and figures are read now: every mau.refresh_interval, because that costs more than the rest
+/// of a tick with nothing new; at once where something has changed or is wrong.
+bool Tick::publishes(const Slot& before) {
+    if (before.database != MyDatabaseId) return false;
+    if (extension_ != Extension::present && extension_ != Extension::paused) return false;
+    if (has_failed_ || before.urgent || before.error[0] || before.extension != extension_) return true;
+    const Figures last = slots::published(MyDatabaseId);
+    const std::string_view health = last.health;
+    if (health != "ok" && health != "idle" && health != "paused") return true;
+    const TimestampTz age = GetCurrentTimestamp() - last.at;
+    return age < 0 ||
+           age >= options.refresh_interval * USECS_PER_SEC - options.tick_interval * USECS_PER_SEC / 2;
+}
+
+/// Publishes the health and the figures for mau.fleet().
+void Tick::publish() {
+    if (timed_out) {
+        slots::publish_failure(MyDatabaseId, "the last tick took longer than mau.tick_timeout");
+        return;
+    }
+    Figures figures = {};
+    const Ending ending = transact("mau: publish the figures", [&] { figures = fleet::read_figures(); });
+    if (ending.trouble)
+        slots::publish_failure(MyDatabaseId,
+                               ("the figures cannot be read: " + ending.trouble->text()).c_str());
+    else if (ending.locking == Locking::done)
+        slots::publish(MyDatabaseId, figures);
 }
 
 void Tick::run() {

@@ -146,6 +146,7 @@ namespace mau {
 namespace {
 
 Datum wake_worker(FunctionCallInfo) {
+    pg::guard([] { PreventCommandDuringRecovery("mau.wake_worker()"); });
     worker::wake_at_commit();
     return BoolGetDatum(worker::slots::state(MyDatabaseId).launcher != 0);
 }

@@ -122,15 +122,17 @@ subtest 'an extension that comes later, or not at all' => sub {
     sql('without', 'DROP EXTENSION mau');
 };
 
+# Statements that make refresh run until public.hold is empty.
+my @held_refresh = (
+    'CREATE TABLE public.hold AS SELECT true AS held',
+    q(CREATE FUNCTION public.on_refresh() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN WHILE EXISTS (SELECT FROM public.hold) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NEW; END'),
+    'CREATE TRIGGER on_refresh BEFORE INSERT ON mau.snapshots FOR EACH ROW EXECUTE FUNCTION public.on_refresh()');
+
 subtest 'the first tick' => sub {
     sql('postgres', 'CREATE DATABASE new');
     # Its refresh is held, and the tasks before it have run.
-    sql('new', q(BEGIN; CREATE EXTENSION mau; SELECT mau.record_activity('@alice:example.com');
-        CREATE TABLE public.hold AS SELECT true AS held;
-        CREATE FUNCTION public.on_refresh() RETURNS trigger LANGUAGE plpgsql
-            AS 'BEGIN WHILE EXISTS (SELECT FROM public.hold) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NEW; END';
-        CREATE TRIGGER on_refresh BEFORE INSERT ON mau.snapshots FOR EACH ROW EXECUTE FUNCTION public.on_refresh();
-        COMMIT));
+    sql('new', join('; ', 'BEGIN', 'CREATE EXTENSION mau', q(SELECT mau.record_activity('@alice:example.com')), @held_refresh, 'COMMIT'));
     sleeping_tick('new');
     is(sql('new', q(SELECT string_agg(task, ' ' ORDER BY task) FROM mau.tasks WHERE last_finished IS NOT NULL)), 'fold', 'is under way');
     my $soon = q(SELECT h.health FROM mau.worker_state() w, mau.health(w.last_tick_started + interval '1 s') h);
@@ -148,6 +150,27 @@ subtest 'the first tick' => sub {
     is(sql('new', $soon), 'ok', 'which is not late');
     is(sql('new', q(SELECT health FROM mau.health(now() + interval '1 hour'))), 'late', 'but becomes so');
     let_go('new');
+    sql('postgres', 'DROP DATABASE new (FORCE)');
+};
+
+subtest 'an extension that is created while a tick looks for it' => sub {
+    set('ALTER SYSTEM SET mau.databases = one');
+    sql('postgres', 'CREATE DATABASE new');
+    my $creator = $node->background_psql('new');
+    $creator->query_safe($_)
+      for 'BEGIN', 'CREATE EXTENSION mau', q(SELECT mau.record_activity('@alice:example.com')), @held_refresh, 'LOCK TABLE pg_extension';
+    set('ALTER SYSTEM RESET mau.databases');
+    ok($node->poll_query_until('new', q(SELECT count(*) > 0 FROM pg_locks WHERE relation = 'pg_extension'::regclass AND NOT granted)),
+        'the tick waits');
+    $creator->query_safe('COMMIT');
+    $creator->quit;
+    sleeping_tick('new');
+    # The commit woke the launcher, which would start a tick of this database before these.
+    goes_on('one', 'reap', 'other databases have their ticks');
+    is(sql('new', q(SELECT h.health FROM mau.worker_state() w, mau.health(w.last_tick_started + interval '1 s') h)), 'starting',
+        'no second tick was started');
+    let_go('new');
+    becomes('new', q(SELECT health = 'ok' FROM mau.health()), 'ok when it is over');
     sql('postgres', 'DROP DATABASE new (FORCE)');
 };
 

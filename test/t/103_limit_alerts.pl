@@ -32,6 +32,7 @@ my $listener;
 sub listen_again
 {
 	$listener = $node->background_psql('postgres');
+	$listener->set_query_timer_restart(1); # a time limit for each query, not for all of them
 	$listener->query('LISTEN mau_limit');
 	return;
 }
@@ -161,6 +162,36 @@ subtest 'a commit waits for no other NOTIFY' => sub {
 	$slow->quit;
 	sql('SELECT * FROM mau.refresh()');
 	is(heard(), 'free>full 10/10', 'which a task does afterwards');
+};
+
+# A queue of notifications that is full makes a NOTIFY fail, and with it the commit.
+subtest 'a queue of notifications that is full' => sub {
+	plan skip_all => 'this PostgreSQL has no max_notify_queue_pages: filling its queue takes 8 GB'
+	  if sql(q(SELECT count(*) FROM pg_settings WHERE name = 'max_notify_queue_pages')) == 0;
+	$listener->quit;
+	$node->append_conf('postgresql.conf', "max_notify_queue_pages = 64\n");
+	$node->restart;
+	listen_again();
+	make_room();
+	# A session that listens and is in a transaction reads nothing, so that the queue grows.
+	my $busy = $node->background_psql('postgres');
+	$busy->query('LISTEN other');
+	$busy->query('BEGIN');
+	my $notify = q(SELECT pg_notify('other', repeat('x', 7900)));
+	my $usage = 'SELECT pg_notification_queue_usage()';
+	sql($notify) while sql($usage) < 0.9;
+	is(admit('9'), 'ok', 'nearly full: an admission goes on');
+	is(heard(), '', 'and tells nothing');
+	while (fails($notify) eq '') { }
+	like(fails($notify), qr/too many notifications in the NOTIFY queue/, 'full');
+	is(admit('10,11'), 'ok monthly_active_user', 'admissions go on');
+	is(fails('SELECT * FROM mau.refresh()'), '', 'so do tasks');
+	is(sql('SELECT count(*) FROM mau.limit_state WHERE state <> \'free\''), '0', 'and tell nothing');
+	$busy->query('COMMIT');
+	$busy->quit;
+	ok($node->poll_query_until('postgres', "$usage < 0.9"), 'there is room again') or diag(sql($usage));
+	sql('SELECT * FROM mau.refresh()');
+	is(heard(), 'free>full 10/10', 'and a task tells it');
 };
 
 subtest 'commits at the same time count each other' => sub {
