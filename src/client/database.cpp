@@ -102,9 +102,9 @@ Connection::Connection(const Target& target, Seconds timeout, Access access)
     // Compiling a plan takes longer than running it.
     run_all(fmt::format(
         "SET search_path = pg_catalog, pg_temp; SET datestyle = ISO; SET intervalstyle = postgres;"
-        " SET timezone = 'UTC'; SET jit = off; SET statement_timeout = {}; SET lock_timeout = 0; SET "
-        "default_transaction_read_only = {}",
-        static_cast<long long>(timeout_.count() * 1000), access == Access::kRead ? "on" : "off"));
+        " SET timezone = 'UTC'; SET jit = off; SET statement_timeout = {}; SET lock_timeout = 0{}",
+        static_cast<long long>(timeout_.count() * 1000),
+        access == Access::kRead ? "; SET default_transaction_read_only = on" : ""));
 }
 
 Connection::Deadline Connection::deadline() const {

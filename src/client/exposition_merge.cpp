@@ -17,13 +17,32 @@ bool begins_with(std::string_view text, std::string_view with) {
     return text.substr(0, with.size()) == with;
 }
 
+/// Removes the label `database`, which mau.metrics adds with metrics_database_label. `labels` begins behind
+/// the opening brace of a sample: `x="1",y="2"} 3`.
+std::string without_database(std::string_view labels) {
+    constexpr std::string_view kName = "database=\"";
+    std::string rest;
+    while (!labels.empty() && labels[0] != '}') {
+        std::size_t end = labels.find('"');  // of the label
+        if (end == std::string_view::npos) break;
+        for (++end; end < labels.size() && labels[end] != '"'; ++end)
+            if (labels[end] == '\\') ++end;
+        if (end >= labels.size()) break;
+        const std::string_view label = labels.substr(0, end + 1);
+        if (!begins_with(label, kName)) rest += (rest.empty() ? "" : ",") + std::string(label);
+        labels.remove_prefix(label.size());
+        if (begins_with(labels, ",")) labels.remove_prefix(1);
+    }
+    return rest + std::string(labels);
+}
+
 void add_sample(std::string& samples, std::string_view line, const std::string& label) {
     const std::size_t name_end = line.find_first_of("{ ");
     samples += line.substr(0, name_end);
     if (line[name_end] == '{') {
-        const bool has_labels = line.substr(name_end + 1, 1) != "}";
-        samples += '{' + label + (label.empty() || !has_labels ? "" : ",");
-        samples += line.substr(name_end + 1);
+        const std::string_view own = line.substr(name_end + 1);
+        const std::string labels = label.empty() ? std::string(own) : without_database(own);
+        samples += '{' + label + (label.empty() || labels[0] == '}' ? "" : ",") + labels;
     } else {
         if (!label.empty()) samples += '{' + label + '}';
         samples += line.substr(name_end);

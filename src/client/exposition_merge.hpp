@@ -21,7 +21,8 @@ struct Families {
     std::vector<Family> families;
 };
 
-/// Takes the text of an exposition apart. With a `database`, each sample gets it as its first label. Samples
+/// Takes the text of an exposition apart. With a `database`, each sample gets it as its first label,
+/// in place of a label `database` of its own. Samples
 /// of no family, and lines that are neither samples nor HELP or TYPE, are left out.
 Families parse_exposition(std::string_view text, std::string_view database = {});
 

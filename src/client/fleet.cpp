@@ -96,19 +96,26 @@ Fleet::Listing Fleet::list() {
     return listing;
 }
 
-/// Adds the databases that are new, and removes those that were dropped.
+/// Adds new databases and removes dropped ones. Where the connection of a database was changed, its last
+/// answer is forgotten.
 void Fleet::take(Listing listing) {
-    const auto is_in = [](const auto& members, const auto& member) {
-        return std::any_of(members.begin(), members.end(),
-                           [&](const auto& other) { return other->target.name == member->target.name; });
+    const auto find_in = [](auto& members, const std::string& name) {
+        return std::find_if(members.begin(), members.end(),
+                            [&](const auto& member) { return member->target.name == name; });
+    };
+    const auto is_gone = [&](const auto& known) {
+        return find_in(listing.members, known->target.name) == listing.members.end();
     };
     if (listing.problems.empty()) {
-        members_.erase(std::remove_if(members_.begin(), members_.end(),
-                                      [&](const auto& known) { return !is_in(listing.members, known); }),
-                       members_.end());
+        members_.erase(std::remove_if(members_.begin(), members_.end(), is_gone), members_.end());
     }
     for (const auto& member : listing.members) {
-        if (!is_in(members_, member)) members_.push_back(member);
+        const auto known = find_in(members_, member->target.name);
+        if (known == members_.end()) {
+            members_.push_back(member);
+        } else if ((*known)->target.conninfo != member->target.conninfo) {
+            *known = member;
+        }
     }
     for (const auto& [name, problem] : listing.problems) {
         const auto is_known = [&name = name](const auto& known) { return known.first == name; };
@@ -122,13 +129,17 @@ void Fleet::schedule() {
     auto listed_at = Clock::now();
     std::unique_lock lock(mutex_);
     while (!ends_) {
-        if (is_of_several_ && Clock::now() - listed_at > (unlisted_.empty() ? kListAge : kRound)) {
+        const bool is_old = Clock::now() - listed_at > (unlisted_.empty() ? kListAge : kRound);
+        if (is_of_several_ && (is_old || is_listing_due_)) {
+            is_listing_due_ = false;
             lock.unlock();
             std::optional<Listing> listing;
             try {
                 listing = list();
             } catch (const Problem& problem) {
                 report(problem);
+            } catch (const std::exception& problem) {
+                report(Problem(problem.what(), ""));
             }
             lock.lock();
             if (listing) take(std::move(*listing));
@@ -147,8 +158,16 @@ void Fleet::schedule() {
             }
         }
         changed_.notify_all();
-        changed_.wait_until(lock, next, [this] { return ends_; });
+        changed_.wait_until(lock, next, [this] { return ends_ || is_listing_due_; });
     }
+}
+
+void Fleet::list_again() {
+    {
+        const std::lock_guard lock(mutex_);
+        is_listing_due_ = is_of_several_;
+    }
+    changed_.notify_all();
 }
 
 void Fleet::work() {

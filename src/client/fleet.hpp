@@ -53,6 +53,8 @@ class Fleet {
     std::shared_ptr<const nlohmann::ordered_json> figures(const std::string& name);
     /// Whether a database answers (or the first round is not over), and a line for each.
     std::pair<bool, std::string> health();
+    /// Looks for new databases now instead of within 5 minutes.
+    void list_again();
     /// The name of the first database.
     std::string first_name();
 
@@ -89,6 +91,7 @@ class Fleet {
     std::vector<std::pair<std::string, Problem>> unlisted_;
     std::deque<Job> jobs_;
     bool ends_ = false;
+    bool is_listing_due_ = false;
     std::vector<std::thread> threads_;
 };
 

@@ -122,6 +122,23 @@ void confirm(const ImportOptions& options, const Connection& connection) {
     if (answer != "y" && answer != "Y" && answer != "yes") throw Problem("nothing was applied", "");
 }
 
+/// Raises Problem where the database takes no writes.
+void check_writable(Connection& connection) {
+    const Rows rows = connection.run(
+        "SELECT pg_is_in_recovery() AS is_standby, current_setting('transaction_read_only') = 'on' AS "
+        "is_read_only");
+    if (rows.is_true(0, "is_standby")) {
+        throw Problem(fmt::format("nothing was applied: {} is a standby server", connection.server()),
+                      "connect to the primary server");
+    }
+    if (rows.is_true(0, "is_read_only")) {
+        throw Problem(
+            fmt::format("nothing was applied: database {} is read-only by default_transaction_read_only",
+                        connection.name()),
+            "if it may be changed now, run it again with PGOPTIONS='-c default_transaction_read_only=off'");
+    }
+}
+
 /// Writes in one transaction, if the settings are still those that were shown.
 void apply(Connection& connection, const Settings& shown, const Settings& then) {
     Transaction transaction(connection);
@@ -155,6 +172,7 @@ void run(Context& context, const ImportOptions& options) {
     for (const std::string& warning : wanted.warnings) report(Problem("warning: " + warning, ""));
     show(difference(now, then), options);
     if (options.dry_run || now == then) return;
+    check_writable(connection);
     confirm(options, connection);
     apply(connection, now, then);
     if (options.format == Format::kTable) print("applied\n");

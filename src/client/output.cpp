@@ -22,7 +22,7 @@ const std::map<std::string, Format>& format_names() {
 }
 
 void report(const Problem& problem, const std::string& name) {
-    fmt::print(stderr, "mau: {}{}{}\n", name, name.empty() ? "" : ": ", problem.what());
+    fmt::print(stderr, "mau: {}{}{}\n", shortened(name), name.empty() ? "" : ": ", problem.what());
     if (!problem.hint().empty()) fmt::print(stderr, "HINT: {}\n", problem.hint());
 }
 

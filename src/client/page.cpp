@@ -11,6 +11,8 @@ namespace mau::client {
 // From the files of that name and Chart.js; the Makefile makes build/client/embedded.cpp of them.
 extern const char* const kPageHtml;
 extern const char* const kPageCss;
+extern const char* const kPageDatabaseJs;
+extern const char* const kPageFleetJs;
 extern const char* const kPageJs;
 extern const char* const kChartJs;
 
@@ -55,6 +57,8 @@ Page make_page(const nlohmann::ordered_json& figures, bool is_live) {
                                         {"figures", data},
                                         {"nonce", nonce},
                                         {"chart", kChartJs},
+                                        {"database_script", kPageDatabaseJs},
+                                        {"fleet_script", kPageFleetJs},
                                         {"script", kPageJs}});
     return {std::move(html), std::move(policy)};
 }

@@ -1,6 +1,8 @@
 // mau serve: the figures of one or several databases by HTTP, as a page and for Prometheus.
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -148,23 +150,28 @@ void run(Context& context, const ServeOptions& options) {
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    // A terminal that is closed sends it to end the program.
+    if (!isatty(STDIN_FILENO)) sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
 
     httplib::Server server;
     listen_at(server, address);
-    Fleet fleet(context.options, context.options.timeout_or(5), options.at);
-    set_routes(server, fleet);
-    print(fmt::format("mau: listening at http://{}:{}/\n", address.shown, address.port));
-    std::thread([&server, signals] {
+    std::atomic<Fleet*> listed = nullptr;  // set once the databases are known
+    std::thread([&server, &listed, signals] {
         int received = 0;
-        sigwait(&signals, &received);
+        while (sigwait(&signals, &received) == 0 && received == SIGHUP)
+            if (Fleet* const fleet = listed) fleet->list_again();
         server.stop();
         // Answers that are under way may end. A connection that is kept open, or a thread that waits for a
         // database that hangs, would take longer, and has nothing to finish.
         std::this_thread::sleep_for(std::chrono::milliseconds(500));
         std::_Exit(kDone);
     }).detach();
+    Fleet fleet(context.options, context.options.timeout_or(5), options.at);
+    listed = &fleet;
+    set_routes(server, fleet);
+    print(fmt::format("mau: listening at http://{}:{}/\n", address.shown, address.port));
     if (!server.listen_after_bind()) throw Problem("the server ended", "");
     std::_Exit(kDone);
 }
@@ -189,6 +196,7 @@ void add_serve(CLI::App& app, Context& context) {
         "/ is the page, /database/NAME that of one of several, /metrics for Prometheus, /healthz whether a "
         "database "
         "answers.\n"
+        "SIGHUP reads the file of --targets anew and looks for new databases.\n"
         "Exit status: 0 ended by SIGTERM or SIGINT; 1 cannot listen; 2 wrong arguments.");
     command->callback([&context, options] { run(context, *options); });
 }

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include <fmt/format.h>
@@ -35,11 +38,17 @@ class TargetsFile {
     explicit TargetsFile(const std::string& path) : path_(path) {}
 
     std::vector<Entry> read() {
+        std::error_code ignored;
+        if (std::filesystem::is_directory(path_, ignored)) {
+            throw Problem(fmt::format("cannot read {}: it is a folder", path_), kNameFile, kBadInput);
+        }
         YAML::Node root;
+        errno = 0;
         try {
             root = YAML::LoadFile(path_);
         } catch (const YAML::BadFile&) {
-            throw Problem(fmt::format("cannot read {}", path_), "", kBadInput);
+            throw Problem(fmt::format("cannot read {}: {}", path_, std::strerror(errno)), kNameFile,
+                          kBadInput);
         } catch (const YAML::Exception& e) {
             fail(e.mark, e.msg);
         }
@@ -54,6 +63,8 @@ class TargetsFile {
     }
 
   private:
+    static constexpr const char* kNameFile = "--targets names a YAML file with a list of databases";
+
     [[noreturn]] void fail(const YAML::Mark& mark, const std::string& what) {
         throw Problem(fmt::format("{}:{}: {}", path_, mark.line + 1, what),
                       "give a list of conninfo strings, or of maps with conninfo, name, and databases: all",

@@ -212,6 +212,9 @@ const Node* Node::find(std::string_view key) const {
     return found ? found->value.get() : nullptr;
 }
 
+/// In bytes. yaml-cpp takes many seconds to parse a line that is much longer.
+constexpr std::size_t kLargestFile = std::size_t{4} << 20;
+
 std::string read_file(const std::string& path) {
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
     std::string text;
@@ -219,6 +222,10 @@ std::string read_file(const std::string& path) {
     while (file) {
         const std::size_t count = std::fread(buffer, 1, sizeof buffer, file.get());
         text.append(buffer, count);
+        if (text.size() > kLargestFile) {
+            throw Problem(fmt::format("{}: larger than {} MB", path, kLargestFile >> 20),
+                          "name the homeserver's configuration, which has some kB", kBadInput);
+        }
         if (count < sizeof buffer) break;
     }
     if (!file || std::ferror(file.get())) {

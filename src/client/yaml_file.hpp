@@ -52,7 +52,7 @@ struct Node {
     const Node* find(std::string_view key) const;
 };
 
-/// The whole file. Raises Problem where it cannot be read.
+/// The whole file. Raises Problem where it cannot be read, or is larger than 4 MB.
 std::string read_file(const std::string& path);
 
 /// The one document of a file; null for an empty one. Raises Problem.

@@ -12,7 +12,7 @@ use JSON::PP ();
 use MauProcess;
 use POSIX ();
 
-our @EXPORT = qw(has_program free_port start_program serve_text http_text wait_for prometheus_get series_of);
+our @EXPORT = qw(has_program free_port start_program http_text wait_for prometheus_get series_of);
 
 my @children;
 
@@ -45,23 +45,6 @@ sub start_program
 {
 	my ($log, %call) = @_;
 	start_child($log, sub { %ENV = (%ENV, %{ $call{env} // {} }); exec @{ $call{command} } or print "cannot run $call{command}[0]: $!\n" });
-	return;
-}
-
-# Answers every HTTP request with a text.
-sub serve_text
-{
-	my ($log, $port, $text) = @_;
-	start_child($log, sub {
-		my $server = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 5, ReuseAddr => 1) or die "port $port: $!";
-		while (my $client = $server->accept)
-		{
-			while (defined(my $line = <$client>)) { last if $line =~ /^\r?\n$/ }
-			print $client "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: "
-			  . length($text) . "\r\nConnection: close\r\n\r\n$text";
-			close $client;
-		}
-	});
 	return;
 }
 

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
+use File::Basename;
 use IO::Socket::INET;
 use JSON::PP;
 use MauClient;
@@ -116,7 +117,7 @@ for my $case ([ "- databases: some\n", 1, 'unknown: databases: some' ], [ "- a\n
 	$write->($yaml);
 	is_problem([ 'bill', $month, '--targets', $file ], 2, "targets.yaml:$line: $what", 'conninfo', "targets $what");
 }
-like((mau($node, [ 'bill', $month, '--targets', "$file.not" ]))[2], qr/\Amau: cannot read .*targets\.yaml\.not\n/, 'no targets file');
+like((mau($node, [ 'bill', $month, '--targets', "$file.not" ]))[2], qr/\Amau: cannot read .*targets\.yaml\.not: No such file or directory\nHINT: /, 'no targets file');
 
 # Servers that hang, and that ask for a password.
 my $hung = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
@@ -171,20 +172,46 @@ $ask->(q(UPDATE mau.limit_state SET state = 'full'));
 ($status, $out) = mau($node, [ 'watch', '--now', '--count', '1' ]);
 like($out, qr/\A\{"state":"full","before":"free","users":3,"limit":6,"at":".*Z","database":"postgres"\}\n\z/, 'the present state as a line of JSON');
 
-# The man page has every command and option of the help.
-my $man = slurp_file("$FindBin::RealBin/../../doc/mau.1");
+# The man page has every command and option of the help and no others, and bash completes them.
+my $root = "$FindBin::RealBin/../..";
+my $man = slurp_file("$root/doc/mau.1");
 $man =~ s/\\?-/-/g;
 my %documented = map { $_ => 1 } $man =~ /(?:Fl|,) -+(?:Ns Cm )?([a-z-]{2,})/g;
+# CLI11 2.5 and later prints headings in capitals, and options in columns.
+my $options_of = sub { return [ sort((mau($node, [ @_, '--help' ]))[1] =~ /^ +(?:-.,\s*)?--([a-z-]+)/mg) ] };
+# The words that bash offers after some words.
+my $folder_of_program = dirname(mau_program());
+my $completed = sub {
+	local $ENV{PATH} = "$folder_of_program:$ENV{PATH}";
+	my $out = '';
+	IPC::Run::run([ 'bash', '-c', 'source "$0"; COMP_WORDS=(mau "$@"); COMP_CWORD=$#; _mau; printf "%s\n" "${COMPREPLY[@]}"', "$root/share/bash-completion/mau", @_ ], '>', \$out);
+	my %completed = map { $_ => 1 } split /\n/, $out;
+	return [ sort keys %completed ];
+};
 my ($help) = (mau($node, ['--help']))[1];
-my @commands = ($help =~ /^Subcommands:\n(.*)/ms)[0] =~ /^  ([a-z]+)/mg;
+my @commands = ($help =~ /^Subcommands:\n(.*)/msi)[0] =~ /^  ([a-z]+)/mg;
 cmp_ok(scalar @commands, '>=', 3, 'the help lists commands');
+is_deeply($completed->(''), [ sort @commands ], 'bash completes them');
+my %known = map { $_ => 1 } @{ $options_of->() };
 for my $command (@commands)
 {
 	like($man, qr/^\.Ss mau $command\b/m, "the man page has $command");
-	my @options = (mau($node, [ $command, '--help' ]))[1] =~ /^  (?:-.,)?--([a-z-]+)/mg;
-	is_deeply([ grep { !$documented{$_} } @options ], [], "and its options");
+	my $options = $options_of->($command);
+	$known{$_} = 1 for @$options;
+	my %all = map { ("--$_" => 1) } @$options, @{ $options_of->() };
+	is_deeply($completed->($command, '--'), [ sort keys %all ], 'bash completes its options');
 }
-is_deeply([ grep { !$documented{$_} } $help =~ /^  (?:-.,)?--([a-z-]+)/mg ], [], 'and those of the program');
+# So it does with either form of the help.
+for my $form ([ '-h,--help                   Show', 'Subcommands' ], [ '-h,     --help              Show', 'SUBCOMMANDS' ])
+{
+	my ($option, $heading) = @$form;
+	$folder_of_program = PostgreSQL::Test::Utils::tempdir();
+	append_to_file("$folder_of_program/mau", "#!/bin/sh\ncat <<'END'\nmau\n\nOptions:\n  $option\n  --all      All -- of --them\n\n$heading:\n  status     Show\n  bill       Show\nEND\n");
+	chmod 0755, "$folder_of_program/mau";
+	is(join(' ', @{ $completed->('') }), 'bill status', "bash completes the commands below $heading");
+	is(join(' ', @{ $completed->('--') }), '--all --help', 'and the options');
+}
+is_deeply([ sort keys %documented ], [ sort keys %known ], 'the man page has the options of all');
 
 # A full disk.
 {

@@ -45,6 +45,16 @@ TEST(Parse, LabelValuesMayHoldBracesAndSpaces) {
               "# TYPE a gauge\na{database=\"d\",s=\"} {\"} 1\n");
 }
 
+TEST(Parse, ReplacesALabelDatabase) {
+    const std::string_view text =
+        "# TYPE a gauge\na{database=\"own\"} 1\na{s=\"x\",database=\"o\\\"w,}n\",t=\"y\"} "
+        "2\na{my_database=\"z\"} 3\n";
+    EXPECT_EQ(merge_expositions({parsed(text, "d")}),
+              "# TYPE a gauge\na{database=\"d\"} 1\na{database=\"d\",s=\"x\",t=\"y\"} 2\n"
+              "a{database=\"d\",my_database=\"z\"} 3\n");
+    EXPECT_EQ(merge_expositions({parsed(text)}), text);
+}
+
 TEST(Parse, LeavesOutWhatIsOfNoFamily) {
     EXPECT_EQ(merge_expositions({parsed("x 1\n# a comment\n# TYPE a gauge\n\nb 2\na 1\nrubbish")}),
               "# TYPE a gauge\na 1\n");
