@@ -85,12 +85,20 @@ include $(PGXS)
 override BITCODE_CXXFLAGS += $(PG_CXXFLAGS)
 
 # PGXS knows one folder for data, in which these files would stand among those of others.
-install: install-monitoring
-uninstall: uninstall-monitoring
+install: install-monitoring install-warehouse
+uninstall: uninstall-monitoring uninstall-warehouse
 
 install-monitoring:
 	$(MKDIR_P) '$(DESTDIR)$(datadir)/mau/monitoring'
 	$(INSTALL_DATA) $(MONITORING) '$(DESTDIR)$(datadir)/mau/monitoring/'
+
+install-warehouse:
+	$(MKDIR_P) '$(DESTDIR)$(datadir)/mau/warehouse'
+	$(INSTALL_DATA) share/warehouse/warehouse.sql '$(DESTDIR)$(datadir)/mau/warehouse/'
+	$(INSTALL_SCRIPT) share/warehouse/copy '$(DESTDIR)$(datadir)/mau/warehouse/'
+
+uninstall-warehouse:
+	rm -f '$(DESTDIR)$(datadir)/mau/warehouse/warehouse.sql' '$(DESTDIR)$(datadir)/mau/warehouse/copy'
 
 uninstall-monitoring:
 	rm -f $(addprefix '$(DESTDIR)$(datadir)/mau/monitoring'/,$(notdir $(MONITORING)))
@@ -227,8 +235,9 @@ $(CLIENT_OBJECTS): build/%.o: %.cpp build/client-flags | build/dep
 build/src/client/serve.o: override CLIENT_FLAGS += $(HTTPLIB_CFLAGS)
 
 # The page's files as constants.
-PAGE_FILES = kPageHtml:src/client/page.html kPageCss:src/client/page.css kPageJs:src/client/page.js kChartJs:$(CHART_JS)
-build/client/embedded.o: $(wildcard src/client/page.*) $(CHART_JS) build/client-flags
+PAGE_FILES = kPageHtml:src/client/page.html kPageCss:src/client/page.css kPageDatabaseJs:src/client/page_database.js \
+	kPageFleetJs:src/client/page_fleet.js kPageJs:src/client/page.js kChartJs:$(CHART_JS)
+build/client/embedded.o: $(wildcard src/client/page*.html src/client/page*.css src/client/page*.js) $(CHART_JS) build/client-flags
 	@mkdir -p $(@D)
 	@test -n '$(CHART_JS)' || { echo "mau: no Chart.js: run test/setup client, or make CHART_JS=/path/to/chart.umd.js" >&2; exit 1; }
 	@{ echo 'namespace mau::client {'; for f in $(PAGE_FILES); do \
@@ -286,7 +295,7 @@ bench:
 	@test/bench/run
 
 OURS = $(wildcard src/*.[ch]pp src/*/*.[ch]pp test/boundary/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp test/bench/*.[ch]pp)
-SCRIPTS_OF_OURS = test/setup test/run test/suite test/matrix test/layers test/demo test/packages test/bench/run share/docker/build share/bash-completion/mau test/lib.sh .ci/run
+SCRIPTS_OF_OURS = test/setup test/run test/suite test/matrix test/layers test/demo test/packages test/bench/run share/docker/build share/warehouse/copy share/bash-completion/mau test/lib.sh .ci/run
 
 format:
 	clang-format -i $(OURS)
@@ -328,4 +337,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: client install-client all install install-monitoring uninstall-monitoring installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE
+.PHONY: client install-client all install install-monitoring uninstall-monitoring install-warehouse uninstall-warehouse installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE

@@ -66,7 +66,8 @@ CREATE TABLE mau.settings (
         CONSTRAINT snapshot_retention_is_at_least_a_day CHECK (snapshot_retention >= interval '1 day'),
     source_time_zone text
         CONSTRAINT source_time_zone_is_a_time_zone CHECK (isfinite(timezone(source_time_zone, timestamp 'epoch'))),
-    usage_metrics boolean NOT NULL DEFAULT false
+    usage_metrics boolean NOT NULL DEFAULT false,
+    metrics_database_label boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE mau.settings IS
 'The settings, one row, with Synapse''s names. Change them with UPDATE; a change is effective at commit, in every session.';
@@ -90,6 +91,7 @@ COMMENT ON COLUMN mau.settings.history_retention IS 'How long daily history is k
 COMMENT ON COLUMN mau.settings.snapshot_retention IS 'How long mau.snapshots are kept.';
 COMMENT ON COLUMN mau.settings.source_time_zone IS 'The time zone of times that the source stores without one (users.created_at of ejabberd); NULL = the setting TimeZone of the role that writes them.';
 COMMENT ON COLUMN mau.settings.usage_metrics IS 'Whether a snapshot an hour keeps mau.usage_statistics, and mau.metrics shows it as synapse_usage_….';
+COMMENT ON COLUMN mau.settings.metrics_database_label IS 'Whether each sample of mau.metrics has the label database. Off: Synapse''s gauges have the labels of Synapse only.';
 
 CREATE TABLE mau.reserved_threepids (
     medium text NOT NULL CONSTRAINT medium_is_given CHECK (medium <> ''),
@@ -531,6 +533,7 @@ CREATE TABLE mau.active_days (
     service text COLLATE "C" NOT NULL,
     users bytea NOT NULL,
     purged_until date,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (chunk, day, service, platform),
     CONSTRAINT chunk_is_not_negative CHECK (chunk >= 0),
     CONSTRAINT day_is_not_infinity CHECK (day < 'infinity'),
@@ -551,6 +554,7 @@ COMMENT ON COLUMN mau.active_days.platform IS 'The kind of client: 0 unknown, 1 
 COMMENT ON COLUMN mau.active_days.service IS 'native, or the id of the users'' appservice.';
 COMMENT ON COLUMN mau.active_days.users IS 'The numbers modulo 65536 in the portable Roaring format: one container (an array of up to 4096 users, else a bitset) with the key chunk modulo 65536.';
 COMMENT ON COLUMN mau.active_days.purged_until IS 'Of the day -infinity: the last day that was united into it; NULL for other days. The history cannot answer about days up to the latest of them.';
+COMMENT ON COLUMN mau.active_days.changed_at IS 'The time at which fold last changed the row; mau.export_days returns the rows that changed since a time.';
 
 CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
@@ -649,6 +653,145 @@ COMMENT ON FUNCTION mau.chart(text, date, date, integer, integer, text, text, te
 'Draws a column of daily_series for a terminal. Errors as daily_series.';
 
 -------------------------------------------------------------------------------------------------------------
+-- warehouse: the history of many homeservers in one place
+-------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION mau.export_days(since timestamptz DEFAULT NULL)
+    RETURNS TABLE (server text, chunk integer, day date, service text, platform smallint, users bytea,
+                   changed_at timestamptz, purged_until date)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10000 SET search_path = pg_catalog, pg_temp SET row_security = off
+    AS $$
+    #variable_conflict use_column
+    DECLARE
+        purged CONSTANT date := (SELECT max(d.purged_until) FROM mau.active_days d WHERE d.purged_until IS NOT NULL);
+        first_day CONSTANT date := since AT TIME ZONE 'UTC';
+    BEGIN
+        IF since = 'infinity' THEN
+            RAISE datetime_field_overflow USING MESSAGE = 'since must be a finite time', DETAIL = 'It is infinity.',
+                HINT = 'Pass the latest changed_at that was copied, or NULL for all rows.';
+        ELSIF since > now() + interval '5 min' THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'since lies in the future',
+                DETAIL = format('It is %s; rows that changed since the server''s clock was set back would not be copied.', since),
+                HINT = 'Call mau.export_days() for all rows; share/warehouse/copy does so with --all.';
+        ELSIF first_day <= purged THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'days that may have changed since then were purged',
+                DETAIL = format('The first of them is %s; days up to %s were purged.', first_day, purged),
+                HINT = 'Call mau.export_days() for all days that are left. To avoid gaps, copy more often than history_retention.';
+        END IF;
+        RETURN QUERY
+            SELECT coalesce((SELECT s.server_name FROM mau.settings s), current_database()::text),
+                   d.chunk, d.day, d.service, d.platform, d.users, d.changed_at, d.purged_until
+            FROM mau.active_days d WHERE since IS NULL OR d.changed_at >= since;
+    END
+    $$;
+COMMENT ON FUNCTION mau.export_days(timestamptz) IS
+'Returns the bitmaps of the history that fold changed since a time, or all of them, to be copied into a warehouse. Errors: 22008, 22023, 42501.';
+
+CREATE FUNCTION mau.bitmap_step(internal, user_no bigint) RETURNS internal
+    LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_bitmap_step';
+COMMENT ON FUNCTION mau.bitmap_step(internal, bigint) IS
+'The transition function of mau.bitmap_agg. Errors as there.';
+CREATE FUNCTION mau.bitmap_answer(internal) RETURNS bytea
+    LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_bitmap_answer';
+COMMENT ON FUNCTION mau.bitmap_answer(internal) IS
+'The final function of mau.bitmap_agg. Errors as there.';
+CREATE AGGREGATE mau.bitmap_agg(user_no bigint) (
+    SFUNC = mau.bitmap_step, STYPE = internal, SSPACE = 8192, FINALFUNC = mau.bitmap_answer, PARALLEL = SAFE);
+COMMENT ON AGGREGATE mau.bitmap_agg(bigint) IS
+'Returns the bitmap of users of one chunk, as mau.active_days has it. Errors: 22023.';
+
+CREATE VIEW mau.masks AS
+    SELECT coalesce((SELECT s.server_name FROM mau.settings s), current_database()::text) AS server, m.chunk, m.kind, m.users
+    FROM (SELECT (u.user_no >> 16)::integer AS chunk, 'not_counted' AS kind, mau.bitmap_agg(u.user_no) AS users
+          FROM mau.users u WHERE u.is_guest OR (u.user_type = 'support') IS TRUE GROUP BY 1
+          UNION ALL SELECT (u.user_no >> 16)::integer, 'guest', mau.bitmap_agg(u.user_no)
+          FROM mau.users u WHERE u.is_guest GROUP BY 1
+          UNION ALL SELECT (u.user_no >> 16)::integer, 'support', mau.bitmap_agg(u.user_no)
+          FROM mau.users u WHERE (u.user_type = 'support') IS TRUE GROUP BY 1
+          UNION ALL SELECT (u.user_no >> 16)::integer, 'bot', mau.bitmap_agg(u.user_no)
+          FROM mau.users u WHERE u.user_type = 'bot' GROUP BY 1
+          UNION ALL SELECT (u.user_no >> 16)::integer, 'deactivated', mau.bitmap_agg(u.user_no)
+          FROM mau.users u WHERE u.is_deactivated GROUP BY 1
+          UNION ALL SELECT (u.user_no >> 16)::integer, 'unregistered', mau.bitmap_agg(u.user_no)
+          FROM mau.users u WHERE NOT u.is_registered GROUP BY 1) m;
+COMMENT ON VIEW mau.masks IS
+'The users of each kind of account as bitmaps, as known now: what a warehouse needs to leave them out.';
+COMMENT ON COLUMN mau.masks.server IS 'The homeserver''s name, as mau.export_days has it.';
+COMMENT ON COLUMN mau.masks.chunk IS 'The users with numbers from chunk * 65536 on.';
+COMMENT ON COLUMN mau.masks.kind IS 'not_counted (guests and support users), guest, support, bot, deactivated or unregistered.';
+COMMENT ON COLUMN mau.masks.users IS 'The bitmap, as in mau.active_days.';
+
+CREATE VIEW mau.registrations AS
+    SELECT coalesce((SELECT s.server_name FROM mau.settings s), current_database()::text) AS server, r.chunk, r.day, r.service, r.users
+    FROM (SELECT (u.user_no >> 16)::integer AS chunk, date '1970-01-01' + (u.registered_at / 86400000)::integer AS day,
+                 coalesce(nullif(u.appservice_id, ''), 'native') AS service, mau.bitmap_agg(u.user_no) AS users
+          FROM mau.users u WHERE u.is_registered AND u.registered_at IS NOT NULL GROUP BY 1, 2, 3) r;
+COMMENT ON VIEW mau.registrations IS
+'The users who registered on each UTC day as bitmaps: what a warehouse needs for retention.';
+COMMENT ON COLUMN mau.registrations.server IS 'The homeserver''s name, as mau.export_days has it.';
+COMMENT ON COLUMN mau.registrations.chunk IS 'The users with numbers from chunk * 65536 on.';
+COMMENT ON COLUMN mau.registrations.day IS 'The UTC day of the registration.';
+COMMENT ON COLUMN mau.registrations.service IS 'native, or the id of the users'' appservice.';
+COMMENT ON COLUMN mau.registrations.users IS 'The bitmap, as in mau.active_days.';
+
+CREATE FUNCTION mau.series_step(internal, from_day date, to_day date, window_days integer, day date, users bytea,
+                                left_out bytea) RETURNS internal
+    LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_series_step';
+COMMENT ON FUNCTION mau.series_step(internal, date, date, integer, date, bytea, bytea) IS
+'The transition function of mau.series. Errors as there.';
+CREATE FUNCTION mau.series_growth_step(internal, from_day date, to_day date, window_days integer, day date, users bytea,
+                                       left_out bytea) RETURNS internal
+    LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_series_growth_step';
+COMMENT ON FUNCTION mau.series_growth_step(internal, date, date, integer, date, bytea, bytea) IS
+'The transition function of mau.series_growth. Errors as there.';
+CREATE FUNCTION mau.series_retention_step(internal, cohort text, from_day date, to_day date, day date, users bytea,
+                                          registered bytea, left_out bytea) RETURNS internal
+    LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_series_retention_step';
+COMMENT ON FUNCTION mau.series_retention_step(internal, text, date, date, date, bytea, bytea, bytea) IS
+'The transition function of mau.series_retention. Errors as there.';
+CREATE FUNCTION mau.series_r30v2_step(internal, from_day date, to_day date, day date, users bytea, left_out bytea)
+    RETURNS internal
+    LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_series_r30v2_step';
+COMMENT ON FUNCTION mau.series_r30v2_step(internal, date, date, date, bytea, bytea) IS
+'The transition function of mau.series_r30v2. Errors as there.';
+CREATE FUNCTION mau.series_answer(internal) RETURNS bigint[]
+    LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_series_answer';
+COMMENT ON FUNCTION mau.series_answer(internal) IS
+'The final function of mau.series and its relatives. Errors as mau.series.';
+
+-- SSPACE: a year of a chunk takes 3 MB, so that groups are sorted and not all kept in memory at once.
+CREATE AGGREGATE mau.series(from_day date, to_day date, window_days integer, day date, users bytea, left_out bytea) (
+    SFUNC = mau.series_step, STYPE = internal, SSPACE = 3000000, FINALFUNC = mau.series_answer,
+    FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE);
+COMMENT ON AGGREGATE mau.series(date, date, integer, date, bytea, bytea) IS
+'Returns for each day the users of one chunk who were active within the window that ends with it. Errors: 22008, 22023, XX001.';
+CREATE AGGREGATE mau.series_growth(from_day date, to_day date, window_days integer, day date, users bytea, left_out bytea) (
+    SFUNC = mau.series_growth_step, STYPE = internal, SSPACE = 3000000, FINALFUNC = mau.series_answer,
+    FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE);
+COMMENT ON AGGREGATE mau.series_growth(date, date, integer, date, bytea, bytea) IS
+'Returns for each day the new, retained, resurrected and churned users of one chunk. Errors as mau.series.';
+CREATE AGGREGATE mau.series_retention(cohort text, from_day date, to_day date, day date, users bytea, registered bytea,
+                                      left_out bytea) (
+    SFUNC = mau.series_retention_step, STYPE = internal, SSPACE = 200000, FINALFUNC = mau.series_answer,
+    FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE);
+COMMENT ON AGGREGATE mau.series_retention(text, date, date, date, bytea, bytea, bytea) IS
+'Returns for each registration cohort of one chunk its size and its active users in each period. Errors as mau.series.';
+CREATE AGGREGATE mau.series_r30v2(from_day date, to_day date, day date, users bytea, left_out bytea) (
+    SFUNC = mau.series_r30v2_step, STYPE = internal, SSPACE = 3000000, FINALFUNC = mau.series_answer,
+    FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE);
+COMMENT ON AGGREGATE mau.series_r30v2(date, date, date, bytea, bytea) IS
+'Returns Synapse''s r30v2 of one chunk for each day. Errors as mau.series.';
+
+CREATE FUNCTION mau.add_step(sum bigint[], figures bigint[]) RETURNS bigint[]
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mau_add_step';
+COMMENT ON FUNCTION mau.add_step(bigint[], bigint[]) IS
+'Adds two arrays of the same size, element by element; the transition function of mau.add. Errors as there.';
+CREATE AGGREGATE mau.add(figures bigint[]) (
+    SFUNC = mau.add_step, STYPE = bigint[], COMBINEFUNC = mau.add_step, PARALLEL = SAFE);
+COMMENT ON AGGREGATE mau.add(bigint[]) IS
+'Returns the sum of arrays, element by element: of the figures of chunks, the figures of all users. Errors: 22003, 22023.';
+
+-------------------------------------------------------------------------------------------------------------
 -- metrics: snapshots and the exposition text
 -------------------------------------------------------------------------------------------------------------
 
@@ -712,6 +855,8 @@ CREATE TABLE mau.source (
     finds_new_by text,
     queries jsonb,
     synced_at timestamptz,
+    server_name text,
+    other_server_name text,
     trouble text,
     trouble_sqlstate text,
     trouble_at timestamptz
@@ -726,9 +871,11 @@ COMMENT ON COLUMN mau.source.attached_at IS 'The time of the attachment.';
 COMMENT ON COLUMN mau.source.activity_until IS 'The newest activity that was read, epoch milliseconds; never ahead of the server''s clock.';
 COMMENT ON COLUMN mau.source.pass_from IS 'Where an unfinished sync continues, epoch milliseconds; NULL between syncs.';
 COMMENT ON COLUMN mau.source.visits_until IS 'The last day whose daily visits were read for good; each day is read again once it is over.';
-COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which reads the header of every page of the table.';
+COMMENT ON COLUMN mau.source.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages, which reads the header of every page of the table; and the tables of which it reads all rows.';
 COMMENT ON COLUMN mau.source.queries IS 'The queries of a custom source, as they were at attach.';
 COMMENT ON COLUMN mau.source.synced_at IS 'The instant up to which the last complete sync has read.';
+COMMENT ON COLUMN mau.source.server_name IS 'The server name of the accounts that were read; NULL for a kind that may have several.';
+COMMENT ON COLUMN mau.source.other_server_name IS 'A second server name among these accounts: two homeservers share the tables. NULL = none.';
 COMMENT ON COLUMN mau.source.trouble IS 'Why the last sync could not read the homeserver''s tables; NULL = no trouble.';
 COMMENT ON COLUMN mau.source.trouble_sqlstate IS 'The SQLSTATE of the trouble.';
 COMMENT ON COLUMN mau.source.trouble_at IS 'The time of the trouble.';
@@ -738,7 +885,8 @@ CREATE TABLE mau.source_tables (
     filenode bigint NOT NULL,
     changes_until bigint,
     pending_until bigint,
-    pending_xid bigint
+    pending_xid bigint,
+    system_identifier bigint NOT NULL
 );
 COMMENT ON TABLE mau.source_tables IS
 'How far the tables without an index on time were read, as positions in the WAL, and the file of the table of activity.';
@@ -747,6 +895,7 @@ COMMENT ON COLUMN mau.source_tables.filenode IS 'The file of the table when it w
 COMMENT ON COLUMN mau.source_tables.changes_until IS 'The position in the WAL up to which all changes were seen; NULL = read the whole table.';
 COMMENT ON COLUMN mau.source_tables.pending_until IS 'The next position, once all transactions that were in progress at it have ended.';
 COMMENT ON COLUMN mau.source_tables.pending_xid IS 'These are the transactions before this one.';
+COMMENT ON COLUMN mau.source_tables.system_identifier IS 'The server on which the table was read, as in pg_control_system(); on another server the whole table is read again.';
 
 CREATE TABLE mau.source_skipped (
     table_name text NOT NULL,
@@ -849,7 +998,7 @@ COMMENT ON FUNCTION mau.keep_comparison(timestamptz) IS
 CREATE FUNCTION mau.wake_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'mau_wake_worker';
 COMMENT ON FUNCTION mau.wake_worker() IS
-'Asks the background worker to run all tasks in this database as soon as the transaction has committed. Returns whether there is a worker.';
+'Asks the background worker to run all tasks in this database as soon as the transaction has committed. Returns whether there is a worker. Errors: 25006.';
 
 CREATE TABLE mau.worker_pause (
     singleton boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
@@ -885,6 +1034,13 @@ CREATE FUNCTION mau.worker_state()
 COMMENT ON FUNCTION mau.worker_state() IS
 'Returns the state of the background worker that is in no table: settings, processes, and the last and next tick in this database. mau.status and mau.health show it.';
 
+CREATE FUNCTION mau.fleet()
+    RETURNS TABLE (database text, health text, reason text, last_tick timestamptz, running_since timestamptz,
+                   error text, dau bigint, wau bigint, mau bigint, "limit" bigint, blocked boolean, as_of timestamptz)
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'mau_fleet';
+COMMENT ON FUNCTION mau.fleet() IS
+'Returns the state of each database of the server that has mau, from shared memory: health, worker, figures. Other databases need the rights of pg_read_all_stats. Errors: 55000.';
+
 CREATE FUNCTION mau.describe_seats() RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_describe_seats';
 COMMENT ON FUNCTION mau.describe_seats() IS
@@ -910,6 +1066,11 @@ CREATE FUNCTION mau.row_security_off() RETURNS text
 COMMENT ON FUNCTION mau.row_security_off() IS
 'Returns the statements that switch row security off on mau''s tables; NULL where it is on for none.';
 
+CREATE FUNCTION mau.unsupported_tables() RETURNS TABLE (table_name text, reason text, remedy text)
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'mau_unsupported_tables';
+COMMENT ON FUNCTION mau.unsupported_tables() IS
+'Returns the tables of mau that are not ordinary local tables (distributed by Citus, partitioned, foreign, in another access method), why, and what to do.';
+
 CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
     LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp SET jit = off
     AS $$
@@ -919,6 +1080,12 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     ELSIF NOT isfinite(at) THEN
         RAISE datetime_field_overflow USING MESSAGE = 'at must be a finite time', DETAIL = format('It is %s.', at),
             HINT = 'Leave the argument out to mean now().';
+    END IF;
+    -- Nothing else is read then: statements on such tables may fail.
+    RETURN QUERY SELECT 'failing', string_agg(format('%s %s. %s', u.table_name, u.reason, u.remedy), ' ')
+                 FROM mau.unsupported_tables() u HAVING count(*) > 0;
+    IF FOUND THEN
+        RETURN;
     ELSIF at < now() AND at < (SELECT max(t.last_finished) FROM mau.tasks t) - interval '5 min' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'at lies in the past',
             DETAIL = format('It is %s, and tasks have run since.', at), HINT = 'Leave the argument out; what each task did last is in mau.tasks.';
@@ -926,7 +1093,9 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     RETURN QUERY
     WITH state AS (
         SELECT w.*, coalesce(s.limit_usage_by_mau OR s.mau_stats_only, true) AS recording,
-               h.kind, h.schema_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
+               h.kind, h.schema_name, h.server_name,
+               -- With mau.settings.server_name the users of one of the two are counted.
+               CASE WHEN s.server_name IS NULL THEN h.other_server_name END AS other_server_name, h.trouble, h.trouble_sqlstate, coalesce(h.synced_at, h.attached_at) AS read_until,
                h.attached_at, greatest(h.synced_at, to_timestamp(h.activity_until / 1000.0)) AS position, h.kind IS NULL AND NOT EXISTS (SELECT FROM mau.users) AS idle,
                CASE WHEN NOT w.preloaded THEN 'mau is not in shared_preload_libraries'
                     WHEN NOT w.enabled THEN 'mau.worker is off'
@@ -937,7 +1106,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                     WHEN w.launcher_pid IS NULL AND NOT w.launched THEN
                          'the launcher was not started: max_worker_processes may be too low (then the server''s log has "too many background workers" of its start), or the server has only just started'
                     WHEN w.launcher_pid IS NULL THEN 'the launcher is not running; the server starts it again within a minute, and its log says why it ended'
-                    WHEN w.left_out THEN 'the server has more databases than the worker serves, and this one is left out: name those that have the extension in mau.databases'
+                    WHEN w.left_out THEN 'more databases than the worker serves (1024) have mau, and this one is left out: name the databases to serve in mau.databases'
                END AS no_worker,
                CASE WHEN w.no_free_worker THEN 'the worker is at work elsewhere, as often as mau.max_workers allows: in database ' || w.long_ticks
                     WHEN w.running AND w.long_ticks IS NOT NULL THEN
@@ -998,6 +1167,9 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
          format('the homeserver''s tables cannot be read: %s (SQLSTATE %s)', w.trouble, w.trouble_sqlstate)),
         (4, t.failing IS NOT NULL, 'failing',
          t.failing),
+        (4.1, w.other_server_name IS NOT NULL, 'failing',
+         format('the tables have accounts of two homeservers, %s and %s, and the figures add them up: give each homeserver a database of its own, or set mau.settings.server_name to count one of them; then SELECT mau.detach() and attach again',
+                w.server_name, w.other_server_name)),
         (4, w.position > greatest(at, clock_timestamp()) + interval '5 min', 'late',
          format('the reading position %s lies ahead of the clock; the next sync compares all activity', w.position)),
         (4.4, w.others_indexes IS NOT NULL, 'failing',
@@ -1111,7 +1283,7 @@ COMMENT ON COLUMN mau.status.next_tick IS 'The time of the next tick.';
 COMMENT ON COLUMN mau.status.last_run IS 'The end of the last successful task, by any caller.';
 COMMENT ON COLUMN mau.status.next_run IS 'The time of the worker''s next task.';
 COMMENT ON COLUMN mau.status.source IS 'The homeserver that mau is attached to; NULL = none.';
-COMMENT ON COLUMN mau.status.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages.';
+COMMENT ON COLUMN mau.status.finds_new_by IS 'How a sync finds new activity: by time, through an index, or by changed pages; and the tables of which it reads all rows.';
 COMMENT ON COLUMN mau.status.lag IS 'How far mau is behind the homeserver''s tables.';
 COMMENT ON COLUMN mau.status.skipped_rows IS 'Invalid rows of the homeserver''s tables that were skipped; see mau.source_skipped.';
 COMMENT ON COLUMN mau.status.reconcile_differences IS 'The number of users whose newer activity the last mau.reconcile recorded; NULL = it has not run.';

@@ -18,6 +18,12 @@ SELECT what FROM mau.fold();
 SELECT count(*), sum(value), max(labels->>'state') FILTER (WHERE value = 1) = (SELECT health FROM mau.health()) FROM mau.samples() WHERE name = 'mau_health';
 -- mau.health does not know how it was before the last tasks.
 SELECT count(*) FILTER (WHERE name = 'mau_health'), count(*) > 3 FROM mau.samples(now() - interval '1 hour');
+-- The label database, on each sample.
+UPDATE mau.settings SET metrics_database_label = true;
+SELECT count(*) FILTER (WHERE labels->>'database' = current_database() AND labels->>'server_name' = 'x.org') = count(*) FROM mau.samples();
+SELECT l LIKE format('synapse%%{database="%s",server_name="x.org"} _', current_database()) FROM regexp_split_to_table(mau.metrics(), '\n') l WHERE l LIKE 'synapse_admin_mau_current{%';
+UPDATE mau.settings SET metrics_database_label = false;
+SELECT count(labels->>'database') FROM mau.samples();
 SELECT mau.samples(NULL);
 DROP EXTENSION mau;
 

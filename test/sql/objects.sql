@@ -26,14 +26,14 @@ WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_e
 -- Functions that take an instant: now() by default.
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND 'at' = ANY (proargnames[1:pronargs]) AND proargtypes::oid[] @> ARRAY['timestamptz'::regtype::oid]
     AND pg_get_function_arguments(oid) !~ '"?at"? timestamp with time zone DEFAULT now\(\)' ORDER BY 1;
--- Arguments of one name have one type in every function (record_activities has an array of instants), and days are called from_day and to_day.
+-- Arguments of one name have one type in every function (record_activities has an array of instants), and days are called from_day and to_day, that of a row day.
 SELECT name, array_agg(DISTINCT type::regtype::text) FROM pg_proc, unnest(proargnames[1:pronargs], proargtypes::oid[]) a(name, type)
 WHERE pronamespace = 'mau'::regnamespace GROUP BY name HAVING count(DISTINCT type) > 1 ORDER BY 1;
-SELECT proname, name FROM pg_proc, unnest(proargnames[1:pronargs], proargtypes::oid[]) a(name, type) WHERE pronamespace = 'mau'::regnamespace AND type = 'date'::regtype AND name NOT IN ('from_day', 'to_day');
+SELECT proname, name FROM pg_proc, unnest(proargnames[1:pronargs], proargtypes::oid[]) a(name, type) WHERE pronamespace = 'mau'::regnamespace AND type = 'date'::regtype AND name NOT IN ('from_day', 'to_day', 'day');
 -- The comment of a function with arguments says the errors, or whose they are. (These have none.)
 SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND pronargs > 0 AND obj_description(oid, 'pg_proc') !~ '(Errors|rrors as|raises)' ORDER BY 1;
 -- Statements of functions in SQL or PL/pgSQL are safe whatever the search_path: it is set.
-SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c') AND (proconfig IS NULL OR NOT proconfig::text ~ 'search_path=pg_catalog, pg_temp');
+SELECT proname FROM pg_proc WHERE pronamespace = 'mau'::regnamespace AND prokind = 'f' AND prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c') AND (proconfig IS NULL OR NOT proconfig::text ~ 'search_path=pg_catalog, pg_temp');
 -- Installed and dropped again, it leaves nothing; in another schema it cannot be.
 DROP EXTENSION mau;
 SELECT count(*) FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mau');

@@ -1,7 +1,7 @@
 -- PUBLIC executes nothing that changes state, and each role can do what its grants allow and no more (rule R10).
 CREATE EXTENSION mau;
 -- Functions that change nothing, and are volatile because they read shared memory, or decide by what is committed now.
-CREATE TABLE readers AS SELECT unnest('{seen_cache,lost_calls,describe_seats,worker_state,health,explain,check_auth_blocking,usage_statistics,metrics,samples}'::name[]) AS proname;
+CREATE TABLE readers AS SELECT unnest('{seen_cache,lost_calls,describe_seats,worker_state,fleet,health,explain,check_auth_blocking,usage_statistics,metrics,samples}'::name[]) AS proname;
 GRANT SELECT ON readers TO PUBLIC;
 -- PUBLIC executes nothing that changes state, and reads no table.
 SELECT proname FROM pg_proc p WHERE pronamespace = 'mau'::regnamespace AND provolatile = 'v' AND proname NOT IN (TABLE readers)

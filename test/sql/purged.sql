@@ -97,4 +97,5 @@ SELECT what FROM mau.fold('2020-07-21 13:00Z') \g /dev/null
 SELECT what FROM mau.fold('2020-07-24 13:00Z') \g /dev/null
 SELECT ask($$SELECT dau FROM mau.daily_series('2020-07-21', '2020-07-21')$$), ask($$SELECT dau FROM mau.daily_series('2020-07-22', '2020-07-22')$$);
 -- Only the day -infinity has a last day.
+\set VERBOSITY terse
 INSERT INTO mau.active_days (chunk, day, platform, service, users) VALUES (0, '-infinity', 0, 'x', '');

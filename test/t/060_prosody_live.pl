@@ -8,16 +8,11 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use HTTP::Tiny;
-use IO::Socket::INET;
 use JSON::PP;
-use POSIX qw(:sys_wait_h);
-use MauProcess;
+use MauXmpp;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep);
-
-my $python = '/usr/bin/python3';
 
 # The missing programs, or ''.
 sub missing
@@ -27,7 +22,7 @@ sub missing
 	return 'prosody-modules' unless -e '/usr/lib/prosody/modules/mod_measure_active_users/mod_measure_active_users.lua';
 	return 'lua-dbi-postgresql' unless glob '/usr/lib/*/lua/5.*/dbd/postgresql.so';
 	return 'lua-sec'            unless glob '/usr/share/lua/5.*/ssl.lua';
-	return 'python3-slixmpp'    unless -x $python && system("$python -c 'import slixmpp' >/dev/null 2>&1") == 0;
+	return 'python3-slixmpp'    unless has_xmpp_client();
 	return '';
 }
 
@@ -87,35 +82,11 @@ END
 	return;
 }
 
-my $prosody;
-
-# Takes the environment that a daemon of ours may have: no proxy, no other server's.
 sub start_prosody
 {
-	$prosody = fork // die $!;
-	if ($prosody == 0)
-	{
-		open STDOUT, '>>', "$folder/prosody.out" or die $!;
-		open STDERR, '>&', \*STDOUT or die $!;
-		exec 'prosody', '--config', "$folder/prosody.cfg.lua", '-F' or die $!;
-	}
-	for (1 .. 150)
-	{
-		return 1 if IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $c2s, Proto => 'tcp') && -S "$data/prosody.sock";
-		return 0 if waitpid($prosody, WNOHANG) != 0;
-		sleep 0.2;
-	}
-	return 0;
+	return start_xmpp_server(port => $c2s, log => "$folder/prosody.out", command => [ 'prosody', '--config', "$folder/prosody.cfg.lua", '-F' ],
+		is_ready => sub { -S "$data/prosody.sock" });
 }
-
-sub stop_prosody
-{
-	return unless $prosody;
-	end_process($prosody);
-	$prosody = undef;
-	return;
-}
-END { my $status = $?; stop_prosody(); $? = $status }
 
 sub output_of
 {
@@ -127,14 +98,7 @@ sub output_of
 	return $out;
 }
 
-# A session of a real client: online, or refused and why.
-sub login
-{
-	my ($jid, @more) = @_;
-	my $out = output_of('sh', '-c', 'exec "$@" 2>/dev/null', 'sh', $python, "$FindBin::RealBin/../prosody/xmpp_login.py", $c2s, $jid, 'secret', @more);
-	chomp $out;
-	return $out;
-}
+sub login { return xmpp_login($c2s, @_) }
 
 sub ctl { return output_of('sh', '-c', 'exec prosodyctl --config "$@" 2>&1', 'sh', "$folder/prosody.cfg.lua", @_) }
 
@@ -248,7 +212,7 @@ sql(q{DELETE FROM prosody WHERE "user" IN ('torn', 'worded', 'room')});
 
 # With mod_mau, Prosody asks mau before it lets a user in.
 sql('SELECT mau.detach()');
-stop_prosody();
+stop_xmpp_server();
 configure(1);
 ok(start_prosody(), 'Prosody runs with mod_mau');
 my $members = sql('SELECT mau.monthly_active_count()');
@@ -279,13 +243,13 @@ is(sql('SELECT mau.monthly_active_count()'), $members, 'and gives its seat back'
 is(login('byhand@example.com'), 'online', 'to the next user');
 
 # A session that has planned its call goes on with it: Prosody connects anew.
-stop_prosody();
+stop_xmpp_server();
 sql('ALTER SCHEMA mau RENAME TO away');
 ok(start_prosody(), 'Prosody runs again');
 is(login('byhand@example.com'), 'online', 'where mau cannot be asked, every user is admitted');
 sql('ALTER SCHEMA away RENAME TO mau');
 
-stop_prosody();
+stop_xmpp_server();
 unlike(slurp_file("$folder/prosody.log"), qr/error\s+Traceback/, 'no error of a module in the log of Prosody');
 $node->stop;
 done_testing();

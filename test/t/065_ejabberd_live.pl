@@ -7,15 +7,12 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use IO::Socket::INET;
-use POSIX qw(:sys_wait_h);
-use MauProcess;
+use MauXmpp;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $python = '/usr/bin/python3';
 my ($ebin) = glob '/usr/lib/*/ejabberd-*/ebin';
 my $schema = '/usr/share/ejabberd/sql/pg.new.sql';
 
@@ -25,7 +22,7 @@ sub missing
 	return 'ejabberd'         unless defined $ebin && -e "$ebin/ejabberd_sql.beam" && -e $schema;
 	return 'erlang-p1-pgsql'  unless glob '/usr/lib/erlang/lib/p1_pgsql-*';
 	return 'erlc'             unless grep { -x "$_/erlc" } split /:/, $ENV{PATH};
-	return 'python3-slixmpp'  unless -x $python && system("$python -c 'import slixmpp' >/dev/null 2>&1") == 0;
+	return 'python3-slixmpp'  unless has_xmpp_client();
 	return '';
 }
 
@@ -79,48 +76,14 @@ END
 	return;
 }
 
-my $ejabberd;
-
 sub start_ejabberd
 {
-	$ejabberd = fork // die $!;
-	if ($ejabberd == 0)
-	{
-		open STDOUT, '>>', "$folder/ejabberd.out" or die $!;
-		open STDERR, '>&', \*STDOUT or die $!;
-		$ENV{HOME}                 = $folder;
-		$ENV{EJABBERD_CONFIG_PATH} = "$folder/ejabberd.yml";
-		$ENV{EJABBERD_LOG_PATH}    = "$folder/ejabberd.log";
-		exec 'erl', '-noinput', '-pa', $ebin, $folder, '-mnesia', 'dir', "\"$folder/mnesia\"", '-s', 'ejabberd' or die $!;
-	}
-	for (1 .. 300)
-	{
-		return 1 if IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $c2s, Proto => 'tcp');
-		return 0 if waitpid($ejabberd, WNOHANG) != 0;
-		sleep 0.2;
-	}
-	return 0;
+	my %env = (HOME => $folder, EJABBERD_CONFIG_PATH => "$folder/ejabberd.yml", EJABBERD_LOG_PATH => "$folder/ejabberd.log");
+	return start_xmpp_server(port => $c2s, log => "$folder/ejabberd.out", env => \%env,
+		command => [ 'erl', '-noinput', '-pa', $ebin, $folder, '-mnesia', 'dir', "\"$folder/mnesia\"", '-s', 'ejabberd' ]);
 }
 
-sub stop_ejabberd
-{
-	return unless $ejabberd;
-	end_process($ejabberd);
-	$ejabberd = undef;
-	return;
-}
-END { my $status = $?; stop_ejabberd(); $? = $status }
-
-# A session of a real client: online, or refused and why.
-sub login
-{
-	my ($jid, @more) = @_;
-	open my $pipe, '-|', 'sh', '-c', 'exec "$@" 2>/dev/null', 'sh', $python, "$FindBin::RealBin/../prosody/xmpp_login.py", $c2s, $jid, 'secret', @more or die $!;
-	my $out = <$pipe> // '';
-	close $pipe;
-	chomp $out;
-	return $out;
-}
+sub login { return xmpp_login($c2s, @_) }
 
 sub sql { return $node->safe_psql('ejabberd', $_[0]) }
 
@@ -159,7 +122,7 @@ $node->poll_query_until('ejabberd', q{SELECT sum(users) = 2 FROM mau.sync(), mau
 is(sql('SELECT host, users FROM mau.monthly_active_count_by_host()'), "example.com|1\nother.example|1", 'attached: who was there');
 is(sql("SELECT bool_and(registered_at / 1000 BETWEEN $before - 1 AND extract(epoch FROM now()) + 1) FROM mau.users"), 't', 'registered now, though ejabberd wrote it in Asia/Tokyo');
 is(sql('SELECT count(*) FROM mau.source_skipped'), 0, 'and nothing amiss');
-stop_ejabberd();
+stop_xmpp_server();
 
 # Called.
 sql('SELECT mau.detach()');
@@ -192,11 +155,11 @@ sql('ALTER SCHEMA mau RENAME TO away');
 is(login('late@example.com', 'register'), 'online', 'where mau cannot be asked, every user is admitted');
 sql('ALTER SCHEMA away RENAME TO mau');
 like(logs(), qr/mau cannot be asked/, 'and the log says so');
-stop_ejabberd();
+stop_xmpp_server();
 configure('interval: 0');
 ok(start_ejabberd(), 'ejabberd runs with another interval');
 cmp_ok(calls_during(sub { is(login('u1@example.com'), 'online', 'u1 comes back') }), '>=', 3, 'and is recorded with each stanza');
-stop_ejabberd();
+stop_xmpp_server();
 unlike(logs(), qr/mod_mau[^\n]*(crash|undef|badmatch|function_clause|badarg)/, 'no error of the module in the log of ejabberd');
 $node->stop;
 done_testing();
