@@ -1073,6 +1073,7 @@ COMMENT ON FUNCTION mau.unsupported_tables() IS
 
 CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health text, reason text)
     LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp SET jit = off
+    SET plan_cache_mode = force_generic_plan  -- planning takes longer than running it
     AS $$
     BEGIN
     IF at IS NULL THEN
@@ -1114,7 +1115,7 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
                                date_trunc('second', w.last_tick_started), make_interval(secs => w.tick_timeout))
                END AS busy,
                (SELECT min(d.called_at) FROM mau.deferred_calls d) AS calls_since,
-               l.calls AS lost_calls, l.last_at AS lost_at,
+               l.calls AS lost_calls, l.last_at AS lost_at, mau.row_security_off() AS row_security_off,
                -- Unique indexes of others on mau's own columns; a key of other columns, such as a serial number, is no obstacle.
                (SELECT string_agg(format('%s on %s', i.indexrelid::regclass, i.indrelid::regclass), ', ' ORDER BY i.indexrelid::regclass::text)
                 FROM (VALUES ('mau.visits'::regclass, 4), ('mau.deferred_calls', 10)) o(relation, columns)
@@ -1155,8 +1156,8 @@ CREATE FUNCTION mau.health(at timestamptz DEFAULT now()) RETURNS TABLE (health t
     )
     SELECT c.health, c.reason
     FROM state w, summary t, LATERAL (VALUES
-        (0, mau.row_security_off() IS NOT NULL, 'failing',
-         'row security is on for tables of mau, which hides rows: ' || mau.row_security_off()),
+        (0, w.row_security_off IS NOT NULL, 'failing',
+         'row security is on for tables of mau, which hides rows: ' || w.row_security_off),
         (1, pg_is_in_recovery(), 'standby',
          'this server is a standby: readers work here, the worker runs on the primary'),
         (2, w.extension = 'other version', 'failing',

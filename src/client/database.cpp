@@ -224,8 +224,8 @@ Connection open_database(const Target& target, Seconds timeout, Access access) {
     Connection connection(target, timeout, access);
     const auto version = connection.extension_version();
     if (!version) {
-        throw Problem(fmt::format("database {} does not have the extension mau", connection.name()),
-                      "in that database, as a superuser: CREATE EXTENSION mau");
+        throw NoExtension(fmt::format("database {} does not have the extension mau", connection.name()),
+                          "in that database, as a superuser: CREATE EXTENSION mau");
     }
     if (is_older(*version, kOldestExtension)) {
         throw Problem(fmt::format("database {} has mau {}, and this program needs {} or later",

@@ -19,8 +19,9 @@ using Seconds = std::chrono::duration<double>;
 
 /// A database as the user named it.
 struct Target {
-    std::string name;      ///< For people, and the label of its series.
-    std::string conninfo;  ///< What PQconnectdb takes; empty = PG* of the environment.
+    std::string name;       ///< For people, and the label of its series.
+    std::string conninfo;   ///< What PQconnectdb takes; empty = PG* of the environment.
+    bool is_found = false;  ///< In a list of a server's databases. Without the extension it is no target.
 };
 
 /// The rows of a statement.
@@ -83,7 +84,14 @@ class Connection {
     std::unique_ptr<PGconn, void (*)(PGconn*)> connection_{nullptr, PQfinish};
 };
 
-/// Connects to a database that has an extension of a version that this program knows. Raises Problem.
+/// The problem of a database that does not have the extension.
+class NoExtension : public Problem {
+  public:
+    using Problem::Problem;
+};
+
+/// Connects to a database that has an extension of a version that this program knows. Raises Problem, and
+/// NoExtension where it is missing.
 Connection open_database(const Target& target, Seconds timeout, Access access = Access::kRead);
 
 /// A message of libpq as one line.

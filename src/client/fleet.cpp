@@ -15,13 +15,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The interval at which each database is asked. Requests to the server do not change it.
-constexpr auto kRound = 15s;
 constexpr auto kPageAge = 60s;
 constexpr auto kPageForgotten = 10min;
 constexpr auto kListAge = 5min;
 constexpr auto kFirstRound = 300ms;
-constexpr std::size_t kThreads = 16;
+constexpr std::size_t kThreads = 8;
 
 // The daily and weekly users are those of the last snapshot, because counting them takes a scan.
 constexpr const char* kRoundQuery = R"sql(
@@ -49,6 +47,9 @@ std::string utc_now() {
 
 /// A database. `target` does not change; the rest is guarded by the fleet's mutex.
 struct Fleet::Member {
+    /// Whether it is a target, as far as is known: a database that was found may not have the extension.
+    bool is_target() const { return was_asked ? !answer.lacks_extension : !target.is_found; }
+
     Target target;
     RoundAnswer answer;
     bool was_asked = false, is_asked = false;
@@ -81,10 +82,31 @@ Fleet::~Fleet() {
     for (std::thread& thread : threads_) thread.join();
 }
 
+/// The targets of the options. Of databases with equal names, such as `postgres` on two servers, those
+/// without the extension are left out.
+std::vector<Target> Fleet::named_targets(std::vector<std::pair<std::string, Problem>>& problems) {
+    std::vector<Target> targets = all_targets(options_, timeout_, problems);
+    std::map<std::string, int> uses;
+    for (const Target& target : targets) ++uses[target.name];
+    const auto lacks_extension = [&](const Target& target) {
+        if (!target.is_found || uses[target.name] == 1) return false;
+        try {
+            open_database(target, timeout_);
+        } catch (const NoExtension&) {
+            return true;
+        } catch (const Problem&) {
+            // It is reported when it is asked for its figures.
+        }
+        return false;
+    };
+    targets.erase(std::remove_if(targets.begin(), targets.end(), lacks_extension), targets.end());
+    return targets;
+}
+
 Fleet::Listing Fleet::list() {
     Listing listing;
     std::set<std::string> names;
-    for (Target& target : all_targets(options_, timeout_, listing.problems)) {
+    for (Target& target : named_targets(listing.problems)) {
         // Equal names would make equal series.
         if (!names.insert(target.name).second) {
             throw Problem(fmt::format("two databases have the name {}", target.name),
@@ -97,7 +119,7 @@ Fleet::Listing Fleet::list() {
 }
 
 /// Adds new databases and removes dropped ones. Where the connection of a database was changed, its last
-/// answer is forgotten.
+/// answer is forgotten; where the extension was missing, it is looked for again.
 void Fleet::take(Listing listing) {
     const auto find_in = [](auto& members, const std::string& name) {
         return std::find_if(members.begin(), members.end(),
@@ -113,7 +135,7 @@ void Fleet::take(Listing listing) {
         const auto known = find_in(members_, member->target.name);
         if (known == members_.end()) {
             members_.push_back(member);
-        } else if ((*known)->target.conninfo != member->target.conninfo) {
+        } else if ((*known)->target.conninfo != member->target.conninfo || (*known)->answer.lacks_extension) {
             *known = member;
         }
     }
@@ -146,20 +168,37 @@ void Fleet::schedule() {
             listed_at = Clock::now();
         }
         const auto now = Clock::now();
-        auto next = now + kRound;
         for (const auto& member : members_) {
             if (member->page && now - member->page_wanted_at > kPageForgotten) member->page = nullptr;
-            if (member->is_asked) continue;
-            if (!member->was_asked || now - member->asked_at >= kRound) {
-                member->is_asked = true;
-                jobs_.push_back({member, false});
-            } else {
-                next = std::min(next, member->asked_at + kRound);
-            }
         }
+        const auto next = enqueue_due(now);
         changed_.notify_all();
         changed_.wait_until(lock, next, [this] { return ends_ || is_listing_due_; });
     }
+}
+
+/// Puts the databases into the queue that are due: new ones at once, the others in turn. Returns when to look
+/// again.
+Fleet::Clock::time_point Fleet::enqueue_due(Clock::time_point now) {
+    const auto enqueue = [&](const std::shared_ptr<Member>& member) {
+        member->is_asked = true;
+        jobs_.push_back({member, false});
+    };
+    std::shared_ptr<Member> first;  // in turn
+    for (const auto& member : members_) {
+        if (member->is_asked || member->answer.lacks_extension) continue;
+        if (!member->was_asked) {
+            enqueue(member);
+        } else if (!first || member->asked_at < first->asked_at) {
+            first = member;
+        }
+    }
+    if (!first) return now + kRound;
+    const auto due = std::max(first->asked_at + kRound, last_turn_ + kTurn);
+    if (due > now) return due;
+    enqueue(first);
+    last_turn_ = now;
+    return now + kTurn;
 }
 
 void Fleet::list_again() {
@@ -190,7 +229,7 @@ void Fleet::work() {
 }
 
 /// Asks a database for its metrics and its health. The connection is closed again: an idle one would take one
-/// of the server's max_connections for each database all the time, and opening one takes a few milliseconds.
+/// of the server's max_connections, and some megabytes of memory, for each database all the time.
 void Fleet::ask(Member& member) {
     const auto start = Clock::now();
     {
@@ -210,10 +249,13 @@ void Fleet::ask(Member& member) {
         answer.wau = number(rows, "wau");
         answer.metrics = std::make_shared<Families>(
             parse_exposition(rows.text(0, "metrics"), is_of_several_ ? member.target.name : ""));
+    } catch (const NoExtension& problem) {
+        answer.lacks_extension = member.target.is_found;
+        answer.reason = problem.what();
     } catch (const std::exception& problem) {
-        answer.health = "unreachable";
         answer.reason = hide_user_ids(problem.what());
     }
+    if (!answer.is_up) answer.health = "unreachable";
     answer.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     set_answer(member, std::move(answer));
 }
@@ -222,7 +264,9 @@ void Fleet::set_answer(Member& member, RoundAnswer answer) {
     std::optional<std::string> news;
     {
         const std::lock_guard lock(mutex_);
-        if (!answer.is_up && (member.answer.is_up || !member.was_asked)) {
+        if (answer.lacks_extension) {
+            member.page = nullptr;
+        } else if (!answer.is_up && (member.answer.is_up || !member.was_asked)) {
             news = answer.reason;
         } else if (answer.is_up && !member.answer.is_up && member.was_asked) {
             news = "answers again";
@@ -261,8 +305,9 @@ std::string Fleet::first_name() {
 
 std::shared_ptr<const nlohmann::ordered_json> Fleet::figures(const std::string& name) {
     std::unique_lock lock(mutex_);
-    const auto found = std::find_if(members_.begin(), members_.end(),
-                                    [&](const auto& member) { return member->target.name == name; });
+    const auto found = std::find_if(members_.begin(), members_.end(), [&](const auto& member) {
+        return member->target.name == name && member->is_target();
+    });
     if (found == members_.end()) return nullptr;
     const std::shared_ptr<Member> member = *found;
     const auto now = Clock::now();
@@ -300,7 +345,7 @@ std::string Fleet::metrics() {
     {
         const std::lock_guard lock(mutex_);
         for (const auto& member : members_) {
-            if (!member->was_asked) continue;
+            if (!member->was_asked || !member->is_target()) continue;
             const RoundAnswer& answer = member->answer;
             const std::string& name = member->target.name;
             if (answer.metrics) expositions.push_back(answer.metrics);
@@ -339,6 +384,7 @@ nlohmann::ordered_json Fleet::overview() {
                            {"is_listed", false}});
     }
     for (const auto& member : all) {
+        if (!member->is_target()) continue;
         const RoundAnswer& answer = member->answer;
         targets.push_back({{"name", member->target.name},
                            {"up", answer.is_up},
@@ -360,8 +406,9 @@ std::pair<bool, std::string> Fleet::health() {
     std::string lines;
     for (const auto& [name, problem] : unlisted_) lines += fmt::format("{}: unreachable\n", name);
     for (const auto& member : members_) {
-        any_up = any_up || member->answer.is_up;
         all_asked = all_asked && member->was_asked;
+        if (!member->is_target()) continue;
+        any_up = any_up || member->answer.is_up;
         lines += fmt::format("{}: {}\n", member->target.name, member->answer.health);
     }
     const bool is_well = any_up || (!all_asked && !members_.empty());

@@ -27,6 +27,7 @@ namespace mau::client {
 /// The answer of a database in the last round.
 struct RoundAnswer {
     bool is_up = false;
+    bool lacks_extension = false;     ///< And is no target, because it was found in a server's list.
     std::string health = "starting";  ///< mau.health()'s word; starting, or unreachable.
     std::string reason = "not asked yet";
     std::optional<long long> dau, wau, mau, limit;
@@ -37,6 +38,12 @@ struct RoundAnswer {
 class Fleet {
   public:
     using Clock = std::chrono::steady_clock;
+
+    /// The least time between two questions to a database, however often it is scraped.
+    static constexpr std::chrono::seconds kRound{15};
+    /// The least time between two databases that were asked before: each costs its server a new session,
+    /// which for hundreds of databases would take a good part of a core.
+    static constexpr std::chrono::milliseconds kTurn{200};
 
     /// Lists the databases and begins to ask them. Raises Problem where the options are wrong.
     Fleet(const Options& options, Seconds timeout, std::string at);
@@ -71,9 +78,11 @@ class Fleet {
         std::vector<std::pair<std::string, Problem>> problems;
     };
 
+    std::vector<Target> named_targets(std::vector<std::pair<std::string, Problem>>& problems);
     Listing list();
     void take(Listing listing);
     void schedule();
+    Clock::time_point enqueue_due(Clock::time_point now);
     void work();
     void ask(Member& member);
     void read_page(Member& member);
@@ -92,6 +101,7 @@ class Fleet {
     std::deque<Job> jobs_;
     bool ends_ = false;
     bool is_listing_due_ = false;
+    Clock::time_point last_turn_{};
     std::vector<std::thread> threads_;
 };
 

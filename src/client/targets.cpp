@@ -153,32 +153,19 @@ Target one_target(const Options& options) {
 
 namespace {
 
-/// The databases of a server that have the extension, or that cannot be asked whether they have it.
+/// The databases of a server.
 std::vector<Target> databases_of(const std::string& base, Seconds timeout) {
-    std::vector<Target> found;
     // Any database will do to list the others; it need not have the extension.
     Connection connection({"", base}, timeout);
     const Rows rows = connection.run(
         "SELECT datname::text AS datname FROM pg_catalog.pg_database"
         " WHERE datallowconn AND NOT datistemplate AND pg_catalog.has_database_privilege(oid, 'CONNECT') "
         "ORDER BY datname");
-    std::vector<Target> candidates;
+    std::vector<Target> found;
     for (int r = 0; r < rows.size(); ++r) {
         const std::string name = rows.text(r, "datname");
         const std::string text = conninfo(base, {{"dbname", name}});
-        candidates.push_back({default_name(text), text});
-    }
-    std::vector<char> has_it(candidates.size(), 1);
-    in_parallel(candidates.size(), 8, [&](std::size_t i) {
-        try {
-            Connection one(candidates[i], timeout);
-            has_it[i] = one.extension_version().has_value();
-        } catch (const Problem&) {
-            // Named when it is asked for its figures.
-        }
-    });
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
-        if (has_it[i]) found.push_back(candidates[i]);
+        found.push_back({default_name(text), text, /*is_found=*/true});
     }
     return found;
 }

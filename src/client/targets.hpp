@@ -28,9 +28,8 @@ struct Options {
 Target one_target(const Options& options);
 
 /// Each database of the options: that of -d, with --all every database of its server to which the user may
-/// connect, or those of
-/// --targets. A part that cannot be listed is in `problems`, by its name. Raises Problem where the options or
-/// the file are wrong.
+/// connect (with the extension or without it), or those of --targets. A part that cannot be listed is in
+/// `problems`, by its name. Raises Problem where the options or the file are wrong.
 std::vector<Target> all_targets(const Options& options, Seconds timeout,
                                 std::vector<std::pair<std::string, Problem>>& problems);
 

@@ -249,6 +249,59 @@ subtest 'targets that change' => sub {
 	stop();
 };
 
+# The databases of a server's list that have no extension are no targets, at no moment.
+subtest 'all databases of a server' => sub {
+	my $here = 'host=' . $node->host . ' port=' . $node->port . ' user=reader';
+	sql('postgres', 'CREATE DATABASE later');
+	my $write = sub { my ($text) = @_; open my $f, '>', "$folder/all.yaml" or die $!; print $f $text; close $f; return };
+	# By two addresses, each database has the same name twice.
+	$write->("- {conninfo: '$here dbname=postgres', databases: all}\n- {conninfo: '$here dbname=postgres options=-cjit=off', databases: all}\n");
+	my ($exit, $out, $err) = run_mau('serve', '--listen', '127.0.0.1:0', '--targets', "$folder/all.yaml");
+	like($err, qr/\Amau: two databases have the name (?:homeserver|old)\n/, 'only those count that have the extension');
+
+	$write->("- {conninfo: '$here dbname=postgres', databases: all}\n");
+	serve('--targets', "$folder/all.yaml");
+	my (%seen, $text);
+	wait_for(sub {
+		$text = get('metrics')->{content};
+		$seen{$_}++ for $text =~ /^mau_target_up\{database="(.*)"\}/mg, map { /^(\S+): / } get('healthz')->{content} =~ /^(.*: .*)$/mg;
+		$seen{$_}++ for map { $_->{name} } @{ decode_json(get('?format=json')->{content})->{targets} };
+		return $text =~ /^mau_target_up\{database="homeserver"\} 1$/m && $text =~ /^mau_target_up\{database="old"\} 0$/m;
+	}, 'those that have it are asked');
+	is(join(' ', sort keys %seen), 'homeserver old', 'and no other is named');
+	is(get("database/$_")->{status}, 404, "$_ has no page") for qw(postgres later);
+	sql('later', "CREATE EXTENSION mau; SELECT mau.grant_to('reader', 'monitoring')");
+	$server->signal('HUP');
+	wait_for(sub { get('metrics')->{content} =~ /^mau_target_up\{database="later"\} 1$/m }, 'CREATE EXTENSION makes it one');
+	sql('later', 'DROP EXTENSION mau CASCADE');
+	wait_for(sub { get('metrics')->{content} !~ /database="later"/ }, 'and DROP EXTENSION ends that');
+	$server->pump_nb;
+	unlike($errors, qr/^mau: (?:postgres|later): /m, 'without a report');
+	stop();
+	sql('postgres', 'DROP DATABASE later');
+};
+
+# New databases are asked at once, the others in turn, so that hundreds of them are no load.
+subtest 'the pace' => sub {
+	my $here = 'host=' . $node->host . ' port=' . $node->port . ' user=reader dbname=homeserver';
+	open my $f, '>', "$folder/thirty.yaml" or die $!;
+	print $f "- {name: d$_, conninfo: $here}\n" for 1 .. 30;
+	close $f;
+	my $log_start = -s $node->logfile;
+	serve('--targets', "$folder/thirty.yaml");
+	my @asked;
+	wait_for(sub {
+		my $log = slurp_file($node->logfile, $log_start);
+		@asked = ();
+		push @asked, 3600 * $1 + 60 * $2 + $3 while $log =~ /^\S+ (\d\d):(\d\d):([\d.]+) [^\n]*execute <unnamed>: \s*SELECT mau\.metrics/mg;
+		return @asked >= 60;
+	}, 'thirty databases are asked twice');
+	stop();
+	my $span = sub { my ($first, $last) = @_; my $seconds = $asked[$last] - $asked[$first]; return $seconds < 0 ? $seconds + 86400 : $seconds };
+	cmp_ok($span->(30, 59), '>', 29 * 0.2 - 1, 'not more than five a second the second time');
+	cmp_ok($span->(0, 30), '>', 14, 'which is after 15 seconds');
+};
+
 subtest 'memory does not grow' => sub {
 	serve('-d', $node->connstr('homeserver') . ' user=reader');
 	my ($pid) = map { $_->{PID} } @{ $server->{KIDS} };
