@@ -194,6 +194,17 @@ subtest 'a queue of notifications that is full' => sub {
 	is(heard(), 'free>full 10/10', 'and a task tells it');
 };
 
+subtest 'members who have expired' => sub {
+	make_room();
+	admit('9');
+	is(heard(), 'free>nearly_full 9/10', 'nine');
+	sql(q(UPDATE mau.monthly_active_users SET "timestamp" = "timestamp" - 31 * 86400000::bigint WHERE user_id IN ('@1:x', '@2:x', '@3:x')));
+	is(admit('10'), 'ok', 'a tenth, beside three who have expired');
+	is(heard(), '', 'an admission does not tell that there is room');
+	sql('SELECT * FROM mau.refresh()');
+	is(heard(), 'nearly_full>free 7/10', 'a task does');
+};
+
 subtest 'commits at the same time count each other' => sub {
 	make_room();
 	sql('UPDATE mau.settings SET max_mau_value = 11');
@@ -233,6 +244,14 @@ subtest 'without a preloaded library' => sub {
 	is(heard(), 'free>full 10/10', 'tells');
 	admit('11');
 	is(heard(), '', 'once');
+	make_room();
+	my $other = $node->background_psql('postgres');
+	$other->query_safe(q(BEGIN; SELECT mau.admit('@9:x')));
+	is(fails(q(SET statement_timeout = '30s'; SELECT mau.admit('@10:x'))), '', 'two at the same time');
+	is(heard(), 'free>nearly_full 9/10', 'know nothing of each other');
+	$other->query_safe('COMMIT');
+	$other->quit;
+	is(heard(), 'nearly_full>full 10/10', 'until the second commit');
 	sql("SELECT mau.forget_user('\@10:x'); SELECT * FROM mau.reap()");
 	is(heard(), 'full>nearly_full 9/10', 'a reap tells, too');
 };
