@@ -194,11 +194,12 @@ Fleet::Clock::time_point Fleet::enqueue_due(Clock::time_point now) {
         }
     }
     if (!first) return now + kRound;
-    const auto due = std::max(first->asked_at + kRound, last_turn_ + kTurn);
+    const auto turn = std::chrono::duration_cast<Clock::duration>(turn_);
+    const auto due = std::max(first->asked_at + kRound, last_turn_ + turn);
     if (due > now) return due;
     enqueue(first);
     last_turn_ = now;
-    return now + kTurn;
+    return now + turn;
 }
 
 void Fleet::list_again() {
@@ -271,6 +272,7 @@ void Fleet::set_answer(Member& member, RoundAnswer answer) {
         } else if (answer.is_up && !member.answer.is_up && member.was_asked) {
             news = "answers again";
         }
+        turn_ = std::min(kTurnPerAnswer * Seconds(answer.seconds), kLongestTurn);
         member.answer = std::move(answer);
         member.was_asked = true;
         member.is_asked = false;

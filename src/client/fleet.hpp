@@ -41,9 +41,11 @@ class Fleet {
 
     /// The least time between two questions to a database, however often it is scraped.
     static constexpr std::chrono::seconds kRound{15};
-    /// The least time between two databases that were asked before: each costs its server a new session,
-    /// which for hundreds of databases would take a good part of a core.
-    static constexpr std::chrono::milliseconds kTurn{200};
+    /// Databases that were asked before have turns. A turn is so many times as long as the last answer took,
+    /// but not longer than kLongestTurn. Each question costs the server a new session, so without turns
+    /// hundreds of databases would keep it busy.
+    static constexpr int kTurnPerAnswer = 3;
+    static constexpr Seconds kLongestTurn{0.2};
 
     /// Lists the databases and begins to ask them. Raises Problem where the options are wrong.
     Fleet(const Options& options, Seconds timeout, std::string at);
@@ -102,6 +104,7 @@ class Fleet {
     bool ends_ = false;
     bool is_listing_due_ = false;
     Clock::time_point last_turn_{};
+    Seconds turn_{};
     std::vector<std::thread> threads_;
 };
 
