@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <set>
 
 #include <fmt/format.h>
 
@@ -82,36 +81,9 @@ Fleet::~Fleet() {
     for (std::thread& thread : threads_) thread.join();
 }
 
-/// The targets of the options. Of databases with equal names, such as `postgres` on two servers, those
-/// without the extension are left out.
-std::vector<Target> Fleet::named_targets(std::vector<std::pair<std::string, Problem>>& problems) {
-    std::vector<Target> targets = all_targets(options_, timeout_, problems);
-    std::map<std::string, int> uses;
-    for (const Target& target : targets) ++uses[target.name];
-    const auto lacks_extension = [&](const Target& target) {
-        if (!target.is_found || uses[target.name] == 1) return false;
-        try {
-            open_database(target, timeout_);
-        } catch (const NoExtension&) {
-            return true;
-        } catch (const Problem&) {
-            // It is reported when it is asked for its figures.
-        }
-        return false;
-    };
-    targets.erase(std::remove_if(targets.begin(), targets.end(), lacks_extension), targets.end());
-    return targets;
-}
-
 Fleet::Listing Fleet::list() {
     Listing listing;
-    std::set<std::string> names;
-    for (Target& target : named_targets(listing.problems)) {
-        // Equal names would make equal series.
-        if (!names.insert(target.name).second) {
-            throw Problem(fmt::format("two databases have the name {}", target.name),
-                          "give each target of --targets a name of its own", kBadInput);
-        }
+    for (Target& target : distinct_targets(options_, timeout_, listing.problems)) {
         listing.members.push_back(std::make_shared<Member>());
         listing.members.back()->target = std::move(target);
     }

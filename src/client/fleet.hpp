@@ -80,7 +80,6 @@ class Fleet {
         std::vector<std::pair<std::string, Problem>> problems;
     };
 
-    std::vector<Target> named_targets(std::vector<std::pair<std::string, Problem>>& problems);
     Listing list();
     void take(Listing listing);
     void schedule();

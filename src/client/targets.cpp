@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <map>
+#include <set>
 #include <thread>
 
 #include <fmt/format.h>
@@ -196,6 +198,33 @@ std::vector<Target> all_targets(const Options& options, Seconds timeout,
             }
         } catch (const Problem& problem) {
             problems.emplace_back(entry.name.empty() ? default_name(text) : entry.name, problem);
+        }
+    }
+    return targets;
+}
+
+std::vector<Target> distinct_targets(const Options& options, Seconds timeout,
+                                     std::vector<std::pair<std::string, Problem>>& problems) {
+    std::vector<Target> targets = all_targets(options, timeout, problems);
+    std::map<std::string, int> uses;
+    for (const Target& target : targets) ++uses[target.name];
+    const auto lacks_extension = [&](const Target& target) {
+        if (!target.is_found || uses[target.name] == 1) return false;
+        try {
+            open_database(target, timeout);
+        } catch (const NoExtension&) {
+            return true;
+        } catch (const Problem&) {
+            // It is reported when it is asked for its figures.
+        }
+        return false;
+    };
+    targets.erase(std::remove_if(targets.begin(), targets.end(), lacks_extension), targets.end());
+    std::set<std::string> names;
+    for (const Target& target : targets) {
+        if (!names.insert(target.name).second) {
+            throw Problem(fmt::format("two databases have the name {}", target.name),
+                          "give each target of --targets a name of its own", kBadInput);
         }
     }
     return targets;

@@ -33,6 +33,11 @@ Target one_target(const Options& options);
 std::vector<Target> all_targets(const Options& options, Seconds timeout,
                                 std::vector<std::pair<std::string, Problem>>& problems);
 
+/// The same, where no two have the same name. Of found databases with equal names, such as `postgres` on two
+/// servers, those without the extension are left out. Raises Problem where equal names are left.
+std::vector<Target> distinct_targets(const Options& options, Seconds timeout,
+                                     std::vector<std::pair<std::string, Problem>>& problems);
+
 /// A conninfo string for `base` (a name, a conninfo string or a URI) in which each (keyword, value) with a
 /// value replaces that of the base. Raises Problem.
 std::string conninfo(const std::string& base,
