@@ -725,7 +725,8 @@ CREATE VIEW mau.registrations AS
     SELECT coalesce((SELECT s.server_name FROM mau.settings s), current_database()::text) AS server, r.chunk, r.day, r.service, r.users
     FROM (SELECT (u.user_no >> 16)::integer AS chunk, date '1970-01-01' + (u.registered_at / 86400000)::integer AS day,
                  coalesce(nullif(u.appservice_id, ''), 'native') AS service, mau.bitmap_agg(u.user_no) AS users
-          FROM mau.users u WHERE u.is_registered AND u.registered_at IS NOT NULL GROUP BY 1, 2, 3) r;
+          FROM mau.users u WHERE u.is_registered AND u.registered_at < 32503680000000  -- the year 3000: no day of the aggregates
+          GROUP BY 1, 2, 3) r;
 COMMENT ON VIEW mau.registrations IS
 'The users who registered on each UTC day as bitmaps: what a warehouse needs for retention.';
 COMMENT ON COLUMN mau.registrations.server IS 'The homeserver''s name, as mau.export_days has it.';

@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <map>
 #include <set>
 #include <thread>
 
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
+
+#include "client/yaml_file.hpp"
 
 namespace mau::client {
 namespace {
@@ -40,17 +39,10 @@ class TargetsFile {
     explicit TargetsFile(const std::string& path) : path_(path) {}
 
     std::vector<Entry> read() {
-        std::error_code ignored;
-        if (std::filesystem::is_directory(path_, ignored)) {
-            throw Problem(fmt::format("cannot read {}: it is a folder", path_), kNameFile, kBadInput);
-        }
+        const std::string text = read_file(path_, "the file of --targets");
         YAML::Node root;
-        errno = 0;
         try {
-            root = YAML::LoadFile(path_);
-        } catch (const YAML::BadFile&) {
-            throw Problem(fmt::format("cannot read {}: {}", path_, std::strerror(errno)), kNameFile,
-                          kBadInput);
+            root = YAML::Load(text);
         } catch (const YAML::Exception& e) {
             fail(e.mark, e.msg);
         }
@@ -65,8 +57,6 @@ class TargetsFile {
     }
 
   private:
-    static constexpr const char* kNameFile = "--targets names a YAML file with a list of databases";
-
     [[noreturn]] void fail(const YAML::Mark& mark, const std::string& what) {
         throw Problem(fmt::format("{}:{}: {}", path_, mark.line + 1, what),
                       "give a list of conninfo strings, or of maps with conninfo, name, and databases: all",

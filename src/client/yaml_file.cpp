@@ -215,7 +215,7 @@ const Node* Node::find(std::string_view key) const {
 /// In bytes. yaml-cpp takes many seconds to parse a line that is much longer.
 constexpr std::size_t kLargestFile = std::size_t{4} << 20;
 
-std::string read_file(const std::string& path) {
+std::string read_file(const std::string& path, std::string_view what) {
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
     std::string text;
     char buffer[8192];
@@ -224,13 +224,13 @@ std::string read_file(const std::string& path) {
         text.append(buffer, count);
         if (text.size() > kLargestFile) {
             throw Problem(fmt::format("{}: larger than {} MB", path, kLargestFile >> 20),
-                          "name the homeserver's configuration, which has some kB", kBadInput);
+                          fmt::format("name {}, which has some kB", what), kBadInput);
         }
         if (count < sizeof buffer) break;
     }
     if (!file || std::ferror(file.get())) {
         throw Problem(fmt::format("{}: cannot read it: {}", path, std::strerror(errno)),
-                      "run mau as a user who may read the homeserver's configuration", kBadInput);
+                      fmt::format("run mau as a user who may read {}", what), kBadInput);
     }
     return text;
 }

@@ -52,8 +52,9 @@ struct Node {
     const Node* find(std::string_view key) const;
 };
 
-/// The whole file. Raises Problem where it cannot be read, or is larger than 4 MB.
-std::string read_file(const std::string& path);
+/// The whole file. Raises Problem where it cannot be read, or is larger than 4 MB; `what` names the file in
+/// the hint.
+std::string read_file(const std::string& path, std::string_view what = "the homeserver's configuration");
 
 /// The one document of a file; null for an empty one. Raises Problem.
 NodePtr read_yaml(const std::string& path);

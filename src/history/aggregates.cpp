@@ -26,6 +26,14 @@ MemoryContext context_of(FunctionCallInfo fcinfo) {
     return context;
 }
 
+/// The state of the group of a final function; for a group without rows null, and the result is NULL.
+template <class State>
+const State* state_of_group(FunctionCallInfo fcinfo) {
+    context_of(fcinfo);
+    fcinfo->isnull = fcinfo->args[0].isnull;
+    return fcinfo->isnull ? nullptr : reinterpret_cast<const State*>(fcinfo->args[0].value);
+}
+
 /// Memory for so many rows in a context, aligned for the algebra.
 bitmap::BitRows allocate_rows(MemoryContext context, std::size_t rows) {
     void* const memory = pg::guard([&] {
@@ -150,15 +158,11 @@ Datum array_of(const std::vector<std::int64_t>& numbers, const std::vector<int>&
 
 /// The answer about a chunk; NULL for a group without rows.
 Datum answer(FunctionCallInfo fcinfo) {
-    context_of(fcinfo);
-    if (fcinfo->args[0].isnull) {
-        fcinfo->isnull = true;
-        return Datum(0);
-    }
-    const auto& state = *reinterpret_cast<const ChunkState*>(fcinfo->args[0].value);
-    const ChunkQuestion& question = state.question;
+    const auto* const state = state_of_group<ChunkState>(fcinfo);
+    if (!state) return Datum(0);
+    const ChunkQuestion& question = state->question;
     check_for_interrupts();
-    return array_of(question.answer(state.rows.rows(), scratch(question.scratch())), question.shape());
+    return array_of(question.answer(state->rows.rows(), scratch(question.scratch())), question.shape());
 }
 
 // --- Sums over chunks ---
@@ -238,15 +242,11 @@ Datum add_user(FunctionCallInfo fcinfo) {
 }
 
 Datum bitmap_of(FunctionCallInfo fcinfo) {
-    context_of(fcinfo);
-    if (fcinfo->args[0].isnull) {
-        fcinfo->isnull = true;
-        return Datum(0);
-    }
-    const auto& state = *reinterpret_cast<const BitmapState*>(fcinfo->args[0].value);
-    const std::size_t size = bitmap::encoded_size(state.users.count());
+    const auto* const state = state_of_group<BitmapState>(fcinfo);
+    if (!state) return Datum(0);
+    const std::size_t size = bitmap::encoded_size(state->users.count());
     auto* const bytes = static_cast<bytea*>(pg::guard([&] { return palloc(VARHDRSZ + size); }));
-    bitmap::encode(state.users, bitmap::key_of(static_cast<std::uint64_t>(state.chunk)),
+    bitmap::encode(state->users, bitmap::key_of(static_cast<std::uint64_t>(state->chunk)),
                    reinterpret_cast<std::uint8_t*>(VARDATA(bytes)));
     SET_VARSIZE(bytes, VARHDRSZ + size);
     return PointerGetDatum(bytes);

@@ -30,6 +30,11 @@ SELECT mau.add(f), mau.add(CASE WHEN n <> 2 THEN f END), mau.add(ARRAY[f, f]) FR
 SELECT mau.add_step(a.f, b.f), a.f, b.f FROM figures a, figures b WHERE a.n = 1 AND b.n = 2;
 SELECT n, mau.add(f) OVER (ORDER BY n) FROM figures;
 SELECT mau.add('{}'::int8[]) FROM figures;
+-- The last registration time that mau.users takes is in the year 3000, which the aggregates refuse.
+INSERT INTO mau.users (user_id, registered_at, is_registered) VALUES ('@last:x', 32503679999999, true), ('@later:x', 32503680000000, true);
+SELECT day FROM mau.registrations;
+SELECT mau.series_retention('month', '2024-01-15', '2024-02-15', day, NULL, users, NULL) FROM mau.registrations;
+DELETE FROM mau.users;
 -- Refused.
 \set SHOW_CONTEXT never
 SELECT mau.series('2024-01-01', '2024-01-02', 1, day, users, NULL) FROM active;

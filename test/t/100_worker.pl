@@ -1,6 +1,9 @@
 # The background worker: it starts by itself, works in every database, and stopping it in any way loses nothing.
 use strict;
 use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use MauWorker;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -15,23 +18,9 @@ mau.refresh_interval = 1
 mau.reap_interval = 1
 E
 $node->start;
+work_on($node, 'SELECT s::text FROM mau.status s; SELECT t::text FROM mau.tasks t');
 
-# Runs statements, each by itself, and answers what the last one says.
-sub sql {
-    my ($db, @statements) = @_;
-    my $answer;
-    $answer = $node->safe_psql($db, $_) for @statements;
-    return $answer;
-}
 sub set { sql('postgres', @_); $node->reload; return }
-
-# Polls until the query says true, for a bounded time.
-sub becomes {
-    my ($db, $query, $name) = @_;
-    my $ok = ok($node->poll_query_until($db, $query), $name);
-    diag(sql($db, 'SELECT s::text FROM mau.status s; SELECT t::text FROM mau.tasks t')) unless $ok;
-    return $ok;
-}
 
 # Health becomes that word; under load a task may be late for a while.
 sub health_becomes

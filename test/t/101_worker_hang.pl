@@ -2,6 +2,9 @@
 use strict;
 use warnings;
 use IO::Socket::INET;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use MauWorker;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -18,23 +21,9 @@ mau.max_workers = 2
 mau.tick_timeout = 1h
 E
 $node->start;
+work_on($node, 'SELECT s::text FROM mau.status s; SELECT t::text FROM mau.tasks t');
 
-sub sql
-{
-	my ($db, @statements) = @_;
-	my $answer;
-	$answer = $node->safe_psql($db, $_) for @statements;
-	return $answer;
-}
 sub set { sql('postgres', @_); $node->reload; return }
-
-sub becomes
-{
-	my ($db, $query, $name) = @_;
-	my $ok = ok($node->poll_query_until($db, $query), $name);
-	diag(sql($db, 'SELECT s::text FROM mau.status s; SELECT t::text FROM mau.tasks t')) unless $ok;
-	return $ok;
-}
 
 # Two more good runs of a task from now on.
 sub goes_on

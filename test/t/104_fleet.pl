@@ -1,6 +1,9 @@
 # mau.fleet(): the state of all databases in one query, from shared memory. Figures of other databases are for roles that may see all statistics.
 use strict;
 use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use MauWorker;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -9,22 +12,7 @@ my $node = PostgreSQL::Test::Cluster->new('fleet');
 $node->init;
 $node->append_conf('postgresql.conf', "autovacuum = off\nmau.tick_interval = 1\nmau.refresh_interval = 1\n");
 $node->start;
-
-sub sql
-{
-	my ($db, @statements) = @_;
-	my $answer;
-	$answer = $node->safe_psql($db, $_) for @statements;
-	return $answer;
-}
-
-sub becomes
-{
-	my ($db, $query, $name) = @_;
-	my $ok = ok($node->poll_query_until($db, $query), $name);
-	diag(sql($db, 'SELECT f::text FROM mau.fleet() f')) unless $ok;
-	return $ok;
-}
+work_on($node, 'SELECT f::text FROM mau.fleet() f');
 
 sql('postgres', 'CREATE DATABASE one', 'CREATE DATABASE two', 'CREATE DATABASE without', 'CREATE ROLE anybody LOGIN', 'CREATE ROLE monitor LOGIN IN ROLE pg_monitor');
 sql($_, 'CREATE EXTENSION mau; GRANT USAGE ON SCHEMA mau TO anybody, monitor') for qw(one two);

@@ -117,7 +117,7 @@ for my $case ([ "- databases: some\n", 1, 'unknown: databases: some' ], [ "- a\n
 	$write->($yaml);
 	is_problem([ 'bill', $month, '--targets', $file ], 2, "targets.yaml:$line: $what", 'conninfo', "targets $what");
 }
-like((mau($node, [ 'bill', $month, '--targets', "$file.not" ]))[2], qr/\Amau: cannot read .*targets\.yaml\.not: No such file or directory\nHINT: /, 'no targets file');
+like((mau($node, [ 'bill', $month, '--targets', "$file.not" ]))[2], qr/\Amau: \S*targets\.yaml\.not: cannot read it: No such file or directory\nHINT: .*the file of --targets/, 'no targets file');
 
 # Servers that hang, and that ask for a password.
 my $hung = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;

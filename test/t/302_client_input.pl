@@ -49,7 +49,7 @@ is_problem([ 'report', '--output', '-', '--at', $long ], 2, 'invalid input synta
 is_problem([ 'serve', '--listen', $long ], 2, 'is no address', '--listen', 'a long address');
 is_problem([ 'serve', '--listen', "$long:9188" ], 1, 'cannot listen at', '--listen', 'a long host');
 is_problem([ 'import', $long ], 2, 'File name too long', 'homeserver\.yaml', 'a long name of a configuration');
-is_problem([ 'bill', '2026-10', '--targets', $long ], 2, 'File name too long', 'YAML', 'a long name of a targets file');
+is_problem([ 'bill', '2026-10', '--targets', $long ], 2, 'File name too long', 'the file of --targets', 'a long name of a targets file');
 is_problem([ "--$long" ], 2, '', '--help', 'a long option');
 # A character of several bytes stays whole where a line is shortened.
 my (undef, undef, $err) = mau($node, [ 'bill', 'a' . "\xc3\xa4" x 2000 ]);
@@ -59,7 +59,7 @@ ok(utf8::decode($err), 'a line is valid UTF-8');
 my $huge = 'x' x 1_000_000;
 is_problem([ 'bill', '2026-10', '--targets', file('targets.yaml', "- dbname=$huge\n") ], 1, '', 'psql', 'a target of 1 MB');
 is_problem([ 'bill', '2026-10', '--targets', file('targets.yaml', "- {$huge: a}\n") ], 2, '', 'conninfo', 'a key of 1 MB in targets');
-is_problem([ 'bill', '2026-10', '--targets', $folder ], 2, 'it is a folder', 'YAML', 'a folder of targets');
+is_problem([ 'bill', '2026-10', '--targets', $folder ], 2, 'Is a directory', 'the file of --targets', 'a folder of targets');
 for my $case ([ "mau_$huge: 1\n", 'not YAML' ], [ "mau_trial_days: $huge\n", 'mau_trial_days' ], [ 'mau_trial_days: ' . '9' x 1_000_000 . "\n", 'mau_trial_days' ],
 	[ "limit_usage_by_mau: \"$huge\n", 'quote' ], [ "server_name: $huge\n", 'server_name must be' ])
 {
@@ -71,6 +71,7 @@ for my $case ([ "mau_$huge: 1\n", 'not YAML' ], [ "mau_trial_days: $huge\n", 'ma
 }
 # Larger than a configuration can be, and without an end.
 is_problem([ 'import', '--dry-run', $_ ], 2, 'larger than 4 MB', 'some kB', $_ eq '/dev/zero' ? 'no end' : '5 MB') for file('homeserver.yaml', $huge x 5), '/dev/zero';
+is_problem([ 'bill', '2026-10', '--targets', $_ ], 2, 'larger than 4 MB', 'the file of --targets', $_ eq '/dev/zero' ? 'targets without an end' : '5 MB of targets') for file('targets.yaml', "- dbname=a\n# $huge" . $huge x 4), '/dev/zero';
 my ($status, $out) = mau($node, [ 'import', '--dry-run', '--format', 'csv', file('homeserver.yaml', "max_mau_value: 5\nlimit_usage_by_mau: true\nmacaroon_secret_key: $huge\n") ]);
 is($status, 0, '1 MB in a key that is not read');
 like($out, qr/^max_mau_value,[^,]*,5\r$/m, 'do no harm');

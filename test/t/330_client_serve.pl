@@ -241,10 +241,10 @@ subtest 'targets that change' => sub {
 	unlink $file or die $!;
 	mkdir $file or die $!;
 	$server->signal('HUP');
-	wait_for(sub { $reported->(qr/^mau: cannot read \Q$file\E: it is a folder\nHINT: /m) }, 'so is a folder');
+	wait_for(sub { $reported->(qr/^mau: \Q$file\E: cannot read it: Is a directory\nHINT: /m) }, 'so is a folder');
 	rmdir $file or die $!;
 	$server->signal('HUP');
-	wait_for(sub { $reported->(qr/^mau: cannot read \Q$file\E: No such file or directory\nHINT: /m) }, 'and one that is missing');
+	wait_for(sub { $reported->(qr/^mau: \Q$file\E: cannot read it: No such file or directory\nHINT: /m) }, 'and one that is missing');
 	is($up->(), 'b=0 c=1', 'and the databases stay as they were');
 	stop();
 };
