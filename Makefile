@@ -257,6 +257,10 @@ install-client: client
 	install -D -m 644 doc/mau.1 '$(DESTDIR)$(prefix)/share/man/man1/mau.1'
 	install -D -m 644 share/bash-completion/mau '$(DESTDIR)$(prefix)/share/bash-completion/completions/mau'
 
+uninstall-client:
+	rm -f '$(DESTDIR)$(prefix)/bin/mau' '$(DESTDIR)$(prefix)/share/man/man1/mau.1' \
+	    '$(DESTDIR)$(prefix)/share/bash-completion/completions/mau'
+
 # --- Programs that load a server: libpq, no PostgreSQL server headers ------------------------------------------
 
 LIBPQ = -isystem$(shell $(PG_CONFIG) --includedir 2>/dev/null) -L$(shell $(PG_CONFIG) --libdir 2>/dev/null) -lpq
@@ -337,4 +341,4 @@ print-%: # what the scripts in test/ ask this file
 
 FORCE:
 .SECONDARY:
-.PHONY: client install-client all install install-monitoring uninstall-monitoring install-warehouse uninstall-warehouse installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE
+.PHONY: client install-client uninstall-client all install install-monitoring uninstall-monitoring install-warehouse uninstall-warehouse installcheck clean distclean unit unit-build test-modules test-clients bench-build fuzz fuzz-run demo test test-matrix test-assert bench format lint lint-run dist help FORCE

@@ -45,7 +45,7 @@ int run(int argc, char** argv) {
     } catch (const CLI::ParseError& e) {
         const bool is_answer = e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
         if (is_answer) return app.exit(e);
-        const bool is_status = argc > 1 && std::string(argv[1]) == "status";
+        const bool is_status = app.got_subcommand("status");
         report(Problem(one_line(e.what()), "mau --help lists the commands, mau COMMAND --help its options"));
         return is_status ? kUnknown : kBadInput;
     } catch (const Problem& problem) {

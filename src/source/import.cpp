@@ -39,7 +39,15 @@ void Reading::read_last_seen(const std::string& sql, const Params& params,
 /// when it is older than an hour. Nothing where there is no list, or where the homeserver no longer maintains
 /// it.
 std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest) {
-    if (contract_.cohort.empty() || !recording(config_.settings)) return std::nullopt;
+    if (!recording(config_.settings)) return std::nullopt;
+    if (contract_.cohort.empty()) {
+        if (!contract_.cohort_table.empty())
+            no_cohort = {
+                "there is no " + contract_.cohort_table + "; members are those of " + contract_.activity_name,
+                {},
+                {}};
+        return std::nullopt;
+    }
     std::optional<Instant> newest_member;
     const auto trouble = pg::attempt([&] {
         newest_member = read("SELECT max(c.last_seen) FROM (" + contract_.cohort + ") c(user_id, last_seen)",

@@ -161,9 +161,9 @@ Contract synapse(const Homeserver& homeserver) {
             malformed("user_daily_visits", "timestamp", schema + ".user_daily_visits");
     }
     contract.visits_table = "user_daily_visits";
+    contract.cohort_table = "monthly_active_users";
     if (homeserver.has("monthly_active_users", "user_id") &&
         homeserver.has("monthly_active_users", "timestamp")) {
-        contract.cohort_table = "monthly_active_users";
         contract.cohort = substitute(
             "SELECT c.user_id::text, c.\"timestamp\"::bigint FROM {schema}.monthly_active_users c"
             " WHERE c.\"timestamp\" BETWEEN 0 AND $1",

@@ -34,9 +34,9 @@ bool check_databases(char** value, void**, GucSource) {
 
 void define_options() {
     DefineCustomBoolVariable("mau.worker", "Whether the background worker works.",
-                             "Turn it off to stop it for a while without a restart, or to leave sync, "
-                             "fold, refresh and reap to pg_cron. It is "
-                             "there only with mau in shared_preload_libraries.",
+                             "Turn it off to stop it for a while without a restart, or to leave its "
+                             "tasks to pg_cron. It is there only with mau in "
+                             "shared_preload_libraries.",
                              &options.enabled, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomStringVariable(
         "mau.databases", "The databases in which the background worker looks for the extension.",

@@ -36,3 +36,9 @@ CREATE VIEW monthly_active_users AS SELECT user_id, "timestamp" / (length(user_i
 CREATE EXTENSION mau;
 SELECT * FROM mau.attach('synapse', 'public', t());
 SELECT mau.monthly_active_count(t());
+-- Without the table, the members are those of user_ips, and attach says so.
+DROP EXTENSION mau;
+DROP VIEW monthly_active_users;
+CREATE EXTENSION mau;
+SELECT * FROM mau.attach('synapse', 'public', t());
+SELECT mau.monthly_active_count(t());

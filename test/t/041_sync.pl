@@ -40,7 +40,7 @@ sub news
 	is_deeply(
 		attach($node, $d, $NOW),
 		{ users => 2, threepids => 0, sightings => 3, joined => 2, guest => 1, visits => 3, 'new visits' => 3, 'members without an account' => 1,
-			'there is no user_daily_visits to read the past from' => 0 },
+			'there is no monthly_active_users; members are those of user_ips' => 0, 'there is no user_daily_visits to read the past from' => 0 },
 		'news: attached');
 	is_deeply(sync($node, $d, $NOW), { users => 0, threepids => 0, sightings => 3, unchanged => 2, guest => 1 }, 'news: nothing new');
 

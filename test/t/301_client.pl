@@ -71,6 +71,7 @@ $ask->('UPDATE mau.settings SET max_mau_value = 5');
 is((mau($node, ['status']))[0], 2, 'a full server is critical');
 $ask->('UPDATE mau.settings SET max_mau_value = 10');
 is((mau($node, [ 'status', '--no-such-option' ]))[0], 3, 'wrong arguments of status: unknown');
+is((mau($node, [ '-d', 'postgres', 'status', '--no-such-option' ]))[0], 3, 'also with options before the command');
 is((mau($node, ['no-such-command']))[0], 2, 'of the program');
 
 # Several databases: one that is late, one without the extension, and one that the role may not read.
