@@ -41,8 +41,8 @@ ALTER TABLE warehouse.days ALTER COLUMN users SET STORAGE EXTERNAL;
 ALTER TABLE warehouse.masks ALTER COLUMN users SET STORAGE EXTERNAL;
 ALTER TABLE warehouse.registrations ALTER COLUMN users SET STORAGE EXTERNAL;
 
--- The functions are in PL/pgSQL because Citus does not plan SQL functions with parameters. The last argument is the kind of users who are
--- left out (see mau.masks); NULL leaves nobody out. A figure that needs days before complete_from is NULL.
+-- The functions are in PL/pgSQL because Citus does not plan SQL functions with parameters. `of_service` NULL is all services. The last argument is
+-- the kind of users who are left out (see mau.masks); NULL leaves nobody out. A figure that needs days before complete_from is NULL.
 
 CREATE FUNCTION warehouse.daily_series(from_day date, to_day date, window_days integer DEFAULT 30, of_service text DEFAULT 'native',
                                        left_out text DEFAULT 'not_counted')
@@ -55,7 +55,7 @@ CREATE FUNCTION warehouse.daily_series(from_day date, to_day date, window_days i
               FROM (SELECT d.server, d.chunk, mau.series(from_day, to_day, window_days, d.day, d.users, m.users) AS figures
                     FROM warehouse.days d
                     LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = coalesce(left_out, '')
-                    WHERE d.service = of_service AND d.day > from_day - window_days AND d.day <= to_day
+                    WHERE (of_service IS NULL OR d.service = of_service) AND d.day > from_day - window_days AND d.day <= to_day
                     GROUP BY d.server, d.chunk) c
               GROUP BY c.server) t
         LEFT JOIN warehouse.servers w ON w.server = t.server, generate_series(1, to_day - from_day + 1) i;
@@ -76,7 +76,7 @@ CREATE FUNCTION warehouse.growth(from_day date, to_day date, window_days integer
               FROM (SELECT d.server, d.chunk, mau.series_growth(from_day, to_day, window_days, d.day, d.users, m.users) AS figures
                     FROM warehouse.days d
                     LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = coalesce(left_out, '')
-                    WHERE d.service = of_service AND d.day <= to_day  -- all earlier days, because they tell who is new
+                    WHERE (of_service IS NULL OR d.service = of_service) AND d.day <= to_day  -- all earlier days, because they tell who is new
                     GROUP BY d.server, d.chunk) c
               GROUP BY c.server) t
         LEFT JOIN warehouse.servers w ON w.server = t.server, generate_series(1, to_day - from_day + 1) i,
@@ -94,9 +94,9 @@ CREATE FUNCTION warehouse.retention(cohort text, from_day date, to_day date, of_
         FROM (SELECT c.server, mau.add(c.figures) AS figures
               FROM (SELECT d.server, d.chunk, mau.series_retention(cohort, from_day, to_day, d.day, d.active, d.registered, m.users) AS figures
                     FROM (SELECT a.server, a.chunk, a.day, a.users AS active, NULL::bytea AS registered
-                          FROM warehouse.days a WHERE a.service = of_service
+                          FROM warehouse.days a WHERE (of_service IS NULL OR a.service = of_service)
                           UNION ALL SELECT r.server, r.chunk, r.day, NULL, r.users
-                          FROM warehouse.registrations r WHERE r.service = of_service) d
+                          FROM warehouse.registrations r WHERE (of_service IS NULL OR r.service = of_service)) d
                     LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = coalesce(left_out, '')
                     GROUP BY d.server, d.chunk) c
               GROUP BY c.server) t,

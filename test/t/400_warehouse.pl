@@ -64,9 +64,13 @@ my $growth = 'day, new_users, retained, resurrected, churned';
 my %questions = (
 	(map { ("users of $_ days" => [ "SELECT server, day, users FROM warehouse.daily_series($range, $_)", "SELECT day, mau FROM mau.daily_series($range, window_days => $_)" ]) } 1, 7, 30),
 	'users of a bridge, all kinds' => [ "SELECT server, day, users FROM warehouse.daily_series($range, 30, 'irc', NULL)", "SELECT day, mau FROM mau.daily_series($range, 'irc', kind => 'everybody')" ],
+	'users of all services' => [ "SELECT server, day, users FROM warehouse.daily_series($range, 30, NULL)", "SELECT day, mau FROM mau.daily_series($range, NULL)" ],
 	(map { ("growth of $_ days" => [ "SELECT server, $growth FROM warehouse.growth($range, $_)", "SELECT $growth FROM mau.growth($range, window_days => $_)" ]) } 1, 30),
 	(map { ("retention by $_" => [ "SELECT server, cohort_number || ' ' || period, size, users FROM warehouse.retention('$_', $range)",
 		"SELECT dense_rank() OVER (ORDER BY cohort_start) || ' ' || period, size, users FROM mau.retention('$_', $range)" ]) } 'week', 'month'),
+	'growth of all services' => [ "SELECT server, $growth FROM warehouse.growth($range, 30, NULL)", "SELECT $growth FROM mau.growth($range, NULL)" ],
+	'retention of all services' => [ "SELECT server, cohort_number || ' ' || period, size, users FROM warehouse.retention('month', $range, NULL)",
+		"SELECT dense_rank() OVER (ORDER BY cohort_start) || ' ' || period, size, users FROM mau.retention('month', $range, NULL)" ],
 	'r30v2' => [ "SELECT server, day, users FROM warehouse.r30v2($range)", "SELECT day, users FROM mau.r30v2_series($range)" ]);
 
 sub compare
