@@ -14,6 +14,7 @@ namespace sqlstate {
 inline constexpr const char* invalid_parameter = "22023";
 inline constexpr const char* datetime_out_of_range = "22008";
 inline constexpr const char* untranslatable_character = "22021";
+inline constexpr const char* no_data = "P0002";
 inline constexpr const char* data_corrupted = "XX001";
 inline constexpr const char* insufficient_privilege = "42501";
 inline constexpr const char* undefined_schema = "3F000";

@@ -93,7 +93,9 @@ struct Rows {
     Datum* values = nullptr;
     bool* nulls = nullptr;
 
+    /// The value; NULL where there is no such row.
     Field at(std::uint64_t row, int column) const {
+        if (row >= count) return {0, true};
         const std::uint64_t i =
             row * static_cast<std::uint64_t>(columns) + static_cast<std::uint64_t>(column);
         return {values[i], nulls[i]};

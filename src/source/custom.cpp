@@ -218,7 +218,8 @@ Contract custom(const Homeserver& homeserver) {
         contract.malformed_visits = malformed("visits", "day", visits);
     }
     contract.rows_go = "in mau only: the query for activity does not answer them any more";
-    contract.usage = substitute(query_of(homeserver, "usage"), "at", "$1");
+    if (const std::string usage = substitute(query_of(homeserver, "usage"), "at", "$1"); !usage.empty())
+        contract.usage = "SELECT q.usage::jsonb FROM (" + usage + "\n) q";
     return contract;
 }
 

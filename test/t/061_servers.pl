@@ -426,6 +426,23 @@ sql(q{CREATE FUNCTION public.whoami() RETURNS text LANGUAGE sql AS 'SELECT curre
 	SELECT mau.detach(); UPDATE mau.custom_source SET query = 'SELECT jsonb_build_object(''who'', public.whoami()) AS usage' WHERE part = 'usage'});
 sql("SELECT mau.attach('custom', at => $at)");
 is_deeply(json('SELECT mau.usage_statistics()'), { who => 'homeserver' }, 'custom: also who attached as a superuser');
+# A query that returns something else than when it was attached.
+sub figures { my ($query) = @_; return sql("DROP VIEW IF EXISTS public.figures; CREATE VIEW public.figures AS $query; ALTER VIEW public.figures OWNER TO homeserver") }
+figures(q{SELECT '{"n": 1}'::jsonb AS usage});
+sql(q{SELECT mau.detach(); UPDATE mau.custom_source SET query = 'SELECT usage FROM public.figures' WHERE part = 'usage'; SELECT mau.attach('custom')});
+is_deeply(json('SELECT mau.usage_statistics()'), { n => 1 }, 'custom: figures of a view');
+for my $case ([ q{SELECT NULL::jsonb AS usage}, 'P0002', 'NULL' ], [ q{SELECT '{}'::jsonb AS usage WHERE false}, 'P0002', 'no row' ],
+	[ q{SELECT '{}'::jsonb AS usage FROM generate_series(1, 2)}, 'P0002', 'two rows' ], [ q{SELECT 12345678::bigint AS usage}, '42846', 'a number' ],
+	[ q{SELECT 'no JSON'::text AS usage}, '22P02', 'a text that is no JSON' ])
+{
+	figures($case->[0]);
+	is((error_of('SELECT mau.usage_statistics()'))[0], $case->[1], "custom: $case->[2] is an error");
+}
+sql(q{UPDATE mau.settings SET usage_metrics = true; SELECT mau.refresh()});
+is(sql('SELECT count(*), count(usage) FROM mau.snapshots'), '1|0', 'custom: a snapshot does without them');
+figures(q{SELECT '{"n": 2}'::text AS usage});
+is_deeply(json('SELECT mau.usage_statistics()'), { n => 2 }, 'custom: a text of JSON is taken');
+sql(q{UPDATE mau.settings SET usage_metrics = false; TRUNCATE mau.snapshots; SELECT mau.detach(); UPDATE mau.custom_source SET query = 'SELECT jsonb_build_object(''who'', public.whoami()) AS usage' WHERE part = 'usage'; SELECT mau.attach('custom')});
 sql('ALTER FUNCTION public.whoami() OWNER TO reader; SELECT mau.detach()');
 ($state) = error_of("SELECT mau.attach('custom')");
 is($state, '42501', 'custom: what belongs to several is read by nobody but who may');
