@@ -13,6 +13,14 @@ std::string shorten(std::string_view text) {
 
 }  // namespace
 
+std::string readable(const char* text) {
+    std::string result = text;
+    if (guard([&] { return pg_verifymbstr(text, static_cast<int>(std::strlen(text)), true); })) return result;
+    for (char& c : result)
+        if (static_cast<unsigned char>(c) >= 0x80) c = '?';
+    return result;
+}
+
 std::optional<bool> Arguments::boolean(int i) const {
     if (is_null(i)) return std::nullopt;
     return DatumGetBool(fcinfo_->args[i].value);

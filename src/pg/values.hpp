@@ -32,6 +32,10 @@ inline void check_user_id(std::string_view id, const char* name);
 /// Checks an instant; the error shows the value.
 inline Instant check_instant(TimestampTz time, const char* name);
 
+/// A text of another database, which may have another encoding, or be cut within a character: each byte above
+/// 127 is `?` where it is not valid here.
+std::string readable(const char* text);
+
 /// The arguments of a call, read with a clear error for a missing one.
 class Arguments {
   public:

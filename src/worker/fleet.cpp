@@ -24,16 +24,6 @@ struct Verdict {
     std::string health, reason;
 };
 
-/// A text of another database, which may have another encoding, or be cut within a character.
-std::string readable(const char* text) {
-    std::string result = text;
-    if (pg::guard([&] { return pg_verifymbstr(text, static_cast<int>(std::strlen(text)), true); }))
-        return result;
-    for (char& c : result)
-        if (static_cast<unsigned char>(c) >= 0x80) c = '?';
-    return result;
-}
-
 std::string time_text(TimestampTz time) {
     return pg::guard([&] { return timestamptz_to_str(time); });
 }
@@ -46,7 +36,7 @@ Verdict judge(const slots::State& worker, const slots::Member& member, Timestamp
     constexpr TimestampTz kGrace = 30 * USECS_PER_SEC;
     if (!worker.launcher) return {"off", "the launcher is not running"};
     if (!options.enabled) return {"off", "mau.worker is off"};
-    if (slot.error[0]) return {"failing", readable(slot.error) + " (SQLSTATE " + slot.error_state + ")"};
+    if (slot.error[0]) return {"failing", pg::readable(slot.error) + " (SQLSTATE " + slot.error_state + ")"};
     if (slot.running && now - slot.started > 3 * tick + kGrace)
         return {"late", "the worker is at work here since " + time_text(slot.started)};
     if (!slot.running && slot.started != 0 && now - due(slot) > 2 * tick + kGrace)
@@ -55,7 +45,7 @@ Verdict judge(const slots::State& worker, const slots::Member& member, Timestamp
     if (slot.extension == Extension::restoring)
         return {"waiting", "a restore of this database is in progress"};
     if (!member.figures.health[0]) return {"starting", "the worker has not ended a tick here yet"};
-    return {member.figures.health, readable(member.figures.reason)};
+    return {member.figures.health, pg::readable(member.figures.reason)};
 }
 
 /// The state of this database where it has no slot.
@@ -117,8 +107,7 @@ Datum fleet(FunctionCallInfo fcinfo) {
         const worker::Figures& figures = members[i].figures;
         const char* const datname = pg::guard([&] { return get_database_name(slot.database); });
         if (!datname) continue;  // dropped
-        const std::string name = worker::fleet::readable(datname),
-                          error = worker::fleet::readable(slot.error);
+        const std::string name = pg::readable(datname), error = pg::readable(slot.error);
         const bool is_own = slot.database == MyDatabaseId;
         has_own = has_own || is_own;
         if (!may_see_all && !is_own) {
@@ -136,18 +125,8 @@ Datum fleet(FunctionCallInfo fcinfo) {
     if (!has_own) {
         const worker::fleet::Verdict verdict = worker::fleet::judge_without_slot(own);
         const char* const datname = pg::guard([] { return get_database_name(MyDatabaseId); });
-        result.add({worker::fleet::readable(datname),
-                    verdict.health,
-                    verdict.reason,
-                    {},
-                    {},
-                    {},
-                    {},
-                    {},
-                    {},
-                    {},
-                    {},
-                    {}});
+        result.add(
+            {pg::readable(datname), verdict.health, verdict.reason, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     }
     return Datum(0);
 }

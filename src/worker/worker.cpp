@@ -205,7 +205,9 @@ Datum worker_state(FunctionCallInfo fcinfo) {
                        due(slot) < GetCurrentTimestamp();
     using Cell = pg::Param;
     auto time = [](bool known, TimestampTz at) { return known ? Cell::of(TimestampTzGetDatum(at)) : Cell(); };
-    auto text = [](const char* value) { return value[0] ? Cell(value) : Cell(); };
+    const std::string error = pg::readable(slot.error), unknown_names = pg::readable(unknown),
+                      long_tick_names = pg::readable(long_ticks.data);
+    auto text = [](const std::string& value) { return value.empty() ? Cell() : Cell(value); };
     result.add({state.exists,
                 worker::options.enabled,
                 serves,
@@ -215,15 +217,15 @@ Datum worker_state(FunctionCallInfo fcinfo) {
                 time(slot.started != 0, slot.started),
                 time(slot.finished != 0 && slot.extension != worker::Extension::absent, slot.finished),
                 time(state.launcher && slot.started != 0, due(slot)),
-                text(slot.error),
+                text(error),
                 text(slot.error_state),
                 worker::options.tick_interval,
                 worker::options.refresh_interval,
                 worker::options.reap_interval,
                 worker::options.fold_interval,
                 state.launched,
-                text(unknown),
-                text(long_ticks.data),
+                text(unknown_names),
+                text(long_tick_names),
                 waits,
                 worker::options.tick_timeout,
                 serves && state.is_left_out});

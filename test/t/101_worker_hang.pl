@@ -224,7 +224,12 @@ subtest 'mau.databases' => sub {
 	like(sql('good', $in_an_hour), qr/^off: mau[.]databases does not name this database; it lists databases that do not exist: "nowhere", "my-prod", /, 'where the worker does not come, too');
 	my @logged = slurp_file($node->logfile, $log) =~ /mau[.]databases lists databases that do not exist: "nowhere", "my-prod"/g;
 	is(scalar @logged, 1, 'it is logged once');
+	# A name in another encoding than the database's.
+	$node->append_conf('postgresql.conf', "mau.databases = 'good, n\xf6where'");
 	set('ALTER SYSTEM RESET mau.databases');
+	becomes('good', q(SELECT unknown_databases = '"n?where"' FROM mau.worker_state()), 'a name that is invalid here is readable');
+	$node->adjust_conf('postgresql.conf', 'mau.databases', undef);
+	$node->reload;
 	goes_on('good', 'sync', 'reset');
 };
 
