@@ -19,9 +19,10 @@ using Seconds = std::chrono::duration<double>;
 
 /// A database as the user named it.
 struct Target {
-    std::string name;       ///< For people, and the label of its series.
-    std::string conninfo;   ///< What PQconnectdb takes; empty = PG* of the environment.
-    bool is_found = false;  ///< In a list of a server's databases. Without the extension it is no target.
+    std::string name;           ///< For people, and the label of its series.
+    std::string conninfo;       ///< What PQconnectdb takes; empty = PG* of the environment.
+    bool is_found = false;      ///< In a list of a server's databases. Without the extension it is no target.
+    std::string found_by = {};  ///< The name of that list, as in the problems of all_targets.
 };
 
 /// The rows of a statement.

@@ -98,11 +98,11 @@ void Fleet::take(Listing listing) {
                             [&](const auto& member) { return member->target.name == name; });
     };
     const auto is_gone = [&](const auto& known) {
-        return find_in(listing.members, known->target.name) == listing.members.end();
+        const auto is_not_listed = [&](const auto& p) { return p.first == known->target.found_by; };
+        return find_in(listing.members, known->target.name) == listing.members.end() &&
+               std::none_of(listing.problems.begin(), listing.problems.end(), is_not_listed);
     };
-    if (listing.problems.empty()) {
-        members_.erase(std::remove_if(members_.begin(), members_.end(), is_gone), members_.end());
-    }
+    members_.erase(std::remove_if(members_.begin(), members_.end(), is_gone), members_.end());
     for (const auto& member : listing.members) {
         const auto known = find_in(members_, member->target.name);
         if (known == members_.end()) {
@@ -116,6 +116,9 @@ void Fleet::take(Listing listing) {
         if (std::none_of(unlisted_.begin(), unlisted_.end(), is_known)) report(problem, name);
     }
     unlisted_ = std::move(listing.problems);
+    shown_unlisted_.clear();  // a database with the same name has its own row
+    for (const auto& [name, problem] : unlisted_)
+        if (find_in(members_, name) == members_.end()) shown_unlisted_.emplace_back(name, problem);
 }
 
 /// Puts each database into the queue when it is due, and looks for new databases now and then.
@@ -327,7 +330,7 @@ std::string Fleet::metrics() {
             durations += fmt::format("mau_target_scrape_seconds{{database=\"{}\"}} {:.6f}\n",
                                      exposition::escape_label(name), answer.seconds);
         }
-        for (const auto& [name, problem] : unlisted_) up.sample(0, {{"database", name}});
+        for (const auto& [name, problem] : shown_unlisted_) up.sample(0, {{"database", name}});
     }
     return merge_expositions(expositions) + up.str() + durations;
 }
@@ -350,7 +353,7 @@ nlohmann::ordered_json Fleet::overview() {
         return word == "ok" || word == "idle" || word == "standby" ? 3 : 2;
     };
     std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-    for (const auto& [name, problem] : unlisted_) {
+    for (const auto& [name, problem] : shown_unlisted_) {
         targets.push_back({{"name", name},
                            {"up", false},
                            {"health", "unreachable"},
@@ -378,7 +381,7 @@ std::pair<bool, std::string> Fleet::health() {
     const std::lock_guard lock(mutex_);
     bool any_up = false, all_asked = true;
     std::string lines;
-    for (const auto& [name, problem] : unlisted_) lines += fmt::format("{}: unreachable\n", name);
+    for (const auto& [name, problem] : shown_unlisted_) lines += fmt::format("{}: unreachable\n", name);
     for (const auto& member : members_) {
         all_asked = all_asked && member->was_asked;
         if (!member->is_target()) continue;

@@ -98,7 +98,8 @@ class Fleet {
     std::mutex mutex_;  // guards all that follows, and the members
     std::condition_variable changed_;
     std::vector<std::shared_ptr<Member>> members_;
-    std::vector<std::pair<std::string, Problem>> unlisted_;
+    std::vector<std::pair<std::string, Problem>> unlisted_;        // lists of databases that cannot be read,
+    std::vector<std::pair<std::string, Problem>> shown_unlisted_;  // but those with the name of a database
     std::deque<Job> jobs_;
     bool ends_ = false;
     bool is_listing_due_ = false;

@@ -184,6 +184,7 @@ std::vector<Target> all_targets(const Options& options, Seconds timeout,
         try {
             for (Target& target : databases_of(text, timeout)) {
                 if (!entry.name.empty()) target.name = entry.name + '/' + target.name;
+                target.found_by = entry.name.empty() ? default_name(text) : entry.name;
                 targets.push_back(std::move(target));
             }
         } catch (const Problem& problem) {

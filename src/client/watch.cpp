@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -60,8 +61,12 @@ void run_command(const std::string& command, const std::string& payload, const n
     export_payload(object);
     std::FILE* const pipe = popen(command.c_str(), "w");
     if (!pipe) throw Problem("cannot start the command", "");
-    fmt::print(pipe, "{}\n", payload);
+    // It may end without reading its input.
+    const auto before = std::signal(SIGPIPE, SIG_IGN);
+    const std::string line = payload + '\n';
+    std::fwrite(line.data(), 1, line.size(), pipe);
     const int status = pclose(pipe);
+    std::signal(SIGPIPE, before);
     if (status != 0) {
         report(Problem(fmt::format("the command ended with {}: {}",
                                    WIFEXITED(status) ? WEXITSTATUS(status) : status, command),

@@ -202,6 +202,15 @@ for my $command (@commands)
 	my %all = map { ("--$_" => 1) } @$options, @{ $options_of->() };
 	is_deeply($completed->($command, '--'), [ sort keys %all ], 'bash completes its options');
 }
+# Names of databases are taken as they are: nothing in them is run, and the shell gets them quoted.
+{
+	my $ran = PostgreSQL::Test::Utils::tempdir() . '/ran';
+	$node->safe_psql('postgres', qq{CREATE DATABASE "x\$(touch $ran)"});
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port);
+	is_deeply($completed->('status', '-d', 'x'), [ 'x\\$\\(touch\\ ' . $ran . '\\)' ], 'bash completes the name of a database');
+	ok(!-e $ran, 'and runs nothing');
+	$node->safe_psql('postgres', qq{DROP DATABASE "x\$(touch $ran)"});
+}
 # So it does with either form of the help.
 for my $form ([ '-h,--help                   Show', 'Subcommands' ], [ '-h,     --help              Show', 'SUBCOMMANDS' ])
 {

@@ -246,6 +246,11 @@ subtest 'targets that change' => sub {
 	$server->signal('HUP');
 	wait_for(sub { $reported->(qr/^mau: \Q$file\E: cannot read it: No such file or directory\nHINT: /m) }, 'and one that is missing');
 	is($up->(), 'b=0 c=1', 'and the databases stay as they were');
+	# A list that cannot be read keeps its own databases only.
+	my $unreachable = "- {name: whole, conninfo: 'host=$folder', databases: all}\n";
+	$write->("- {name: d, conninfo: $connection dbname=homeserver}\n$unreachable");
+	$server->signal('HUP');
+	wait_for(sub { $up->() eq 'd=1 whole=0' }, 'what the file does not name any more is gone, although a server of the file does not answer');
 	stop();
 };
 
@@ -277,6 +282,18 @@ subtest 'all databases of a server' => sub {
 	wait_for(sub { get('metrics')->{content} !~ /database="later"/ }, 'and DROP EXTENSION ends that');
 	$server->pump_nb;
 	unlike($errors, qr/^mau: (?:postgres|later): /m, 'without a report');
+	stop();
+	# The database that gave the list is there once, also when it cannot give it any more.
+	sql('later', "CREATE EXTENSION mau; SELECT mau.grant_to('reader', 'monitoring')");
+	serve('--all', '-d', "$here dbname=later");
+	wait_for(sub { (() = get('metrics')->{content} =~ /^mau_target_up\{database="(?:homeserver|later)"\} 1$/mg) == 2 }, 'two databases');
+	sql('postgres', 'ALTER DATABASE later ALLOW_CONNECTIONS false');
+	$server->signal('HUP');
+	wait_for(sub { $server->pump_nb; return (() = $errors =~ /^mau: later: /mg) == 2 }, 'one gives neither figures nor the list');
+	is(scalar(() = get('metrics')->{content} =~ /^mau_target_up\{database="later"\}/mg), 1, 'it has one series');
+	is(scalar(() = get('healthz')->{content} =~ /^later: /mg), 1, 'one line of health');
+	is(scalar(grep { $_->{name} eq 'later' } @{ decode_json(get('?format=json')->{content})->{targets} }), 1, 'and one row');
+	like(get('metrics')->{content}, qr/^mau_target_up\{database="homeserver"\} 1$/m, 'the other is still there');
 	stop();
 	sql('postgres', 'DROP DATABASE later');
 };
