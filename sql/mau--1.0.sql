@@ -554,7 +554,7 @@ COMMENT ON COLUMN mau.active_days.platform IS 'The kind of client: 0 unknown, 1 
 COMMENT ON COLUMN mau.active_days.service IS 'native, or the id of the users'' appservice.';
 COMMENT ON COLUMN mau.active_days.users IS 'The numbers modulo 65536 in the portable Roaring format: one container (an array of up to 4096 users, else a bitset) with the key chunk modulo 65536.';
 COMMENT ON COLUMN mau.active_days.purged_until IS 'Of the day -infinity: the last day that was united into it; NULL for other days. The history cannot answer about days up to the latest of them.';
-COMMENT ON COLUMN mau.active_days.changed_at IS 'The time at which fold last changed the row; mau.export_days returns the rows that changed since a time.';
+COMMENT ON COLUMN mau.active_days.changed_at IS 'The time at which fold last changed the row; mau.export_days returns the rows that changed since a time. Of the day -infinity: the latest change of the days that were united into it.';
 
 CREATE FUNCTION mau.fold(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)
@@ -663,8 +663,8 @@ CREATE FUNCTION mau.export_days(since timestamptz DEFAULT NULL)
     AS $$
     #variable_conflict use_column
     DECLARE
-        purged CONSTANT date := (SELECT max(d.purged_until) FROM mau.active_days d WHERE d.purged_until IS NOT NULL);
-        first_day CONSTANT date := since AT TIME ZONE 'UTC';
+        purged_until CONSTANT date := (SELECT max(d.purged_until) FROM mau.active_days d WHERE d.purged_until IS NOT NULL);
+        purged_change CONSTANT timestamptz := (SELECT max(d.changed_at) FROM mau.active_days d WHERE d.purged_until IS NOT NULL);
     BEGIN
         IF since = 'infinity' THEN
             RAISE datetime_field_overflow USING MESSAGE = 'since must be a finite time', DETAIL = 'It is infinity.',
@@ -673,9 +673,9 @@ CREATE FUNCTION mau.export_days(since timestamptz DEFAULT NULL)
             RAISE invalid_parameter_value USING MESSAGE = 'since lies in the future',
                 DETAIL = format('It is %s; rows that changed since the server''s clock was set back would not be copied.', since),
                 HINT = 'Call mau.export_days() for all rows; share/warehouse/copy does so with --all.';
-        ELSIF first_day <= purged THEN
-            RAISE invalid_parameter_value USING MESSAGE = 'days that may have changed since then were purged',
-                DETAIL = format('The first of them is %s; days up to %s were purged.', first_day, purged),
+        ELSIF since < purged_change THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'days that have changed since then were purged',
+                DETAIL = format('since is %s. Days up to %s were purged, and one of them had changed at %s.', since, purged_until, purged_change),
                 HINT = 'Call mau.export_days() for all days that are left. To avoid gaps, copy more often than history_retention.';
         END IF;
         RETURN QUERY
@@ -960,7 +960,7 @@ CREATE FUNCTION mau.usage_statistics(at timestamptz DEFAULT now()) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_usage_statistics';
 COMMENT ON FUNCTION mau.usage_statistics(timestamptz) IS
-'Returns the attached homeserver''s own figures by its own definitions. Errors: 22008, 22023, XX001.';
+'Returns the attached homeserver''s own figures by its own definitions. Errors: 22008, 22023, P0002, XX001.';
 
 CREATE FUNCTION mau.compare(at timestamptz DEFAULT now())
     RETURNS TABLE (figure text, mau bigint, server bigint, unexplained bigint, reason text)

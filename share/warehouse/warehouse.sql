@@ -8,7 +8,8 @@ CREATE SCHEMA warehouse;
 
 CREATE TABLE warehouse.servers (
     server text COLLATE "C" PRIMARY KEY,
-    complete_from date  -- the first day that the first copy had whole; NULL: the server had purged nothing
+    complete_from date,  -- the first day that the first copy had whole; NULL: the server had purged nothing
+    origin text  -- the database that it is copied from; copy refuses another one of that name
 );
 CREATE TABLE warehouse.days (
     server text COLLATE "C" NOT NULL,
@@ -44,17 +45,30 @@ ALTER TABLE warehouse.registrations ALTER COLUMN users SET STORAGE EXTERNAL;
 -- The functions are in PL/pgSQL because Citus does not plan SQL functions with parameters. `of_service` NULL is all services. The last argument is
 -- the kind of users who are left out (see mau.masks); NULL leaves nobody out. A figure that needs days before complete_from is NULL.
 
+-- The kind of mau.masks that is left out; no such kind for NULL.
+CREATE FUNCTION warehouse.kind(left_out text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+    BEGIN
+        IF left_out NOT IN ('not_counted', 'guest', 'support', 'bot', 'deactivated', 'unregistered') THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown kind of users', DETAIL = format('It is %L.', left_out),
+                HINT = 'Name not_counted, guest, support, bot, deactivated or unregistered, or pass NULL to leave nobody out.';
+        END IF;
+        RETURN coalesce(left_out, '');
+    END
+    $$;
+
 CREATE FUNCTION warehouse.daily_series(from_day date, to_day date, window_days integer DEFAULT 30, of_service text DEFAULT 'native',
                                        left_out text DEFAULT 'not_counted')
     RETURNS TABLE (server text, day date, users bigint) LANGUAGE plpgsql STABLE AS $$
     #variable_conflict use_column
+    DECLARE
+        left_kind CONSTANT text := warehouse.kind(left_out);
     BEGIN
         RETURN QUERY
         SELECT t.server, from_day + i - 1, CASE WHEN w.complete_from > from_day + i - window_days THEN NULL ELSE t.figures[i] END
         FROM (SELECT c.server, mau.add(c.figures) AS figures
               FROM (SELECT d.server, d.chunk, mau.series(from_day, to_day, window_days, d.day, d.users, m.users) AS figures
                     FROM warehouse.days d
-                    LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = coalesce(left_out, '')
+                    LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = left_kind
                     WHERE (of_service IS NULL OR d.service = of_service) AND d.day > from_day - window_days AND d.day <= to_day
                     GROUP BY d.server, d.chunk) c
               GROUP BY c.server) t
@@ -67,6 +81,8 @@ CREATE FUNCTION warehouse.growth(from_day date, to_day date, window_days integer
     RETURNS TABLE (server text, day date, new_users bigint, retained bigint, resurrected bigint, churned bigint)
     LANGUAGE plpgsql STABLE AS $$
     #variable_conflict use_column
+    DECLARE
+        left_kind CONSTANT text := warehouse.kind(left_out);
     BEGIN
         RETURN QUERY
         SELECT t.server, from_day + i - 1, CASE WHEN w.complete_from <= from_day + i - window_days IS NOT FALSE THEN t.figures[i][1] END,
@@ -75,7 +91,7 @@ CREATE FUNCTION warehouse.growth(from_day date, to_day date, window_days integer
         FROM (SELECT c.server, mau.add(c.figures) AS figures
               FROM (SELECT d.server, d.chunk, mau.series_growth(from_day, to_day, window_days, d.day, d.users, m.users) AS figures
                     FROM warehouse.days d
-                    LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = coalesce(left_out, '')
+                    LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = left_kind
                     WHERE (of_service IS NULL OR d.service = of_service) AND d.day <= to_day  -- all earlier days, because they tell who is new
                     GROUP BY d.server, d.chunk) c
               GROUP BY c.server) t
@@ -85,21 +101,29 @@ CREATE FUNCTION warehouse.growth(from_day date, to_day date, window_days integer
     $$;
 
 CREATE FUNCTION warehouse.retention(cohort text, from_day date, to_day date, of_service text DEFAULT 'native',
-                                    left_out text DEFAULT 'not_counted')
+                                    left_out text DEFAULT 'not_counted', at timestamptz DEFAULT now())
     RETURNS TABLE (server text, cohort_number integer, size bigint, period integer, users bigint) LANGUAGE plpgsql STABLE AS $$
     #variable_conflict use_column
+    DECLARE
+        left_kind CONSTANT text := warehouse.kind(left_out);
+        first_day CONSTANT timestamp := date_trunc(cohort, from_day::timestamp);
+        one CONSTANT interval := ('1 ' || cohort)::interval;
     BEGIN
         RETURN QUERY
-        SELECT t.server, c, t.figures[c][1], p - c, t.figures[c][1 + p]
+        SELECT t.server, c, t.figures[c][1], p - c,
+               -- The period is over, and the warehouse has all of it.
+               CASE WHEN first_day + p * one <= at AT TIME ZONE 'UTC' AND w.complete_from <= first_day + (p - 1) * one IS NOT FALSE
+                    THEN t.figures[c][1 + p] END
         FROM (SELECT c.server, mau.add(c.figures) AS figures
               FROM (SELECT d.server, d.chunk, mau.series_retention(cohort, from_day, to_day, d.day, d.active, d.registered, m.users) AS figures
                     FROM (SELECT a.server, a.chunk, a.day, a.users AS active, NULL::bytea AS registered
                           FROM warehouse.days a WHERE (of_service IS NULL OR a.service = of_service)
                           UNION ALL SELECT r.server, r.chunk, r.day, NULL, r.users
                           FROM warehouse.registrations r WHERE (of_service IS NULL OR r.service = of_service)) d
-                    LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = coalesce(left_out, '')
+                    LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = left_kind
                     GROUP BY d.server, d.chunk) c
-              GROUP BY c.server) t,
+              GROUP BY c.server) t
+        LEFT JOIN warehouse.servers w ON w.server = t.server,
         generate_series(1, array_length(t.figures, 1)) c, generate_series(c, array_length(t.figures, 1)) p;
     END
     $$;

@@ -26,12 +26,15 @@ pg::Statement write_query(
     "INSERT INTO mau.active_days AS d (chunk, day, service, platform, users, purged_until, changed_at)"
     " SELECT v.chunk::int4, CASE WHEN v.day = -2147483648 THEN date '-infinity'"
     "        ELSE date '1970-01-01' + v.day::int4 END, v.service, v.platform::int2, v.users,"
-    "        CASE WHEN v.day = -2147483648 THEN date '1970-01-01' + $6::int4 END, clock_timestamp()"
+    "        CASE WHEN v.day = -2147483648 THEN date '1970-01-01' + $6::int4 END,"
+    "        CASE WHEN v.day = -2147483648 THEN $7 ELSE clock_timestamp() END"
     " FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4), unnest($5))"
     "   v(chunk, day, service, platform, users)"
     " ON CONFLICT (chunk, day, service, platform) DO UPDATE SET users = EXCLUDED.users,"
-    "   purged_until = greatest(d.purged_until, EXCLUDED.purged_until), changed_at = EXCLUDED.changed_at",
-    {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID, INT8OID});
+    "   purged_until = greatest(d.purged_until, EXCLUDED.purged_until),"
+    "   changed_at = CASE WHEN d.purged_until IS NULL THEN EXCLUDED.changed_at"
+    "                ELSE greatest(d.changed_at, EXCLUDED.changed_at) END",
+    {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID, INT8OID, TIMESTAMPTZOID});
 pg::Statement retention_query(
     // A thousand years mean for ever, and are within the range of a timestamp.
     "SELECT (to_timestamp($1 / 1000.0) AT TIME ZONE 'UTC' - least(history_retention, interval '1000 years'))"
@@ -162,6 +165,7 @@ void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platf
     auto united = std::make_unique<bitmap::Bits>(users);
     struct Old : Decoded {
         Day purged_until = kBefore;
+        TimestampTz changed_at = DT_NOBEGIN;
     } old;
     scratch_.run([&] {
         old = pg::guard([&, name = std::string_view(services_[service])]() -> Old {
@@ -180,6 +184,7 @@ void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platf
                 if (!slot->tts_isnull[days::purged_until])
                     found.purged_until =
                         from_date_datum(DatumGetDateADT(slot->tts_values[days::purged_until]));
+                found.changed_at = DatumGetTimestampTz(slot->tts_values[days::changed_at]);
             }
             walk_.end();
             return found;
@@ -187,7 +192,9 @@ void Folder::merge(std::int32_t chunk, Day day, std::uint32_t service, int platf
     });
     if (old.trouble[0]) corrupt(services_[service], platform, day, chunk, old.trouble);
     const std::uint32_t after = united->count();
-    if (after == old.users && (day != kBefore || old.purged_until >= purged_until_)) return;
+    const bool is_up_to_date =
+        day != kBefore || (old.purged_until >= purged_until_ && old.changed_at >= purged_change_);
+    if (after == old.users && is_up_to_date) return;
     marked += after - old.users;
     const std::size_t end = bytes_.size();
     bytes_.resize(end + bitmap::encoded_size(after));
@@ -213,9 +220,9 @@ void Folder::close_and_write() {
             begin = end;
         }
         scratch_.run([&] {
-            const pg::Rows written =
-                write_query.write(chunks_, days_, row_services_, platforms_, pg::Param::bytes(bitmaps),
-                                  std::int64_t{std::max(purged_until_, kFirstDay)});
+            const pg::Rows written = write_query.write(
+                chunks_, days_, row_services_, platforms_, pg::Param::bytes(bitmaps),
+                std::int64_t{std::max(purged_until_, kFirstDay)}, std::int64_t{purged_change_});
             if (written.count < chunks_.size()) throw not_written("mau.active_days");
         });
         rows += static_cast<std::int64_t>(chunks_.size());

@@ -71,7 +71,8 @@ class Folder {
     std::deque<std::string> services_;                   // a deque: views of them stay good
     std::map<std::string_view, std::uint32_t> numbers_;  // of services, by name
     std::vector<PackedVisit> visits_;
-    Day purged_until_ = kBefore;  // the last day that went into the day -infinity
+    Day purged_until_ = kBefore;              // the last day that went into the day -infinity,
+    TimestampTz purged_change_ = DT_NOBEGIN;  // and the last change of such a day
 
     // Bitmaps that are not written yet.
     std::vector<std::int64_t> chunks_, days_, platforms_;

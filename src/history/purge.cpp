@@ -17,8 +17,8 @@ pg::Statement take_query(
     "  WHERE d.day > date '-infinity' AND d.day < date '1970-01-01' + $1::int4"
     "  LIMIT $2 FOR UPDATE SKIP LOCKED),"
     " gone AS (DELETE FROM mau.active_days d WHERE d.ctid = ANY (ARRAY(SELECT o.place FROM old o))"
-    "  RETURNING d.ctid AS place, d.chunk, d.service, d.platform, d.day, d.users)"
-    " SELECT g.chunk, g.service, g.platform::int4, g.day, g.users"
+    "  RETURNING d.ctid AS place, d.chunk, d.service, d.platform, d.day, d.users, d.changed_at)"
+    " SELECT g.chunk, g.service, g.platform::int4, g.day, g.users, g.changed_at"
     " FROM old o LEFT JOIN gone g ON g.place = o.place",
     {INT8OID, INT8OID});
 
@@ -37,6 +37,7 @@ std::int64_t Folder::purge_some(std::int64_t limit) {
         if (!users) users = std::make_unique<bitmap::Bits>(bitmap::Bits{});
         const Day day = from_date_datum(old.at(i, 3).int4());
         purged_until_ = std::max(purged_until_, day);
+        purged_change_ = std::max(purged_change_, old.at(i, 5).integer());
         const std::string_view bytes = old.at(i, 4).text();
         try {
             bitmap::decode(bytes.data(), bytes.size(), bitmap::key_of(static_cast<std::uint64_t>(chunk)),

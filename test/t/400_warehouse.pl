@@ -146,9 +146,46 @@ my %known = map { $_ => sql('warehouse', "SELECT min(day) FILTER (WHERE $_ IS NO
 is_deeply(\%known, { new_users => '2025-02-13', churned => '2025-03-15' }, 'growth is known from there on');
 is(sql('warehouse', q{SELECT min(day) FILTER (WHERE users IS NOT NULL) FROM warehouse.daily_series('2025-01-01', '2025-02-28', 7) WHERE server = 'hs14'}), '2025-01-21', 'and the days');
 is(sql('warehouse', q{SELECT min(day) FILTER (WHERE users IS NOT NULL) FROM warehouse.r30v2('2025-01-01', '2025-04-28') WHERE server = 'hs14'}), '2025-03-15', 'and r30v2');
+sub retention { my ($at) = @_; return sql('hs14', qq{SELECT dense_rank() OVER (ORDER BY cohort_start), size, period, users FROM mau.retention('month', '2024-11-01', '2025-03-31', at => '$at') ORDER BY 1, 3}) }
+sub retention_copied { my ($at) = @_; return sql('warehouse', qq{SELECT cohort_number, size, period, users FROM warehouse.retention('month', '2024-11-01', '2025-03-31', at => '$at') WHERE server = 'hs14' ORDER BY 1, 3}) }
+is(retention_copied('2025-04-10 12:00Z'), retention('2025-04-10 12:00Z'), 'and retention');
+like(retention_copied('2025-04-10 12:00Z'), qr/\|\n.*\|[1-9]\d*\n/s, 'which has both');
+is(retention_copied('2025-03-31 23:59Z'), retention('2025-03-31 23:59Z'), 'a period that is not over has no figure');
 # A copy that comes too late.
 my ($code, $out, $err) = $node->psql('hs14', q{SELECT * FROM mau.export_days('2025-01-10 12:00Z')});
-like($err, qr/days that may have changed since then were purged.*The first of them is 2025-01-10; days up to 2025-01-14 were purged/s, 'a gap is refused');
+like($err, qr/days that have changed since then were purged.*since is 2025-01-10 .*Days up to 2025-01-14 were purged, and one of them had changed at/s, 'a gap is refused');
+# A homeserver that had its last visit on the day of the last copy, all of which it has purged since: there is no gap.
+sql('warehouse', "DELETE FROM warehouse.$_ WHERE server = 'hs13'") for qw(days servers);
+sql('hs13', q{UPDATE mau.active_days SET changed_at = day + time '12:05'});
+ok(copy('hs13'), 'a copy on the last day');
+my $last_day = sql('warehouse', "SELECT max(changed_at)::date FROM warehouse.days WHERE server = 'hs13'");
+sql('hs13', q{UPDATE mau.settings SET history_retention = '30 days'; SELECT mau.fold()});
+is(sql('hs13', 'SELECT max(purged_until) FROM mau.active_days'), $last_day, 'the day was purged');
+ok(copy('hs13'), 'it can still be copied');
+is(sql('warehouse', "SELECT count(*) > 0 FROM warehouse.days WHERE server = 'hs13' AND day = '$last_day'"), 't', 'and the warehouse keeps the day');
+# Nor is there a gap when a visit of a purged day comes late. There is when a day was purged before its change was copied.
+sql('hs13', qq{INSERT INTO mau.visits VALUES (8000, date '$last_day' - 1, 1, 'native'); SELECT mau.fold()});
+ok(copy('hs13'), 'after a late visit');
+sql('hs13', qq{UPDATE mau.settings SET history_retention = '100 years'; INSERT INTO mau.visits VALUES (8000, date '$last_day' - 1, 1, 'native'); SELECT mau.fold();
+	UPDATE mau.settings SET history_retention = '30 days'; SELECT mau.fold()});
+ok(!copy('hs13'), 'a change that was purged before it was copied');
+
+# One name, one homeserver.
+sql('hs7', "UPDATE mau.settings SET server_name = 'hs6'");
+my $days = contents();
+ok(!copy('hs7'), 'another homeserver of a known name is refused');
+sql('hs7', "UPDATE mau.settings SET server_name = 'new.example'");
+ok(!copy('hs7'), 'a known homeserver under a new name is refused');
+is(contents(), $days, 'and nothing was copied');
+sql('warehouse', "UPDATE warehouse.$_ SET server = 'new.example' WHERE server = 'hs7'") for qw(servers days masks registrations);
+ok(copy('hs7'), 'unless the warehouse was told its new name');
+sql('warehouse', "UPDATE warehouse.servers SET origin = '1/1' WHERE server = 'hs8'");
+ok(!copy('hs8'), 'a homeserver at a new place is refused');
+sql('warehouse', "UPDATE warehouse.servers SET origin = NULL WHERE server = 'hs8'");
+ok(copy('hs8'), 'unless the warehouse was told');
+is(sql('warehouse', "SELECT count(*) FROM warehouse.servers WHERE server = 'hs8' AND origin <> '1/1'"), 1, 'which notes it');
+($code, $out, $err) = $node->psql('warehouse', q{SELECT * FROM warehouse.daily_series('2025-01-01', '2025-02-28', 30, 'native', 'guests')});
+like($err, qr/unknown kind of users.*It is 'guests'.*HINT/s, 'an unknown kind of users is refused');
 
 # No user id leaves the homeserver.
 unlike(sql('hs3', q{SELECT * FROM mau.export_days()}) . sql('hs3', 'SELECT * FROM mau.masks') . sql('hs3', 'SELECT * FROM mau.registrations'), qr/@/, 'no user ids');
