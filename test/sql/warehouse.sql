@@ -74,12 +74,16 @@ SELECT chunk, day, service, platform, users FROM mau.export_days(:'since') ORDER
 SELECT * FROM mau.masks ORDER BY chunk, kind;
 SELECT * FROM mau.registrations ORDER BY chunk, day;
 UPDATE mau.settings SET history_retention = (now() AT TIME ZONE 'UTC')::date - timestamp '2024-01-01', server_name = NULL;
+UPDATE mau.active_days SET changed_at = (day + time '12:05') AT TIME ZONE 'UTC';
 SELECT rows FROM mau.fold() WHERE what = 'purged';
 SELECT server = current_database() AS named, day, purged_until, users FROM mau.export_days() ORDER BY chunk, day;
-SELECT count(*) FROM mau.export_days('2024-01-01Z');
-SELECT * FROM mau.export_days('2023-12-31 23:59Z');
+-- There is a gap if a day was purged that had changed since.
+SET timezone = 'UTC';
+SELECT count(*) FROM mau.export_days('2023-12-31 12:05Z');
+SELECT * FROM mau.export_days('2023-12-31 12:04:59.999Z');
 SELECT * FROM mau.export_days('-infinity');
 SELECT * FROM mau.export_days('infinity');
+RESET timezone;
 \set VERBOSITY terse
 SELECT FROM mau.export_days('2999-01-01');
 \set VERBOSITY default
