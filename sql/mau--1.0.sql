@@ -663,7 +663,7 @@ CREATE FUNCTION mau.export_days(since timestamptz DEFAULT NULL)
     AS $$
     #variable_conflict use_column
     DECLARE
-        purged_until CONSTANT date := (SELECT max(d.purged_until) FROM mau.active_days d WHERE d.purged_until IS NOT NULL);
+        last_purged CONSTANT date := (SELECT max(d.purged_until) FROM mau.active_days d WHERE d.purged_until IS NOT NULL);
         purged_change CONSTANT timestamptz := (SELECT max(d.changed_at) FROM mau.active_days d WHERE d.purged_until IS NOT NULL);
     BEGIN
         IF since = 'infinity' THEN
@@ -675,7 +675,7 @@ CREATE FUNCTION mau.export_days(since timestamptz DEFAULT NULL)
                 HINT = 'Call mau.export_days() for all rows; share/warehouse/copy does so with --all.';
         ELSIF since < purged_change THEN
             RAISE invalid_parameter_value USING MESSAGE = 'days that have changed since then were purged',
-                DETAIL = format('since is %s. Days up to %s were purged, and one of them had changed at %s.', since, purged_until, purged_change),
+                DETAIL = format('since is %s. Days up to %s were purged, and one of them had changed at %s.', since, last_purged, purged_change),
                 HINT = 'Call mau.export_days() for all days that are left. To avoid gaps, copy more often than history_retention.';
         END IF;
         RETURN QUERY

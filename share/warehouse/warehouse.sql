@@ -9,7 +9,7 @@ CREATE SCHEMA warehouse;
 CREATE TABLE warehouse.servers (
     server text COLLATE "C" PRIMARY KEY,
     complete_from date,  -- the first day that the first copy had whole; NULL: the server had purged nothing
-    origin text  -- the database that it is copied from; copy refuses another one of that name
+    origin text  -- the database that it is copied from: the server's system identifier, and the database's oid
 );
 CREATE TABLE warehouse.days (
     server text COLLATE "C" NOT NULL,
@@ -106,20 +106,27 @@ CREATE FUNCTION warehouse.retention(cohort text, from_day date, to_day date, of_
     #variable_conflict use_column
     DECLARE
         left_kind CONSTANT text := warehouse.kind(left_out);
-        first_day CONSTANT timestamp := date_trunc(cohort, from_day::timestamp);
-        one CONSTANT interval := ('1 ' || cohort)::interval;
+        last_day CONSTANT date := at AT TIME ZONE 'UTC';  -- later visits and registrations do not count
+        one interval;
+        first_day timestamp;
     BEGIN
+        IF cohort IS NULL OR cohort NOT IN ('day', 'week', 'month') THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown cohort', DETAIL = format('It is %L.', cohort),
+                HINT = 'Pass day, week or month.';
+        END IF;
+        one := '1 ' || cohort;
+        first_day := date_trunc(cohort, from_day::timestamp);
         RETURN QUERY
         SELECT t.server, c, t.figures[c][1], p - c,
-               -- The period is over, and the warehouse has all of it.
+               -- The period is over, and begins at or after complete_from.
                CASE WHEN first_day + p * one <= at AT TIME ZONE 'UTC' AND w.complete_from <= first_day + (p - 1) * one IS NOT FALSE
                     THEN t.figures[c][1 + p] END
         FROM (SELECT c.server, mau.add(c.figures) AS figures
               FROM (SELECT d.server, d.chunk, mau.series_retention(cohort, from_day, to_day, d.day, d.active, d.registered, m.users) AS figures
                     FROM (SELECT a.server, a.chunk, a.day, a.users AS active, NULL::bytea AS registered
-                          FROM warehouse.days a WHERE (of_service IS NULL OR a.service = of_service)
+                          FROM warehouse.days a WHERE (of_service IS NULL OR a.service = of_service) AND a.day <= last_day
                           UNION ALL SELECT r.server, r.chunk, r.day, NULL, r.users
-                          FROM warehouse.registrations r WHERE (of_service IS NULL OR r.service = of_service)) d
+                          FROM warehouse.registrations r WHERE (of_service IS NULL OR r.service = of_service) AND r.day <= last_day) d
                     LEFT JOIN warehouse.masks m ON m.server = d.server AND m.chunk = d.chunk AND m.kind = left_kind
                     GROUP BY d.server, d.chunk) c
               GROUP BY c.server) t

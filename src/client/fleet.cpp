@@ -1,7 +1,6 @@
 #include "client/fleet.hpp"
 
 #include <algorithm>
-#include <ctime>
 
 #include <fmt/format.h>
 
@@ -31,15 +30,6 @@ FROM mau.health($1::timestamptz) h
 std::optional<long long> number(const Rows& rows, const char* column) {
     if (!rows.cell(0, column)) return std::nullopt;
     return rows.integer(0, column);
-}
-
-std::string utc_now() {
-    const std::time_t now = std::time(nullptr);
-    char text[32];
-    std::tm parts{};
-    gmtime_r(&now, &parts);
-    std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S+00", &parts);
-    return text;
 }
 
 }  // namespace
@@ -100,7 +90,8 @@ void Fleet::take(Listing listing) {
     const auto is_gone = [&](const auto& known) {
         const auto is_not_listed = [&](const auto& p) { return p.first == known->target.found_by; };
         return find_in(listing.members, known->target.name) == listing.members.end() &&
-               std::none_of(listing.problems.begin(), listing.problems.end(), is_not_listed);
+               (!known->target.is_found ||
+                std::none_of(listing.problems.begin(), listing.problems.end(), is_not_listed));
     };
     members_.erase(std::remove_if(members_.begin(), members_.end(), is_gone), members_.end());
     for (const auto& member : listing.members) {
@@ -116,9 +107,6 @@ void Fleet::take(Listing listing) {
         if (std::none_of(unlisted_.begin(), unlisted_.end(), is_known)) report(problem, name);
     }
     unlisted_ = std::move(listing.problems);
-    shown_unlisted_.clear();  // a database with the same name has its own row
-    for (const auto& [name, problem] : unlisted_)
-        if (find_in(members_, name) == members_.end()) shown_unlisted_.emplace_back(name, problem);
 }
 
 /// Puts each database into the queue when it is due, and looks for new databases now and then.
@@ -304,6 +292,17 @@ std::shared_ptr<const nlohmann::ordered_json> Fleet::figures(const std::string& 
     throw Problem(fmt::format("{}: no answer yet", name), "try again in a moment");
 }
 
+/// The lists that cannot be read, with the mutex held. A target of the same name has a row of its own.
+std::vector<std::pair<std::string, Problem>> Fleet::unlisted() const {
+    auto found = unlisted_;
+    for (const auto& m : members_)
+        found.erase(
+            std::remove_if(found.begin(), found.end(),
+                           [&](const auto& list) { return m->is_target() && list.first == m->target.name; }),
+            found.end());
+    return found;
+}
+
 void Fleet::wait_for_first_round() {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, kFirstRound, [this] {
@@ -330,7 +329,7 @@ std::string Fleet::metrics() {
             durations += fmt::format("mau_target_scrape_seconds{{database=\"{}\"}} {:.6f}\n",
                                      exposition::escape_label(name), answer.seconds);
         }
-        for (const auto& [name, problem] : shown_unlisted_) up.sample(0, {{"database", name}});
+        for (const auto& [name, problem] : unlisted()) up.sample(0, {{"database", name}});
     }
     return merge_expositions(expositions) + up.str() + durations;
 }
@@ -353,7 +352,7 @@ nlohmann::ordered_json Fleet::overview() {
         return word == "ok" || word == "idle" || word == "standby" ? 3 : 2;
     };
     std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-    for (const auto& [name, problem] : shown_unlisted_) {
+    for (const auto& [name, problem] : unlisted()) {
         targets.push_back({{"name", name},
                            {"up", false},
                            {"health", "unreachable"},
@@ -381,7 +380,7 @@ std::pair<bool, std::string> Fleet::health() {
     const std::lock_guard lock(mutex_);
     bool any_up = false, all_asked = true;
     std::string lines;
-    for (const auto& [name, problem] : shown_unlisted_) lines += fmt::format("{}: unreachable\n", name);
+    for (const auto& [name, problem] : unlisted()) lines += fmt::format("{}: unreachable\n", name);
     for (const auto& member : members_) {
         all_asked = all_asked && member->was_asked;
         if (!member->is_target()) continue;

@@ -89,6 +89,7 @@ class Fleet {
     void read_page(Member& member);
     void set_answer(Member& member, RoundAnswer answer);
     void wait_for_first_round();
+    std::vector<std::pair<std::string, Problem>> unlisted() const;
 
     const Options options_;
     const Seconds timeout_;
@@ -98,8 +99,7 @@ class Fleet {
     std::mutex mutex_;  // guards all that follows, and the members
     std::condition_variable changed_;
     std::vector<std::shared_ptr<Member>> members_;
-    std::vector<std::pair<std::string, Problem>> unlisted_;        // lists of databases that cannot be read,
-    std::vector<std::pair<std::string, Problem>> shown_unlisted_;  // but those with the name of a database
+    std::vector<std::pair<std::string, Problem>> unlisted_;  // lists of databases that cannot be read
     std::deque<Job> jobs_;
     bool ends_ = false;
     bool is_listing_due_ = false;

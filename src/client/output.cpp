@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <mutex>
 #include <thread>
 
@@ -19,6 +20,15 @@ const std::map<std::string, Format>& format_names() {
     static const std::map<std::string, Format> names = {
         {"table", Format::kTable}, {"csv", Format::kCsv}, {"json", Format::kJson}};
     return names;
+}
+
+std::string utc_now() {
+    const std::time_t now = std::time(nullptr);
+    char text[32];
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S+00", &parts);
+    return text;
 }
 
 void report(const Problem& problem, const std::string& name) {

@@ -17,6 +17,9 @@ const std::map<std::string, Format>& format_names();
 /// Prints `mau: MESSAGE` and `HINT: …` to stderr, where a message begins with `name` if that is not empty.
 void report(const Problem& problem, const std::string& name = "");
 
+/// The present time in UTC, as `2026-11-30 12:00:00+00`.
+std::string utc_now();
+
 /// Writes a text to stdout. Raises Problem where it does not arrive in full, as on a full disk.
 void print(std::string_view text);
 

@@ -7,6 +7,7 @@
 #include "history/days.hpp"
 #include "pg/heap.hpp"
 #include "pg/plain.hpp"
+#include "pg/values.hpp"
 
 namespace mau::history {
 
@@ -120,6 +121,9 @@ std::uint32_t Folder::number_of(std::string_view service) {
 Folder::PackedVisit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) {
     if (day < first_kept_) {
         purged_until_ = std::max(purged_until_, day);
+        // The day may have had no bitmap that a copy could take; whoever copied after its end lacks nothing
+        // of it.
+        purged_change_ = std::max(purged_change_, pg::to_timestamp(day_start(day + 1)));
         day = kBefore;
     }
     return {std::uint64_t{static_cast<std::uint32_t>(chunk_of(user_no))} << 32 |

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
+use Cwd;
 use File::Basename;
 use IO::Socket::INET;
 use JSON::PP;
@@ -204,12 +205,15 @@ for my $command (@commands)
 }
 # Names of databases are taken as they are: nothing in them is run, and the shell gets them quoted.
 {
-	my $ran = PostgreSQL::Test::Utils::tempdir() . '/ran';
-	$node->safe_psql('postgres', qq{CREATE DATABASE "x\$(touch $ran)"});
+	my $folder = PostgreSQL::Test::Utils::tempdir();
+	my $here = getcwd();
+	chdir $folder or die $!;
+	$node->safe_psql('postgres', q{CREATE DATABASE "x$(touch ran)"});
 	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port);
-	is_deeply($completed->('status', '-d', 'x'), [ 'x\\$\\(touch\\ ' . $ran . '\\)' ], 'bash completes the name of a database');
-	ok(!-e $ran, 'and runs nothing');
-	$node->safe_psql('postgres', qq{DROP DATABASE "x\$(touch $ran)"});
+	is_deeply($completed->('status', '-d', 'x'), [ 'x\\$\\(touch\\ ran\\)' ], 'bash completes the name of a database');
+	ok(!-e 'ran', 'and runs nothing');
+	$node->safe_psql('postgres', q{DROP DATABASE "x$(touch ran)"});
+	chdir $here or die $!;
 }
 # So it does with either form of the help.
 for my $form ([ '-h,--help                   Show', 'Subcommands' ], [ '-h,     --help              Show', 'SUBCOMMANDS' ])

@@ -296,6 +296,17 @@ subtest 'all databases of a server' => sub {
 	like(get('metrics')->{content}, qr/^mau_target_up\{database="homeserver"\} 1$/m, 'the other is still there');
 	stop();
 	sql('postgres', 'DROP DATABASE later');
+	# One that has no figures of its own is there only while it cannot give the list.
+	sql('postgres', 'CREATE DATABASE lister');
+	serve('--all', '-d', "$here dbname=lister");
+	wait_for(sub { get('metrics')->{content} =~ /^mau_target_up\{database="homeserver"\} 1$/m }, 'a list');
+	unlike(get('metrics')->{content}, qr/database="lister"/, 'by a database without mau');
+	sql('postgres', 'ALTER DATABASE lister ALLOW_CONNECTIONS false');
+	$server->signal('HUP');
+	wait_for(sub { get('metrics')->{content} =~ /^mau_target_up\{database="lister"\} 0$/m }, 'which cannot be read any more');
+	like(get('healthz')->{content}, qr/^lister: unreachable$/m, 'is shown');
+	stop();
+	sql('postgres', 'DROP DATABASE lister');
 };
 
 # New databases are asked at once, the others in turns, so that hundreds of them are no load.

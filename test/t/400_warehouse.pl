@@ -55,6 +55,13 @@ for my $server (@servers[ 2, 9, 19 ])
 
 sql('postgres', 'CREATE DATABASE warehouse');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('warehouse'), '-f', "$share/warehouse.sql" ], 'the tables');
+sub refused
+{
+	my ($db, $reason, $what) = @_;
+	my ($out, $err);
+	isnt(IPC::Run::run([ "$share/copy", $node->connstr($db), $node->connstr('warehouse') ], '>', \$out, '2>', \$err), 1, "refused: $what");
+	return like($err, $reason, 'and says why');
+}
 sub copy { my ($db, @options) = @_; return run_log([ "$share/copy", @options, $node->connstr($db), $node->connstr('warehouse') ]) }
 
 # The figures of the warehouse for each server, and those of the server itself.
@@ -151,6 +158,8 @@ sub retention_copied { my ($at) = @_; return sql('warehouse', qq{SELECT cohort_n
 is(retention_copied('2025-04-10 12:00Z'), retention('2025-04-10 12:00Z'), 'and retention');
 like(retention_copied('2025-04-10 12:00Z'), qr/\|\n.*\|[1-9]\d*\n/s, 'which has both');
 is(retention_copied('2025-03-31 23:59Z'), retention('2025-03-31 23:59Z'), 'a period that is not over has no figure');
+is(retention_copied('2024-12-10 12:00Z'), retention('2024-12-10 12:00Z'), 'later registrations do not count');
+like(($node->psql('warehouse', "SELECT * FROM warehouse.retention('quarter', '2024-11-01', '2025-03-31')"))[2], qr/unknown cohort.*It is 'quarter'/s, 'an unknown cohort is refused');
 # A copy that comes too late.
 my ($code, $out, $err) = $node->psql('hs14', q{SELECT * FROM mau.export_days('2025-01-10 12:00Z')});
 like($err, qr/days that have changed since then were purged.*since is 2025-01-10 .*Days up to 2025-01-14 were purged, and one of them had changed at/s, 'a gap is refused');
@@ -168,22 +177,48 @@ sql('hs13', qq{INSERT INTO mau.visits VALUES (8000, date '$last_day' - 1, 1, 'na
 ok(copy('hs13'), 'after a late visit');
 sql('hs13', qq{UPDATE mau.settings SET history_retention = '100 years'; INSERT INTO mau.visits VALUES (8000, date '$last_day' - 1, 1, 'native'); SELECT mau.fold();
 	UPDATE mau.settings SET history_retention = '30 days'; SELECT mau.fold()});
-ok(!copy('hs13'), 'a change that was purged before it was copied');
+refused('hs13', qr/days that have changed since then were purged/, 'a change that was purged before it was copied');
+# So is a visit that went into the purged days without a bitmap of its own, because fold had not run for so long.
+sql('warehouse', "DELETE FROM warehouse.$_ WHERE server = 'hs13'") for qw(days servers);
+ok(copy('hs13'), 'a first copy');
+is(sql('hs13', 'SELECT count(*) FROM mau.active_days WHERE changed_at > (SELECT max(changed_at) FROM mau.active_days WHERE day > date \'-infinity\')'), 0, 'which has all');
+sql('hs13', q{INSERT INTO mau.visits VALUES (8001, (now() AT TIME ZONE 'UTC')::date - 40, 1, 'native'); UPDATE mau.active_days SET changed_at = now() - interval '50 days';
+	SELECT mau.fold()});
+sql('warehouse', "UPDATE warehouse.days SET changed_at = now() - interval '50 days' WHERE server = 'hs13'");
+refused('hs13', qr/days that have changed since then were purged/, 'a visit that was purged before it was copied');
 
 # One name, one homeserver.
 sql('hs7', "UPDATE mau.settings SET server_name = 'hs6'");
 my $days = contents();
-ok(!copy('hs7'), 'another homeserver of a known name is refused');
+refused('hs7', qr/the warehouse has another homeserver with the name hs6; this is hs6, with the origin/, 'another homeserver of a known name');
 sql('hs7', "UPDATE mau.settings SET server_name = 'new.example'");
-ok(!copy('hs7'), 'a known homeserver under a new name is refused');
+refused('hs7', qr/the warehouse has this homeserver under the name hs7; this is new.example/, 'a known homeserver under a new name');
 is(contents(), $days, 'and nothing was copied');
 sql('warehouse', "UPDATE warehouse.$_ SET server = 'new.example' WHERE server = 'hs7'") for qw(servers days masks registrations);
 ok(copy('hs7'), 'unless the warehouse was told its new name');
 sql('warehouse', "UPDATE warehouse.servers SET origin = '1/1' WHERE server = 'hs8'");
-ok(!copy('hs8'), 'a homeserver at a new place is refused');
+refused('hs8', qr/another homeserver with the name hs8/, 'a homeserver at a new place');
 sql('warehouse', "UPDATE warehouse.servers SET origin = NULL WHERE server = 'hs8'");
 ok(copy('hs8'), 'unless the warehouse was told');
 is(sql('warehouse', "SELECT count(*) FROM warehouse.servers WHERE server = 'hs8' AND origin <> '1/1'"), 1, 'which notes it');
+# A clone has the origin of another.
+sql('warehouse', "UPDATE warehouse.servers SET origin = (SELECT s.origin FROM warehouse.servers s WHERE s.server = 'hs9') WHERE server = 'hs1'; DELETE FROM warehouse.servers WHERE server = 'hs9'");
+refused('hs9', qr/this homeserver under the name hs1/, 'a clone');
+ok(copy('hs9', '--new'), 'unless it is said to be a homeserver of its own');
+ok(copy('hs9'), 'the first time');
+# Two first copies of one name at the same time.
+sql('postgres', 'CREATE DATABASE twin TEMPLATE empty');
+sql('twin', population(5, 1, 50));
+my $first_copy = $node->background_psql('warehouse');
+$first_copy->query_until(qr/inserted/, "BEGIN;\nINSERT INTO warehouse.servers (server, origin) VALUES ('twin', '1/1');\n\\echo inserted\n");
+my ($copied, $error) = ('', '');
+my $second_copy = IPC::Run::start([ "$share/copy", $node->connstr('twin'), $node->connstr('warehouse') ], '>', \$copied, '2>', \$error);
+ok($node->poll_query_until('warehouse', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO warehouse.servers%'}), 'the second waits');
+$first_copy->query_until(qr/done/, "COMMIT;\n\\echo done\n");
+$first_copy->quit;
+$second_copy->finish;
+isnt($second_copy->result, 0, 'and fails');
+is(sql('warehouse', "SELECT origin, (SELECT count(*) FROM warehouse.days WHERE server = 'twin') FROM warehouse.servers WHERE server = 'twin'"), '1/1|0', 'so that the two are not mixed');
 ($code, $out, $err) = $node->psql('warehouse', q{SELECT * FROM warehouse.daily_series('2025-01-01', '2025-02-28', 30, 'native', 'guests')});
 like($err, qr/unknown kind of users.*It is 'guests'.*HINT/s, 'an unknown kind of users is refused');
 
@@ -191,6 +226,7 @@ like($err, qr/unknown kind of users.*It is 'guests'.*HINT/s, 'an unknown kind of
 unlike(sql('hs3', q{SELECT * FROM mau.export_days()}) . sql('hs3', 'SELECT * FROM mau.masks') . sql('hs3', 'SELECT * FROM mau.registrations'), qr/@/, 'no user ids');
 # The rights of monitoring are enough.
 sql('hs3', q{CREATE ROLE reader LOGIN; SELECT mau.grant_to('reader', 'monitoring')});
+ok(run_log([ "$share/copy", $node->connstr('hs3') . ' user=reader', $node->connstr('warehouse') ]), 'the copy needs no more rights');
 is(sql('hs3', q{SET ROLE reader; SELECT (SELECT count(*) FROM mau.export_days()) > 0 AND (SELECT count(*) FROM mau.masks) >= 0 AND (SELECT count(*) FROM mau.registrations) > 0}), 't', 'monitoring can copy');
 
 $node->stop;
