@@ -80,7 +80,7 @@ COMMENT ON COLUMN mau.settings.mau_limit_alerting IS 'Whether the homeserver inf
 COMMENT ON COLUMN mau.settings.limit_warning_percent IS 'From how many percent of max_mau_value on the server is nearly full; 100 = never.';
 COMMENT ON COLUMN mau.settings.track_appservice_user_ips IS 'Whether users of appservices (bridges) are recorded. They get rows of their own service and take no seat.';
 COMMENT ON COLUMN mau.settings.admin_contact IS 'The contact of the administrator, a URI such as mailto:admin@example.com; part of the error body.';
-COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed. Support users, the user of server notices and untracked bridges still come in.';
+COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed. Support users, the user of server notices and users of bridges that are not tracked still come in.';
 COMMENT ON COLUMN mau.settings.hs_disabled_message IS 'The error message while hs_disabled is on.';
 COMMENT ON COLUMN mau.settings.server_notices_mxid IS 'The user that sends server notices; never blocked.';
 COMMENT ON COLUMN mau.settings.server_name IS 'The homeserver''s name; when set, only @…:server_name and the JIDs …@server_name are local. NULL where one database serves several hosts.';
@@ -895,7 +895,7 @@ COMMENT ON COLUMN mau.source_tables.table_name IS 'The table.';
 COMMENT ON COLUMN mau.source_tables.filenode IS 'The file of the table when it was last read; if it differs, the whole table is read again.';
 COMMENT ON COLUMN mau.source_tables.changes_until IS 'The position in the WAL up to which all changes were seen; NULL = read the whole table.';
 COMMENT ON COLUMN mau.source_tables.pending_until IS 'The next position, once all transactions that were in progress at it have ended.';
-COMMENT ON COLUMN mau.source_tables.pending_xid IS 'The transactions before this number were in progress at pending_until.';
+COMMENT ON COLUMN mau.source_tables.pending_xid IS 'Transactions with a lower number may have been in progress at pending_until.';
 COMMENT ON COLUMN mau.source_tables.system_identifier IS 'The server on which the table was read, as in pg_control_system(); on another server the whole table is read again.';
 
 CREATE TABLE mau.source_skipped (
@@ -1016,7 +1016,7 @@ CREATE FUNCTION mau.pause_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_pause_worker';
 COMMENT ON FUNCTION mau.pause_worker() IS
-'Pauses the background worker in this database until mau.resume_worker(), also over restarts. Returns whether it was not paused before.';
+'Pauses the background worker in this database until mau.resume_worker(), also over restarts. Returns false if it was paused already.';
 
 CREATE FUNCTION mau.resume_worker() RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -45,11 +45,11 @@ ALTER TABLE warehouse.registrations ALTER COLUMN users SET STORAGE EXTERNAL;
 -- The functions are in PL/pgSQL because Citus does not plan SQL functions with parameters. `of_service` NULL is all services. The last argument is
 -- the kind of users who are left out (see mau.masks); NULL leaves nobody out. A figure that needs days before complete_from is NULL.
 
--- The kind of mau.masks that is left out; no such kind for NULL.
+-- Checks the argument left_out, and returns the kind that the queries compare: for NULL '', which is no kind.
 CREATE FUNCTION warehouse.kind(left_out text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
     BEGIN
         IF left_out NOT IN ('not_counted', 'guest', 'support', 'bot', 'deactivated', 'unregistered') THEN
-            RAISE invalid_parameter_value USING MESSAGE = 'unknown kind of users', DETAIL = format('It is %L.', left_out),
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown kind of users', DETAIL = format('It is %L.', left(left_out, 60)),
                 HINT = 'Name not_counted, guest, support, bot, deactivated or unregistered, or pass NULL to leave nobody out.';
         END IF;
         RETURN coalesce(left_out, '');
@@ -111,8 +111,10 @@ CREATE FUNCTION warehouse.retention(cohort text, from_day date, to_day date, of_
         first_day timestamp;
     BEGIN
         IF cohort IS NULL OR cohort NOT IN ('day', 'week', 'month') THEN
-            RAISE invalid_parameter_value USING MESSAGE = 'unknown cohort', DETAIL = format('It is %L.', cohort),
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown cohort', DETAIL = format('It is %L.', left(cohort, 60)),
                 HINT = 'Pass day, week or month.';
+        ELSIF at IS NULL THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'at must not be NULL', HINT = 'Leave the argument out to mean now().';
         END IF;
         one := '1 ' || cohort;
         first_day := date_trunc(cohort, from_day::timestamp);

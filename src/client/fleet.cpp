@@ -292,7 +292,8 @@ std::shared_ptr<const nlohmann::ordered_json> Fleet::figures(const std::string& 
     throw Problem(fmt::format("{}: no answer yet", name), "try again in a moment");
 }
 
-/// The lists that cannot be read, with the mutex held. A target of the same name has a row of its own.
+/// The lists of databases that cannot be read, but those with the name of a target, which has a row of its
+/// own. The mutex must be held.
 std::vector<std::pair<std::string, Problem>> Fleet::unlisted() const {
     auto found = unlisted_;
     for (const auto& m : members_)

@@ -121,8 +121,8 @@ std::uint32_t Folder::number_of(std::string_view service) {
 Folder::PackedVisit Folder::visit(std::int64_t user_no, Day day, int platform, std::uint32_t service) {
     if (day < first_kept_) {
         purged_until_ = std::max(purged_until_, day);
-        // The day may have had no bitmap that a copy could take; whoever copied after its end lacks nothing
-        // of it.
+        // Such a visit counts as a change at the end of its day: a warehouse whose last copy is older lacks
+        // it.
         purged_change_ = std::max(purged_change_, pg::to_timestamp(day_start(day + 1)));
         day = kBefore;
     }

@@ -311,7 +311,7 @@ Datum Reading::usage(Instant at) {
     }
     const pg::Rows rows = read(contract_.usage, {{INT8OID, at}});
     if (rows.count != 1 || rows.at(0, 0).is_null())
-        throw Error(sqlstate::no_data, "the query for usage returned no figures",
+        throw Error(sqlstate::no_data, "the query for usage did not return one row with figures",
                     rows.count == 1 ? "It returned NULL."
                                     : "It returned " + std::to_string(rows.count) + " rows instead of one.",
                     "Correct the query in mau.custom_source, then call mau.detach() and mau.attach().");

@@ -160,6 +160,7 @@ like(retention_copied('2025-04-10 12:00Z'), qr/\|\n.*\|[1-9]\d*\n/s, 'which has 
 is(retention_copied('2025-03-31 23:59Z'), retention('2025-03-31 23:59Z'), 'a period that is not over has no figure');
 is(retention_copied('2024-12-10 12:00Z'), retention('2024-12-10 12:00Z'), 'later registrations do not count');
 like(($node->psql('warehouse', "SELECT * FROM warehouse.retention('quarter', '2024-11-01', '2025-03-31')"))[2], qr/unknown cohort.*It is 'quarter'/s, 'an unknown cohort is refused');
+like(($node->psql('warehouse', "SELECT * FROM warehouse.retention('month', '2024-11-01', '2025-03-31', at => NULL)"))[2], qr/at must not be NULL\nHINT: /, 'so is NULL');
 # A copy that comes too late.
 my ($code, $out, $err) = $node->psql('hs14', q{SELECT * FROM mau.export_days('2025-01-10 12:00Z')});
 like($err, qr/days that have changed since then were purged.*since is 2025-01-10 .*Days up to 2025-01-14 were purged, and one of them had changed at/s, 'a gap is refused');
