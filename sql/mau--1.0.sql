@@ -77,7 +77,7 @@ COMMENT ON COLUMN mau.settings.max_mau_value IS 'The highest number of monthly a
 COMMENT ON COLUMN mau.settings.mau_stats_only IS 'Whether activity is recorded without a limit. With this and limit_usage_by_mau off nothing is recorded.';
 COMMENT ON COLUMN mau.settings.mau_trial_days IS 'Days after registration in which a user does not count; 0 = no trial.';
 COMMENT ON COLUMN mau.settings.mau_limit_alerting IS 'Whether the homeserver informs members when the server becomes full or is no longer full, and mau sends NOTIFY mau_limit when mau.limit_state changes.';
-COMMENT ON COLUMN mau.settings.limit_warning_percent IS 'From how many percent of max_mau_value on the server is nearly full; 100 = never.';
+COMMENT ON COLUMN mau.settings.limit_warning_percent IS 'The percentage of max_mau_value at which the server counts as nearly full; 100 = never.';
 COMMENT ON COLUMN mau.settings.track_appservice_user_ips IS 'Whether users of appservices (bridges) are recorded. They get rows of their own service and take no seat.';
 COMMENT ON COLUMN mau.settings.admin_contact IS 'The contact of the administrator, a URI such as mailto:admin@example.com; part of the error body.';
 COMMENT ON COLUMN mau.settings.hs_disabled IS 'Whether the server is closed. Support users, the user of server notices and users of bridges that are not tracked still come in.';
@@ -422,7 +422,7 @@ CREATE FUNCTION mau.active_users_by_host(period interval DEFAULT '30 days', at t
     RETURNS TABLE (host text, users bigint)
     LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'mau_active_users_by_host';
 COMMENT ON FUNCTION mau.active_users_by_host(interval, timestamptz, text) IS
-'Returns the users that active_users counts, by virtual host. Errors: 22008, 22023.';
+'Returns the users who were last seen within a period that ends at an instant and who count, by virtual host. Errors: 22008, 22023.';
 
 CREATE FUNCTION mau.last_seen(user_id text) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'mau_last_seen';
@@ -934,7 +934,7 @@ CREATE FUNCTION mau.attach(kind text, schema name DEFAULT 'public', at timestamp
     LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 8 SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'mau_attach';
 COMMENT ON FUNCTION mau.attach(text, name, timestamptz) IS
-'Attaches to the homeserver whose tables are in a schema of this database and imports what they have; needs SELECT on them. Errors: 22008, 22023, 3F000, 42P01, 42703, 42501, 55000.';
+'Attaches to the homeserver whose tables are in a schema of this database and imports what they have; needs SELECT on them. Errors: 22008, 22023, 3F000, 42P01, 42703, 42804, 42501, 55000, 55P03.';
 
 CREATE FUNCTION mau.sync(at timestamptz DEFAULT now(), max_rows bigint DEFAULT NULL)
     RETURNS TABLE (what text, rows bigint)

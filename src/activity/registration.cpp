@@ -126,7 +126,7 @@ pg::Statement deactivate_query(
 pg::Statement is_active_query(
     "SELECT EXISTS (SELECT FROM mau.users u WHERE u.user_id = $1 AND NOT u.is_deactivated)", {TEXTOID});
 
-// Keeps the number, for past totals, and the registration time to the day; removes everything else.
+// Past totals need the number, the day of registration and the kind of account; these stay, without the id.
 pg::Statement forget_query(
     "WITH f AS (UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
     "  registered_at = u.registered_at - u.registered_at % 86400000 WHERE u.user_id = $1 RETURNING 1)"

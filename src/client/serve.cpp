@@ -183,10 +183,9 @@ void add_serve(CLI::App& app, Context& context) {
     CLI::App* const command =
         app.add_subcommand("serve", "Serve the page of the figures, and the metrics for Prometheus, by HTTP");
     command
-        ->add_option(
-            "--listen", options->listen,
-            "Where to listen (default 127.0.0.1:9188); port 0 takes a free one. Whoever reaches it reads "
-            "the figures")
+        ->add_option("--listen", options->listen,
+                     "Where to listen (default 127.0.0.1:9188); port 0 takes a free one. There is no "
+                     "password: everyone who can connect reads the figures")
         ->option_text("HOST:PORT");
     command->add_flag("--all", context.options.all, "Each database of the server that has the extension");
     command->add_option("--targets", context.options.targets_file, "Each database that a YAML file names")

@@ -97,7 +97,8 @@ Datum forecast(FunctionCallInfo fcinfo) {
     constexpr Day kLeast = 14;  // days of history with a whole window: fewer show no trend
     constexpr double kClear = 0.5;
     const pg::Arguments args(fcinfo);
-    const Day last = day_of(args.instant(1)) - 1;  // today is not over
+    const Day today = day_of(args.instant(1));
+    const Day last = today - 1;  // today is not over
     const auto basis = static_cast<Day>(number_of(fcinfo, 2, "days", 90, kLeast, kLongestWindow));
     const Question question = question_of(args, 3, -1, -1);
     pg::ResultSet result(fcinfo);
@@ -146,7 +147,7 @@ Datum forecast(FunctionCallInfo fcinfo) {
             text = "not within a hundred years along a straight line";
         }
         row(cell(last), current, line->per_day, line->r_squared, reaches ? cell(*reaches) : Cell(),
-            reaches ? Cell(static_cast<int>(*reaches - last)) : Cell(), text);
+            reaches ? Cell(static_cast<int>(std::max(*reaches - today, 0))) : Cell(), text);
     });
     return Datum(0);
 }

@@ -33,7 +33,7 @@ CREATE VIEW figures AS
 SELECT count(*) AS asked, count(*) FILTER (WHERE abs(f.per_day - b.slope) < 1e-9 AND abs(f.r_squared - b.r2) < 1e-9 AND f.mau = b.mau AND f.day = d(t.n - 1) AND f.target_mau = g
     AND f.reaches IS NOT DISTINCT FROM CASE WHEN b.mau >= g THEN d(t.n - 1) WHEN b.slope > 0 AND b.r2 >= 0.5 AND (g - b.mau) / b.slope < 36000
         THEN d(greatest(ceil((g - b.base) / b.slope - 1e-9)::int, t.n)) END
-    AND f.days_left IS NOT DISTINCT FROM f.reaches - f.day) AS same
+    AND f.days_left IS NOT DISTINCT FROM f.reaches - least(f.reaches, d(t.n))) AS same
 FROM unnest('{43,44,60,100,131,150}'::int[]) t(n), unnest('{14,30,90}'::int[]) days, (SELECT DISTINCT service FROM raw) s, unnest('{5,120,160,1000}'::int[]) g,
     mau.forecast(g, noon(t.n), days, s.service) f,
     LATERAL (SELECT regr_slope(mau, n) AS slope, regr_intercept(mau, n) AS base, coalesce(nullif(regr_r2(mau, n), 'NaN') * (variance(mau) > 0)::int, 0) AS r2,

@@ -29,6 +29,7 @@ for my $preload ('', 'mau')
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$preload'\nautovacuum = off\nmau.databases = 'homeserver'\n");
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE DATABASE homeserver');
+	$node->safe_psql('postgres', 'CREATE ROLE synapse');    # the homeserver's role
 	$node->safe_psql('homeserver', slurp_file("$root/test/fixtures/homeserver.sql"));
 
 	my $block = 0;
