@@ -112,7 +112,8 @@ COMMENT ON FUNCTION mau.is_regex(text[]) IS
 'Returns true if every element is a regular expression; otherwise raises an error with the element. Used by a constraint. Errors: 2201B.';
 
 CREATE TABLE mau.appservices (
-    id text NOT NULL PRIMARY KEY CONSTRAINT id_is_given CHECK (id <> '' AND id <> 'native'),
+    id text NOT NULL PRIMARY KEY CONSTRAINT id_is_given CHECK (id <> '' AND id <> 'native')
+        CONSTRAINT id_is_not_too_long CHECK (octet_length(id) <= 255),
     trial_days integer CONSTRAINT trial_days_is_not_negative CHECK (trial_days BETWEEN 0 AND 36500),
     sender text CONSTRAINT sender_is_given CHECK (sender <> ''),
     exclusive_user_regexes text[] NOT NULL DEFAULT '{}'
@@ -909,7 +910,7 @@ COMMENT ON TABLE mau.source_skipped IS
 'Invalid rows of the homeserver''s tables that were skipped; the first 10 000.';
 COMMENT ON COLUMN mau.source_skipped.table_name IS 'The table.';
 COMMENT ON COLUMN mau.source_skipped.reason IS 'Why the row is invalid.';
-COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, if there is one.';
+COMMENT ON COLUMN mau.source_skipped.row_key IS 'The beginning of the user id, if there is one; of Prosody with the name of the value, of a time zone the column.';
 COMMENT ON COLUMN mau.source_skipped.seen_at IS 'The time of the first encounter.';
 
 CREATE TABLE mau.custom_source (

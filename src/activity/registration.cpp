@@ -111,11 +111,12 @@ pg::Statement held_threepids_query("SELECT (SELECT count(*)" MAU_CHOSEN_THREEPID
 
 pg::Statement remove_threepids_query(MAU_DELETE("mau.user_threepids", "d.user_id = $1"), {TEXTOID});
 
-// Compares the part of a user id that sync notes there: at most 80 bytes, less where a character would be
-// cut.
+// Compares the part of a key that sync notes there: at most 80 bytes, less where a character would be cut. A
+// key of Prosody has the user id and, after a space, the name of the value.
 pg::Statement forget_skipped_query(
     MAU_DELETE("mau.source_skipped",
-               "(d.row_key = $1 OR (octet_length(d.row_key) > 76 AND starts_with($1, d.row_key)))"),
+               "(d.row_key = $1 OR starts_with(d.row_key, $1 || ' ')"
+               " OR (octet_length(d.row_key) > 76 AND starts_with($1, d.row_key)))"),
     {TEXTOID});
 
 pg::Statement deactivate_query(

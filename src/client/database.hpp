@@ -1,4 +1,5 @@
-// A connection to a database. Every wait has a time limit, also where the server does not answer.
+// A connection to a database. Every wait for a server has a time limit; the look-up of a
+// host's name, which libpq does, has none.
 #pragma once
 
 #include <libpq-fe.h>

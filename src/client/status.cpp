@@ -22,7 +22,7 @@ struct StatusOptions {
 constexpr const char* kStatusQuery = R"sql(
 SELECT s.health, s.reason, mau.active_users('1 day') AS dau, mau.active_users('7 days') AS wau,
        s.monthly_active_users AS mau, c."limit",
-       CASE WHEN c."limit" > 0 THEN round(100.0 * s.monthly_active_users / c."limit", 1) END AS percent,
+       CASE WHEN c."limit" > 0 THEN trunc(100.0 * s.monthly_active_users / c."limit", 1) END AS percent,
        b.dau AS dau_week_ago, b.wau AS wau_week_ago, b.mau AS mau_week_ago,
        s.source, s.finds_new_by, date_trunc('second', s.lag) AS lag, s.skipped_rows, s.reconcile_differences,
        s.worker, date_trunc('second', s.last_tick) AS last_tick, s.seats, s.seen_cache
@@ -46,7 +46,8 @@ int exit_of(const Answer& answer, const StatusOptions& options) {
     if (answer.problem) return kUnknown;
     const std::string health = answer.table->first("health").value_or("");
     const Cell& limit = answer.table->first("limit");
-    const double percent = number(answer.table->first("percent"));
+    const double percent =
+        limit ? 100 * number(answer.table->first("mau")) / std::max(1.0, number(limit)) : 0;
     // A limit of 0 lets nobody in.
     const bool is_full = limit && (number(limit) == 0 || percent >= options.critical);
     if (health == "failing" || is_full) return 2;

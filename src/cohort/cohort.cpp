@@ -40,15 +40,6 @@ pg::Statement lately_active_query(
     " GROUP BY m.service ORDER BY m.service COLLATE \"C\"",
     {INT8OID, TEXTARRAYOID, INT8OID, INT8OID});
 
-// Beyond the window: former members, whose last sighting is in mau.users.
-pg::Statement formerly_active_query(
-    "SELECT count(*) FROM mau.users u"
-    " WHERE u.last_seen >= $1 AND u.last_seen < $2 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
-    " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
-    " = $3) AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
-    "                  WHERE m.user_id = u.user_id AND m.\"timestamp\" >= $1)",
-    {INT8OID, INT8OID, TEXTOID});
-
 pg::Statement count_by_host_query(
     "SELECT mau.host_of(m.user_id), count(*) FROM mau.monthly_active_users m"
     " WHERE m.service = 'native' AND (m.\"timestamp\" >= $1 OR m.user_id = ANY ($2))"
@@ -60,8 +51,8 @@ pg::Statement active_by_host_query(
     "SELECT m.user_id FROM mau.monthly_active_users m"
     " WHERE m.\"timestamp\" >= $1 AND ($3 IS NULL OR m.service = $3)"
     " UNION ALL SELECT u.user_id FROM mau.users u"
-    // Where the range is empty, mau.users is not read.
-    " WHERE $1 < $2 AND u.last_seen >= $1 AND u.last_seen < $2 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
+    // All whom a window of up to 30 days counts are members; mau.users is not read then.
+    " WHERE $1 < $2 AND u.last_seen >= $1 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
     " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
     " = $3) AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"
     "                  WHERE m.user_id = u.user_id AND m.\"timestamp\" >= $1)) a"
@@ -301,9 +292,7 @@ std::vector<Group> count_by_service(Instant at) {
 }
 
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service) {
-    const std::int64_t members = only_number(active_query.read(at - period, service));
-    if (period <= kWindow) return members;
-    return members + only_number(formerly_active_query.read(at - period, cutoff(at), service));
+    return only_number(active_query.read(at - period, service));
 }
 
 Lately lately_active(Instant at) {
@@ -324,7 +313,6 @@ std::vector<Group> count_by_host(Instant at) {
 }
 
 std::vector<Group> active_by_host(Instant period, Instant at, std::optional<std::string_view> service) {
-    // Former members are beyond the window; a range that begins after its end holds none.
     return groups_of(active_by_host_query.read(at - period, cutoff(at), service));
 }
 

@@ -33,7 +33,8 @@ std::vector<Group> count_by_service(Instant at);
 /// The members that `count` counts, by the host in their ids.
 std::vector<Group> count_by_host(Instant at);
 
-/// How many users of a service (nothing = all) who count were last seen at `at - period` or later.
+/// How many users of a service (nothing = all) who count were last seen at `at - period` or later, for a
+/// period of up to 30 days.
 std::int64_t active(Instant period, Instant at, std::optional<std::string_view> service);
 
 /// The members by service: those seen within a day, within 7 days, and all. One pass; a service of the

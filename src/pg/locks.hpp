@@ -1,6 +1,8 @@
 // Locks that are tried, and statements that must not wait for another transaction.
 #pragma once
 
+#include <algorithm>
+
 #include "pg/boundary.hpp"
 
 namespace mau::pg {
@@ -38,11 +40,13 @@ bool try_own_table_lock(const char* name, LOCKMODE mode);
 /// Tries to get the lock that a transaction with a NOTIFY holds while it commits, for all databases.
 bool try_notify_lock();
 
-/// While one exists, a wait for another transaction raises 55P03 after a millisecond. The caller rolls the
-/// statement back (`attempt`).
+/// While one exists, a wait for another transaction raises 55P03 after a millisecond, or what is given. The
+/// caller rolls the statement back (`attempt`).
 class NoWaiting {
   public:
-    NoWaiting() : outer_(LockTimeout) { LockTimeout = 1; }
+    explicit NoWaiting(int milliseconds = 1) : outer_(LockTimeout) {
+        LockTimeout = outer_ > 0 ? std::min(outer_, milliseconds) : milliseconds;
+    }
     ~NoWaiting() { LockTimeout = outer_; }
     NoWaiting(const NoWaiting&) = delete;
     NoWaiting& operator=(const NoWaiting&) = delete;

@@ -59,7 +59,7 @@ pg::Statement wants_usage_query(
 pg::Statement usage_query("SELECT mau.usage_statistics($1)::text", {TIMESTAMPTZOID});
 pg::Statement last_usage_query(
     "SELECT f.key, f.value::numeric::int8 FROM (SELECT s.at, s.usage FROM mau.snapshots s"
-    "  WHERE s.at <= $1 AND s.at > $1 - interval '1 day' AND s.usage IS NOT NULL"
+    "  WHERE s.at <= $1 AND s.at > $1 - interval '1 day' AND jsonb_typeof(s.usage) = 'object'"
     "   AND (SELECT t.usage_metrics FROM mau.settings t) ORDER BY s.at DESC LIMIT 1) l,"
     " jsonb_each(l.usage || jsonb_build_object('timestamp', floor(extract(epoch FROM l.at)))) f(key, value)"
     " WHERE jsonb_typeof(f.value) = 'number' AND f.key ~ '^[a-z_][a-z0-9_]{0,99}$'"

@@ -140,14 +140,16 @@ void Reading::read_threepids(const std::string& where) {
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
                                    address = rows.at(i, 2).text();
-            if (!pg::valid_user_id(id) || medium.empty() || medium.size() > 255 || address.empty() ||
-                address.size() > 1024) {  // the limit of an index entry
+            constexpr std::size_t kLongest = 1024;  // for an entry of the index; folding may lengthen it
+            const bool usable = pg::valid_user_id(id) && !medium.empty() && medium.size() <= 255 &&
+                                !address.empty() && address.size() <= kLongest;
+            if (usable) folded.push_back(config::fold_address(medium, address));
+            if (!usable || folded.back().size() > kLongest) {
                 skip(contract_.threepids_table, "no user, medium or address, or one that is too long", id);
                 continue;
             }
             ids.push_back(id);
             mediums.push_back(medium);
-            folded.push_back(config::fold_address(medium, address));
             addresses.push_back(folded.back());
         }
         pg::Statement& query = into_empty_ ? first_threepids_query : threepids_query;

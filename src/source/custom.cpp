@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "source/reader.hpp"
+
 namespace mau::source {
 
 namespace {
@@ -81,6 +83,7 @@ struct ParsedQuery {
 
 /// Parses a query without running anything of it.
 ParsedQuery parse(const std::string& sql) {
+    const BriefWaiting waiting;
     return pg::guard([text = sql.c_str()]() -> ParsedQuery {
         List* const statements = raw_parser(text, RAW_PARSE_DEFAULT);
         if (list_length(statements) != 1)
@@ -164,7 +167,7 @@ void check_queries(const Homeserver& homeserver) {
         std::optional<ParsedQuery> found;
         const std::string sql =
             part.name == std::string_view("usage") ? substitute(query, "at", "$1") : query;
-        const auto trouble = pg::attempt([&] { found = parse(sql); });
+        const auto trouble = pg::attempt([&] { found = parse(sql); }, is_lasting);
         if (trouble)
             throw Error(sqlstate::invalid_parameter,
                         "the query for " + std::string(part.name) + " in mau.custom_source cannot be used",
@@ -199,8 +202,11 @@ Contract custom(const Homeserver& homeserver) {
         contract.users = "SELECT * FROM " + users + " u ORDER BY u.registered_at NULLS FIRST";
     if (const std::string threepids = table_of(homeserver, "threepids"); !threepids.empty()) {
         contract.threepids = "SELECT * FROM " + threepids + " t";
+        // Who holds an address may have become so at any time.
+        Homeserver always = homeserver;
+        always.since = 0;
         contract.holders =
-            "SELECT t.user_id, t.medium, t.address FROM " + threepids +
+            "SELECT t.user_id, t.medium, t.address FROM " + table_of(always, "threepids") +
             " t"
             " WHERE (t.medium, t.address) IN (SELECT r.medium, r.address"
             "   FROM ROWS FROM (unnest($1), unnest($2)) r(medium, address)) OR t.user_id = ANY ($3)";

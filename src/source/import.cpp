@@ -49,12 +49,15 @@ std::optional<Instant> Reading::cohort_kept_until(std::optional<Instant> newest)
         return std::nullopt;
     }
     std::optional<Instant> newest_member;
-    const auto trouble = pg::attempt([&] {
-        newest_member = read("SELECT max(c.last_seen) FROM (" + contract_.cohort + ") c(user_id, last_seen)",
-                             {{INT8OID, at_ + kFuture}})
-                            .at(0, 0)
-                            .optional_integer();
-    });
+    const auto trouble = pg::attempt(
+        [&] {
+            newest_member =
+                read("SELECT max(c.last_seen) FROM (" + contract_.cohort + ") c(user_id, last_seen)",
+                     {{INT8OID, at_ + kFuture}})
+                    .at(0, 0)
+                    .optional_integer();
+        },
+        is_lasting);
     if (trouble) {
         no_cohort = cannot_read(contract_.cohort_table, *trouble,
                                 "members were imported from " + contract_.activity_name + " only");

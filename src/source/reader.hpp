@@ -1,13 +1,28 @@
 // Reading a homeserver's tables: as the right role, and only the pages that changed.
 #pragma once
 
+#include "pg/locks.hpp"
 #include "pg/spi.hpp"
 
 namespace mau::source {
 
+/// While one exists, a wait for a lock raises 55P03 after a tenth of a second. This is shorter than
+/// deadlock_timeout (1 s), so a migration that waits for tables which mau has locked does not end in a
+/// deadlock.
+class BriefWaiting : pg::NoWaiting {
+  public:
+    BriefWaiting() : NoWaiting(100) {}
+};
+
+/// Whether an error is one of the query or its table, and not of a lock that somebody holds for the moment.
+inline bool is_lasting(const pg::Trouble& trouble) {
+    return !pg::is_concurrency(trouble);
+}
+
 /// Switches to the role that reads the homeserver's tables, under SECURITY_RESTRICTED_OPERATION and with
-/// row_security off; settings that functions behind those tables make end with it. A time zone, where one is
-/// given, is that of the session meanwhile. After an error the end of the (sub)transaction restores all.
+/// row_security off; locks are waited for briefly; settings that functions behind those tables make end with
+/// it. A time zone, where one is given, is that of the session meanwhile. After an error the end of the
+/// (sub)transaction restores all.
 class ReadAs {
   public:
     explicit ReadAs(Oid role, const std::optional<std::string>& time_zone = {});
@@ -15,13 +30,15 @@ class ReadAs {
     void done();
 
   private:
+    BriefWaiting waiting_;
     Oid saved_role_;
     int saved_context_;
     int settings_;
 };
 
 /// Takes ACCESS SHARE on all of the tables, or on none: waits for a migration a little, but holds nothing
-/// while it waits, so that no migration can deadlock with mau. Returns a table that could not be locked.
+/// while it waits, so that the homeserver never waits for these waits. Returns a table that could not be
+/// locked.
 std::optional<Oid> share(const std::vector<Oid>& tables);
 
 /// Whether the changed pages of a table show its new rows to the role: it is a plain, logged table, and the

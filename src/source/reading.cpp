@@ -98,17 +98,24 @@ void Reading::begin() {
         if (const Oid table = table_oid(source_.schema, need.table); OidIsValid(table))
             tables.push_back(table);
     std::vector<Oid> shared = tables;
-    for (const std::string& name : {contract_.visits_table, contract_.cohort_table})
+    for (const std::string& name : {contract_.visits_table, contract_.cohort_table, contract_.answers_table})
         if (const Oid table = table_oid(source_.schema, name); !name.empty() && OidIsValid(table))
             shared.push_back(table);
-    if (share(shared))
-        throw Error(sqlstate::lock_not_available,
-                    "the homeserver's tables are being altered by another session", {},
-                    "Try again when that is over.");
+    const Error altered(sqlstate::lock_not_available,
+                        "the homeserver's tables are being altered by another session", {},
+                        "Try again when that is over.");
+    if (share(shared)) throw altered;
     check_there(
         "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     choose_time_zone();
-    role_ = reading_role(source_.attached_by, queries_of(contract_));
+    // Parsing locks the tables of custom queries, which are not in the list.
+    if (pg::attempt(
+            [&] {
+                const BriefWaiting waiting;
+                role_ = reading_role(source_.attached_by, queries_of(contract_));
+            },
+            [](const pg::Trouble& t) { return t.state == sqlstate::lock_not_available; }))
+        throw altered;
     now_ = pg::to_instant(GetCurrentTimestamp());
     if (contract_.parse)
         parsed_.emplace("sightings",
@@ -310,12 +317,18 @@ Datum Reading::usage(Instant at) {
         if (!trouble) return rows.at(0, 0).datum();
     }
     const pg::Rows rows = read(contract_.usage, {{INT8OID, at}});
+    const char* const correct =
+        "Correct the query in mau.custom_source, then call mau.detach() and mau.attach().";
     if (rows.count != 1 || rows.at(0, 0).is_null())
         throw Error(sqlstate::no_data, "the query for usage did not return one row with figures",
                     rows.count == 1 ? "It returned NULL."
                                     : "It returned " + std::to_string(rows.count) + " rows instead of one.",
-                    "Correct the query in mau.custom_source, then call mau.detach() and mau.attach().");
-    return rows.at(0, 0).datum();
+                    correct);
+    const Datum figures = rows.at(0, 0).datum();
+    if (pg::guard([&] { return !JB_ROOT_IS_OBJECT(DatumGetJsonbP(figures)); }))
+        throw Error(sqlstate::invalid_parameter, "the query for usage did not return a JSON object", {},
+                    correct);
+    return figures;
 }
 
 void init() {

@@ -1,5 +1,7 @@
 #include "source/rights.hpp"
 
+#include "source/reader.hpp"
+
 namespace mau::source {
 
 namespace {
@@ -191,7 +193,8 @@ Oid reading_role(const std::string& attached_by, const std::vector<ContractQuery
         if (query.required)
             walk_query(&walk, query);
         else
-            pg::attempt([&] { walk_query(&walk, query); });  // a query with errors is not run either
+            // A query with errors is not run either.
+            pg::attempt([&] { walk_query(&walk, query); }, is_lasting);
     }
     return pg::guard([&walk, name = attached_by.c_str()]() -> Oid {
         Oid role = GetUserId();

@@ -301,7 +301,7 @@ Datum keep_comparison(FunctionCallInfo fcinfo) {
 
 Datum detach(FunctionCallInfo fcinfo) {
     pg::ResultSet result(fcinfo);
-    tasks::Task("sync").wait();
+    for (const char* task : {"sync", "compare"}) tasks::Task(task).wait();
     const std::int64_t detached = pg::with_spi([] {
         static pg::Statement tables(MAU_DELETE("mau.source_tables", "true")),
             skipped(MAU_DELETE("mau.source_skipped", "true")),

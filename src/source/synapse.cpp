@@ -128,6 +128,7 @@ Contract synapse(const Homeserver& homeserver) {
     contract.users = substitute(contract.users, "is_guest", flag("u.is_guest"));
     contract.users = substitute(contract.users, "is_deactivated", flag("u.deactivated"));
     contract.users = substitute(contract.users, "is_locked", locks ? flag("u.locked") : "false");
+    contract.answers_table = "erased_users";
     contract.answers = answers_query(homeserver);
     contract.without_account = "the user of an appservice itself (its sender)";
     contract.threepids_table = "user_threepids";

@@ -130,10 +130,12 @@ void Reading::skip_visit(std::string_view user_id) {
 }
 
 std::optional<pg::Trouble> Reading::trouble_with_visits() const {
-    return pg::attempt([&] {
-        read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
-             {{INT8OID, std::int64_t{0}}, {INT8OID, std::int64_t{0}}});
-    });
+    return pg::attempt(
+        [&] {
+            read("SELECT FROM (" + contract_.visits + ") v LIMIT 0",
+                 {{INT8OID, std::int64_t{0}}, {INT8OID, std::int64_t{0}}});
+        },
+        is_lasting);
 }
 
 /// Takes the homeserver's record of visits into the history, and the day of each sighting that is still

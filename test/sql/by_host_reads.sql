@@ -12,5 +12,10 @@ SELECT scans() > :before AS reads_users;
 SELECT * FROM mau.active_users_by_host('60 days');
 SELECT scans() > :before AS reads_users;
 COMMIT;
+-- A user whom a full server refused is no member, and counts for a longer period at once.
+UPDATE mau.settings SET limit_usage_by_mau = true;
+SELECT mau.record_activity('@refused:z', now());
+SELECT * FROM mau.active_users_by_host('30 days');
+SELECT * FROM mau.active_users_by_host('60 days');
 DROP FUNCTION scans;
 DROP EXTENSION mau;

@@ -213,6 +213,8 @@ sql(q[INSERT INTO prosody VALUES ('edge.example', 'long', 'lastlog2', 'login', '
 sql('SELECT mau.sync(to_timestamp(1795227000))');
 is(sql(q{SELECT coalesce(mau.last_seen('long@edge.example')::text, 'never') || ', ' || reason FROM mau.source_skipped WHERE row_key = 'long@edge.example login'}),
 	'never, no usable time in the value', 'prosody: a value longer than 4096 bytes is not fetched, but skipped and shown');
+sql(q{SELECT mau.forget_user('long@edge.example')});
+is(sql(q{SELECT count(*) FROM mau.source_skipped WHERE row_key LIKE 'long@%'}), 0, 'a forgotten user is in no skipped row');
 sql(q{DELETE FROM prosody WHERE "user" = 'long'});
 # In the present, a homeserver's clock that is a little ahead keeps no page from being done with.
 sql(q[INSERT INTO prosody SELECT 'edge.example', 'ahead', 'lastlog2', 'login', 'json', format('{"timestamp":%s}', floor(extract(epoch FROM now() + interval '4 min')))]);
