@@ -375,7 +375,7 @@ sub interrupted
 
 	# Terminated in the middle of reading: a view over the table stops it there.
 	sql($d, q{ALTER TABLE user_ips RENAME TO user_ips_table;
-		CREATE FUNCTION stop(user_id text) RETURNS boolean LANGUAGE plpgsql VOLATILE COST 1000000 AS
+		CREATE FUNCTION stop(user_id text) RETURNS boolean LANGUAGE plpgsql VOLATILE COST 1000000 SET lock_timeout = 0 AS
 		$$BEGIN IF user_id = '@u10:x' THEN PERFORM pg_advisory_lock(4711); END IF; RETURN true; END$$;
 		CREATE VIEW user_ips AS SELECT * FROM user_ips_table WHERE stop(user_id)});
 	# A table that has replaced the old one is compared in full once.
