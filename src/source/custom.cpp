@@ -202,7 +202,7 @@ Contract custom(const Homeserver& homeserver) {
         contract.users = "SELECT * FROM " + users + " u ORDER BY u.registered_at NULLS FIRST";
     if (const std::string threepids = table_of(homeserver, "threepids"); !threepids.empty()) {
         contract.threepids = "SELECT * FROM " + threepids + " t";
-        // Who holds an address may have become so at any time.
+        // The row of the present owner of an address may be old.
         Homeserver always = homeserver;
         always.since = 0;
         contract.holders =
