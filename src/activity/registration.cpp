@@ -111,8 +111,8 @@ pg::Statement held_threepids_query("SELECT (SELECT count(*)" MAU_CHOSEN_THREEPID
 
 pg::Statement remove_threepids_query(MAU_DELETE("mau.user_threepids", "d.user_id = $1"), {TEXTOID});
 
-// Compares the part of a key that sync notes there: at most 80 bytes, less where a character would be cut. A
-// key of Prosody has the user id and, after a space, the name of the value.
+// A key is the user id; Prosody's has a space and the name of the value after it. Sync stores the first 80
+// bytes of a key, or up to 3 less so as not to cut a character.
 pg::Statement forget_skipped_query(
     MAU_DELETE("mau.source_skipped",
                "(d.row_key = $1 OR starts_with(d.row_key, $1 || ' ')"
@@ -127,7 +127,7 @@ pg::Statement deactivate_query(
 pg::Statement is_active_query(
     "SELECT EXISTS (SELECT FROM mau.users u WHERE u.user_id = $1 AND NOT u.is_deactivated)", {TEXTOID});
 
-// Past totals need the number, the day of registration and the kind of account; these stay, without the id.
+// The number, the day of registration and the kind of account stay, because past totals need them.
 pg::Statement forget_query(
     "WITH f AS (UPDATE mau.users u SET user_id = NULL, last_seen = NULL, visited = 0,"
     "  registered_at = u.registered_at - u.registered_at % 86400000 WHERE u.user_id = $1 RETURNING 1)"

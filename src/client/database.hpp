@@ -1,5 +1,5 @@
-// A connection to a database. Every wait for a server has a time limit; the look-up of a
-// host's name, which libpq does, has none.
+// A connection to a database. Waiting for the server has a time limit. Resolving a host's name has none:
+// libpq does it in one blocking call.
 #pragma once
 
 #include <libpq-fe.h>

@@ -51,7 +51,7 @@ pg::Statement active_by_host_query(
     "SELECT m.user_id FROM mau.monthly_active_users m"
     " WHERE m.\"timestamp\" >= $1 AND ($3 IS NULL OR m.service = $3)"
     " UNION ALL SELECT u.user_id FROM mau.users u"
-    // All whom a window of up to 30 days counts are members; mau.users is not read then.
+    // For a period of up to 30 days $1 is not before $2: only members count, and mau.users is not read.
     " WHERE $1 < $2 AND u.last_seen >= $1 AND NOT u.is_guest AND NOT " MAU_U_IS_SUPPORT
     " AND ($3 IS NULL OR " MAU_SERVICE_OF_U
     " = $3) AND NOT EXISTS (SELECT 1 FROM mau.monthly_active_users m"

@@ -40,19 +40,25 @@ bool try_own_table_lock(const char* name, LOCKMODE mode);
 /// Tries to get the lock that a transaction with a NOTIFY holds while it commits, for all databases.
 bool try_notify_lock();
 
-/// While one exists, a wait for another transaction raises 55P03 after a millisecond, or what is given. The
-/// caller rolls the statement back (`attempt`).
-class NoWaiting {
+/// While one exists, a statement that waits for a lock longer than this fails with 55P03. The caller rolls it
+/// back (`attempt`). A shorter lock_timeout of the caller's stays in effect.
+class LimitedWaiting {
   public:
-    explicit NoWaiting(int milliseconds = 1) : outer_(LockTimeout) {
+    explicit LimitedWaiting(int milliseconds) : outer_(LockTimeout) {
         LockTimeout = outer_ > 0 ? std::min(outer_, milliseconds) : milliseconds;
     }
-    ~NoWaiting() { LockTimeout = outer_; }
-    NoWaiting(const NoWaiting&) = delete;
-    NoWaiting& operator=(const NoWaiting&) = delete;
+    ~LimitedWaiting() { LockTimeout = outer_; }
+    LimitedWaiting(const LimitedWaiting&) = delete;
+    LimitedWaiting& operator=(const LimitedWaiting&) = delete;
 
   private:
     const int outer_;  // the caller's lock_timeout
+};
+
+/// Waits for a millisecond, the shortest lock_timeout that PostgreSQL has.
+class NoWaiting : LimitedWaiting {
+  public:
+    NoWaiting() : LimitedWaiting(1) {}
 };
 
 /// Whether an error comes of another session's work on our tables: of concurrency, or because ON CONFLICT

@@ -140,7 +140,8 @@ void Reading::read_threepids(const std::string& where) {
         for (std::uint64_t i = 0; i < rows.count; ++i) {
             const std::string_view id = rows.at(i, 0).text(), medium = rows.at(i, 1).text(),
                                    address = rows.at(i, 2).text();
-            constexpr std::size_t kLongest = 1024;  // for an entry of the index; folding may lengthen it
+            constexpr std::size_t kLongest =
+                1024;  // bytes, of mau.user_threepids; folding can lengthen an address
             const bool usable = pg::valid_user_id(id) && !medium.empty() && medium.size() <= 255 &&
                                 !address.empty() && address.size() <= kLongest;
             if (usable) folded.push_back(config::fold_address(medium, address));

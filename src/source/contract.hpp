@@ -80,7 +80,7 @@ struct Contract {
     std::string visits_table, visits, malformed_visits;  // the table is locked while it is read
     std::string cohort_table, cohort, counted;
     std::string malformed;
-    std::string answers_table, answers;  // the table beside that of users that it reads
+    std::string answers_table, answers;  // the table that it reads beside users_table
     std::string unparsed;
     std::optional<std::int64_t> (*parse)(std::string_view value) = nullptr;
 

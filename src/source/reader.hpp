@@ -6,15 +6,14 @@
 
 namespace mau::source {
 
-/// While one exists, a wait for a lock raises 55P03 after a tenth of a second. This is shorter than
-/// deadlock_timeout (1 s), so a migration that waits for tables which mau has locked does not end in a
-/// deadlock.
-class BriefWaiting : pg::NoWaiting {
+/// Waits for a tenth of a second. A migration that itself waits for mau is ended as a deadlock only after
+/// deadlock_timeout, which is 1 s by default.
+class BriefWaiting : pg::LimitedWaiting {
   public:
-    BriefWaiting() : NoWaiting(100) {}
+    BriefWaiting() : LimitedWaiting(100) {}
 };
 
-/// Whether an error is one of the query or its table, and not of a lock that somebody holds for the moment.
+/// Whether an error would come again. One of a lock goes away when its holder ends.
 inline bool is_lasting(const pg::Trouble& trouble) {
     return !pg::is_concurrency(trouble);
 }
@@ -36,9 +35,8 @@ class ReadAs {
     int settings_;
 };
 
-/// Takes ACCESS SHARE on all of the tables, or on none: waits for a migration a little, but holds nothing
-/// while it waits, so that the homeserver never waits for these waits. Returns a table that could not be
-/// locked.
+/// Takes ACCESS SHARE on all of the tables, or on none. It waits up to two seconds for a migration and holds
+/// no lock meanwhile, so it cannot be part of a deadlock. Returns a table that could not be locked.
 std::optional<Oid> share(const std::vector<Oid>& tables);
 
 /// Whether the changed pages of a table show its new rows to the role: it is a plain, logged table, and the

@@ -108,7 +108,7 @@ void Reading::begin() {
     check_there(
         "If the homeserver moved its tables, call mau.detach() and attach again; the numbers are kept.");
     choose_time_zone();
-    // Parsing locks the tables of custom queries, which are not in the list.
+    // Parsing a query locks its tables. Those of custom queries are not among the shared ones.
     if (pg::attempt(
             [&] {
                 const BriefWaiting waiting;
